@@ -1,0 +1,57 @@
+package schema
+
+import "fmt"
+
+func (l *loader) export(it *item) {
+	e := &Export{
+		Server: it.server(),
+		Image:  it.ref("image", "image"),
+		Mode:   ExportMode(it.text("mode", string(ReadOnly), oneOf([]string{string(ReadOnly), string(CopyOnWrite)}, "read-write"))),
+		Allow:  it.refs("allow", false, "subnet", "host"),
+	}
+	it.needed("image")
+	if e.Mode == CopyOnWrite {
+		e.Keep = Keep(it.text("keep", string(KeepBoot), oneOf([]string{string(KeepBoot)}, "host", "connection")))
+	} else if _, _, written := it.value("keep"); written {
+		it.fail(it.place("keep"), "keep without copy-on-write", fmt.Sprintf("A %s export has no overlays that could be kept. Take the line away, or write mode = %q.", e.Mode, CopyOnWrite))
+	}
+	if it.made.failed {
+		return
+	}
+	e.Meta = it.meta()
+	l.out.Exports = append(l.out.Exports, e)
+}
+
+func (l *loader) entry(it *item) {
+	e := &Entry{
+		Title: it.text("title", it.made.addr.Name, checkTitle),
+		Image: it.ref("image", "image"),
+		Root:  it.ref("root", "export"),
+		Args:  it.texts("args", nil, checkArg),
+	}
+	it.needed("image")
+	it.needed("root")
+	if it.made.failed {
+		return
+	}
+	e.Meta = it.meta()
+	l.out.Entries = append(l.out.Entries, e)
+}
+
+func (l *loader) bootloader(it *item) {
+	b := &Bootloader{
+		Timeout: it.integer("timeout", 0, 0, 3600),
+	}
+	ok := it.fine(func() {
+		b.Entries = it.refs("entries", true, "entry")
+		it.needed("entries")
+	})
+	if ok && it.has("entries") && len(b.Entries) == 0 {
+		it.fail(it.place("entries"), "A bootloader without entries", "It needs at least one; the first is what machines boot when nobody chooses.")
+	}
+	if it.made.failed {
+		return
+	}
+	b.Meta = it.meta()
+	l.out.Bootloaders = append(l.out.Bootloaders, b)
+}

@@ -1,0 +1,261 @@
+package schema
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Desired is the desired state of one tree of files: what Load returns, and what
+// every other part of the system reads. It is immutable: nobody writes to it, or
+// to anything reachable from it, after Load has returned, so it may be shared
+// between goroutines freely.
+//
+// Every slice is sorted by address. The zero Desired is an empty desired state.
+type Desired struct {
+	Servers     []*Server
+	Images      []*Image
+	Exports     []*Export
+	Entries     []*Entry
+	Bootloaders []*Bootloader
+	Subnets     []*Subnet
+	Hosts       []*Host
+
+	// Variables holds the value each variable had, as canonical JSON, sensitive
+	// ones left out. Together with Files it is all that Load needs to give the
+	// same Desired again.
+	Variables map[string]string
+
+	// Files lists, sorted by path, every file of the tree that Load read
+	// (configuration, and whatever file(), csvdecode() and the like consumed)
+	// or took the digest of (what images are built from).
+	Files []File
+
+	// Resources is the same state as a flat list, sorted by address: the form
+	// that plans compare. See Resource.
+	Resources []Resource
+}
+
+// File is one file of the tree that the desired state depends on.
+type File struct {
+	Path   string // slash-separated, relative to the loaded folder
+	Digest string // "sha256:" and 64 hex digits
+	Size   int64
+	Config bool // its content was needed by Load itself, not only its digest
+}
+
+// Resource is one block in the form that plans compare and print.
+type Resource struct {
+	Addr  Addr
+	Range Range  // the block header
+	Attrs []Attr // sorted by name; defaults are included, so that a changed default shows
+	// References lists, sorted and without repeats, the resources this one names.
+	References []Addr
+}
+
+// Attr is one attribute of a resource.
+type Attr struct {
+	Name      string // dotted path: "address", "filesystem.size", "pool[0].range", "file[\"/etc/motd\"].content"
+	Value     string // canonical JSON: sorted keys, no white space
+	Range     Range  // where it was written; the zero Range for a default
+	Sensitive bool   // never print or store Value
+}
+
+// Meta is what every block has.
+type Meta struct {
+	Addr  Addr
+	Range Range // the block header
+	// Attrs says where an attribute was written. A name that is not there was
+	// defaulted. Names are as in Attr.Name.
+	Attrs map[string]Range
+}
+
+// At gives the range of the named attribute, or of the block when the attribute
+// was not written.
+func (m *Meta) At(attr string) Range {
+	if r, ok := m.Attrs[attr]; ok {
+		return r
+	}
+	return m.Range
+}
+
+// Server declares which sockets exist. Nothing else in the language binds one.
+type Server struct {
+	Meta
+	Interface string     // network interface; "": the interface that has Address
+	Address   netip.Addr // the address clients are told; IPv4
+
+	// One listener per protocol. The address is Server.Address unless written.
+	DHCP, TFTP, HTTP, NBD Listener
+}
+
+// Listener is one socket of a server.
+type Listener struct {
+	Disabled bool           // `enabled = false`
+	Listen   netip.AddrPort // standard port unless written: 67, 69, 80, 10809
+}
+
+// SourceKind says what an image is made from.
+type SourceKind string
+
+// The sources that exist today.
+const (
+	SourceDebootstrap SourceKind = "debootstrap"
+	SourceTar         SourceKind = "tar"
+)
+
+// Image describes a root file system: a recipe. What it builds to, the artifact,
+// is not known here.
+type Image struct {
+	Meta
+	Source      SourceKind
+	Debootstrap *Debootstrap // exactly one of these is set, as Source says
+	Tar         *Tar
+
+	Hostname string
+	Timezone string
+	Locale   string
+	Keymap   string
+	Mask     []string // systemd units that must not start
+	Files    []*ImageFile
+
+	Initramfs  Initramfs
+	Filesystem Filesystem
+
+	// Recipe is "sha256:" and 64 hex digits over the canonical specification
+	// and the digests of the files of the repo it names, and over nothing else:
+	// no time, no mirror default, no host package.
+	Recipe string
+	// BaseRecipe is the same over the part that a package manager has to do (the
+	// source and its packages), so that an edited file does not fetch Debian again.
+	BaseRecipe string
+}
+
+// Debootstrap is a Debian-like root made by mmdebstrap or debootstrap.
+type Debootstrap struct {
+	Suite      string   // "bookworm"
+	Mirror     string   // "" means the machine's own package sources for Suite
+	Components []string // default ["main"]
+	Packages   []string // beyond the minimal system; sorted, no repeats
+	Variant    string   // "minbase" (default), "apt", "essential", "standard"
+	Keyring    string   // path of a keyring file in the repo; "" means the machine's
+	Arch       string   // Debian architecture; default "amd64"
+}
+
+// Tar is a root taken from a tar file of the repo (plain, gzip, xz or zstd).
+type Tar struct {
+	Path   string // in the repo
+	SHA256 string // when written: 64 hex digits, checked by Load
+	Digest string // "sha256:…" of the file as it is
+}
+
+// ImageFile is a file put into an image.
+type ImageFile struct {
+	Meta               // Addr is zero; Range and Attrs are set
+	Path        string // absolute path in the image
+	Content     string // literal content; or
+	Source      string // a file of the repo; "" when Content is used
+	Digest      string // "sha256:…" of the bytes either way
+	Symlink     string // when set, the file is a symbolic link with this target
+	Permissions uint32 // default 0644
+	Owner       int    // numeric
+	Group       int
+}
+
+// Initramfs says what the image's initial RAM disk must hold.
+type Initramfs struct {
+	// Generator is "initramfs-tools", or "none": the archive brings its own, in
+	// /boot/initrd.img-<kernel version>, and nothing of ours goes into the image.
+	Generator string
+	Modules   []string // extra kernel modules; sorted, no repeats
+	Compress  string   // "zstd" (default), "gzip", "xz", "lz4"
+}
+
+// Filesystem is what the artifact's root is.
+type Filesystem struct {
+	Type     string // "ext4" or "squashfs"
+	Size     int64  // bytes, for ext4: sparse; a multiple of 4096. 0 for squashfs
+	Compress string // squashfs: "zstd" (default), "lz4", "xz", "gzip"
+	Label    string
+}
+
+// ExportMode says what clients may do to an export.
+type ExportMode string
+
+// The modes of an NBD export that are served today.
+const (
+	ReadOnly    ExportMode = "read-only"
+	CopyOnWrite ExportMode = "copy-on-write"
+)
+
+// Keep says how long a copy-on-write overlay lives.
+type Keep string
+
+// KeepBoot keeps an overlay for one boot of one machine, over restarts of the
+// daemon, and discards it at the machine's next boot.
+const KeepBoot Keep = "boot"
+
+// Export offers an image over a network block protocol. Addr.Type is "nbd".
+type Export struct {
+	Meta
+	Server Addr
+	Image  Addr
+	Mode   ExportMode
+	Keep   Keep   // for copy-on-write
+	Allow  []Addr // subnets and hosts that may attach; empty means every known client
+}
+
+// Entry is something to boot.
+type Entry struct {
+	Meta
+	Title string // default: the block's name
+	Image Addr   // where kernel and initrd come from
+	Root  Addr   // the export that holds the root file system
+	Args  []string
+}
+
+// Bootloader says how an entry gets to a machine. Addr.Type is "ipxe".
+type Bootloader struct {
+	Meta
+	Entries []Addr // the first is the default
+	Timeout int    // seconds that a menu waits; 0 boots the default at once
+}
+
+// Subnet is one network segment that DHCP answers on.
+type Subnet struct {
+	Meta
+	Server            Addr
+	CIDR              netip.Prefix
+	Authoritative     bool
+	BOOTP             bool
+	Routers           []netip.Addr
+	DomainNameServers []netip.Addr
+	DomainName        string
+	NTPServers        []netip.Addr
+	InterfaceMTU      int // 0: not sent
+	NextServer        netip.Addr
+	LeaseTime         time.Duration     // whole seconds
+	Boot              Addr              // bootloader; zero: addresses only
+	BootFileName      map[uint16]string // by client architecture; overrides what Boot would name
+	Pools             []Pool
+	// RouterAdvertisement answers IPv6 router solicitations with "no router
+	// here", which spares iPXE a wait of 16 s. Default true.
+	RouterAdvertisement bool
+}
+
+// Pool is an inclusive range of addresses given to clients without a reservation.
+type Pool struct {
+	Range    Range
+	From, To netip.Addr
+}
+
+// Host is one known machine.
+type Host struct {
+	Meta
+	MAC      string     // lower case, colons
+	Address  netip.Addr // reservation; the zero Addr takes one from a pool
+	Subnet   Addr       // the subnet that holds Address; zero when Address is
+	Hostname string     // option 12; default: the for_each key, else the block's name
+	Entry    Addr       // zero: the bootloader's first entry
+	Boot     Addr       // zero: the subnet's
+	Args     []string   // appended to the entry's
+}

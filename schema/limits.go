@@ -1,0 +1,44 @@
+package schema
+
+// What a tree may cost. The files come from a repo that anybody with push access
+// writes, and the daemon loads them unattended: whatever is in there, Load ends
+// quickly and with a diagnostic.
+const (
+	maxConfigBytes = 1 << 20    // one *.hcl or *.hcl.json file
+	maxDataBytes   = 4 << 20    // one file read by file(), templatefile()
+	maxTotalBytes  = 64 << 20   // everything whose content is read
+	maxHashBytes   = 16 << 30   // everything of which only the digest is taken
+	maxFiles       = 10_000     // distinct files
+	maxDepth       = 100        // nested brackets, blocks, interpolations; nested values
+	maxOperators   = 10_000     // operators, dots and interpolations in one expression
+	maxNumber      = 64         // characters of a number literal
+	maxExponent    = 4096       // binary exponent of a number, either sign
+	maxSteps       = 10_000_000 // units of work of all evaluation; see meter
+	maxText        = 256 << 20  // bytes of text made by all evaluation
+	maxValueNodes  = 1_000_000  // elements of one value, at all levels
+	maxValueText   = 16 << 20   // bytes of all strings of one value
+	maxElements    = 100_000    // what range() and setproduct() may make
+	maxSet         = 20_000     // elements that are made a set
+	maxCells       = 1_000_000  // what split(), csvdecode() and yamldecode() may make
+	maxInstances   = 100_000    // blocks, after for_each
+	maxChain       = 200        // locals that need locals that need locals …
+	maxTemplates   = 16         // templates that render templates …
+	maxFailures    = 100        // errors of one expression before it is given up
+	maxDiagnostics = 100        // errors shown
+	maxPerBlock    = 5          // instances of one for_each that may fail before the rest is skipped
+)
+
+// RecipeVersion is part of every recipe. It goes up when the same specification
+// must be built anew because building means something else.
+const RecipeVersion = 1
+
+// Limits of what is served, from the formats on the wire.
+const (
+	maxKernelArgs   = 1500 // bytes; GRUB and iPXE cut the kernel line near 2 KiB, and the boot words need the rest
+	maxBootFileName = 127  // bytes; the BOOTP file field has 128 with its NUL, RFC 951
+	maxFileContent  = 4 << 20
+	minLease        = 60 // seconds
+	maxLease        = 0xffffffff - 1
+	minFilesystem   = 16 << 20
+	maxFilesystem   = 16 << 40
+)

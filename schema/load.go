@@ -1,0 +1,235 @@
+package schema
+
+import (
+	"cmp"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// Options is what Load depends on besides the files.
+type Options struct {
+	// Vars gives values to variables, by name: the text itself for a variable
+	// that is a string, otherwise an HCL expression without references. A name
+	// that no variable has is a mistake.
+	Vars map[string]string
+
+	// Recorded gives values as an earlier Desired.Variables has them. It comes
+	// before Vars; names that no variable has are ignored.
+	Recorded map[string]string
+
+	// Digests gives, by path, files that need not be in the tree because only
+	// their digest matters: what images are made of. It lets the record of a
+	// generation be loaded again without the repo.
+	Digests map[string]File
+}
+
+// Load reads the *.hcl and *.hcl.json files in the root of fsys and gives the
+// desired state they describe. It reads no other folder, except for the files that
+// the configuration names, and nothing outside of fsys.
+//
+// When the diagnostics have errors, the Desired is nil. They are sorted by place,
+// and each carries its source line (see ToDiagnostics), but no part of the syntax
+// tree. Every tree of files, however hostile, gives an answer in bounded time and
+// memory.
+func Load(fsys fs.FS, opts Options) (*Desired, hcl.Diagnostics) {
+	l := newLoader(fsys, opts)
+	d := l.run()
+	return d, l.finish()
+}
+
+func newLoader(fsys fs.FS, opts Options) *loader {
+	return &loader{
+		opts: opts, tree: newTree(fsys, opts.Digests), meter: &meter{limit: maxSteps},
+		sources: map[string][]byte{}, blocks: map[string]*block{}, locals: map[string]*local{},
+		variables: map[string]*variable{}, made: map[string]*made{},
+		refs: map[Addr]cty.Value{}, templates: map[string]*template{},
+	}
+}
+
+// loader is the state of one Load. It is used by one goroutine and dropped, with the
+// syntax tree, when Load returns.
+type loader struct {
+	opts    Options
+	tree    *tree
+	meter   *meter
+	sources map[string][]byte // text of every parsed file, for diagnostics
+	diags   hcl.Diagnostics
+	stopped bool // a limit was hit: evaluate nothing more
+
+	blocks    map[string]*block // by address
+	order     []*block          // in the order of the files
+	locals    map[string]*local
+	variables map[string]*variable
+
+	root      *hcl.EvalContext // functions only; names are bound when compiled
+	refs      map[Addr]cty.Value
+	templates map[string]*template
+	depth     int // of the expression being compiled
+	deepest   int
+	chain     []link // values being evaluated
+	noted     *noted // references of what is being evaluated
+
+	made  map[string]*made // decoded instances, by address
+	count int
+	out   Desired
+}
+
+// run does the work; l.diags says whether its result is worth anything.
+func (l *loader) run() (d *Desired) {
+	defer func() {
+		if r := recover(); r != nil {
+			// A fault in this program or a library must not take the daemon along.
+			l.report(mistake(hcl.Range{}, "Internal error", sentence(fmt.Sprint("the configuration could not be evaluated because of a fault in this program: ", r))))
+			d = nil
+		}
+	}()
+	bodies := l.parse()
+	if l.diags.HasErrors() {
+		return nil
+	}
+	l.collect(bodies)
+	l.root = &hcl.EvalContext{Functions: l.functions()}
+	l.compileAll()
+	l.decideVariables()
+	for _, name := range slices.Sorted(maps.Keys(l.locals)) {
+		l.localValue(name)
+	}
+	l.decodeAll()
+	if !l.stopped {
+		l.check()
+	}
+	if l.diags.HasErrors() {
+		return nil
+	}
+	l.summarize()
+	return &l.out
+}
+
+// report adds diagnostics. Far beyond what is shown they are only counted as one.
+func (l *loader) report(diags ...*hcl.Diagnostic) {
+	if len(l.diags) < 100*maxDiagnostics {
+		l.diags = append(l.diags, diags...)
+	}
+}
+
+// hint is didYouMean, as long as somebody will read it.
+func (l *loader) hint(given string, candidates []string) string {
+	if len(l.diags) > maxDiagnostics {
+		return ""
+	}
+	return didYouMean(given, candidates)
+}
+
+// compileAll binds the names of every expression. After it nothing is left in the
+// syntax tree that evaluates without limit.
+func (l *loader) compileAll() {
+	for name, v := range l.locals {
+		l.deepest = 0
+		v.expr = l.compile(v.expr, scope{where: "local." + name})
+		v.depth = l.deepest
+	}
+	for _, b := range l.order {
+		l.deepest = 0
+		sc := scope{where: b.addr.String()}
+		if b.forEach != nil {
+			b.forEach = l.compile(b.forEach, sc)
+			sc.each = true
+		}
+		if b.addr.Kind == "variable" {
+			sc.constant = true
+		}
+		l.compileBody(b.body, b.spec, sc)
+		b.depth = l.deepest
+	}
+}
+
+func (l *loader) compileBody(b *body, spec *blockSpec, sc scope) {
+	for name, a := range b.attrs {
+		if spec.attrs[name] != static {
+			a.Expr = l.compile(a.Expr, sc)
+		}
+	}
+	for _, n := range b.blocks {
+		l.compileBody(n.body, spec.blocks[n.kind], sc)
+	}
+}
+
+// finish puts the diagnostics into order, and frees them of everything that holds
+// on to the syntax tree.
+func (l *loader) finish() hcl.Diagnostics {
+	secret := l.secretRanges()
+	out := make(hcl.Diagnostics, 0, len(l.diags))
+	for _, d := range l.diags {
+		if _, silent := d.Extra.(reported); silent {
+			continue
+		}
+		c := &hcl.Diagnostic{Severity: d.Severity, Summary: d.Summary, Detail: d.Detail}
+		if d.Subject != nil {
+			at := *d.Subject
+			c.Subject = &at
+		}
+		out = append(out, c)
+	}
+	slices.SortStableFunc(out, compareDiagnostics)
+	out = slices.CompactFunc(out, func(a, b *hcl.Diagnostic) bool { return compareDiagnostics(a, b) == 0 })
+	for _, d := range out[:min(len(out), maxDiagnostics)] {
+		if d.Subject != nil && !within(*d.Subject, secret) {
+			if line := lineAt(l.sources[d.Subject.Filename], d.Subject.Start.Line); line != "" {
+				d.Extra = sourceLine{line}
+			}
+		}
+	}
+	if n := len(out) - maxDiagnostics; n > 0 {
+		out = append(out[:maxDiagnostics:maxDiagnostics], mistake(hcl.Range{}, fmt.Sprintf("%d more mistakes are not shown", n), "Mend the ones above first."))
+	}
+	return out
+}
+
+func compareDiagnostics(a, b *hcl.Diagnostic) int {
+	var ra, rb hcl.Range
+	if a.Subject != nil {
+		ra = *a.Subject
+	}
+	if b.Subject != nil {
+		rb = *b.Subject
+	}
+	return cmp.Or(
+		cmp.Compare(ra.Filename, rb.Filename),
+		cmp.Compare(ra.Start.Line, rb.Start.Line),
+		cmp.Compare(ra.Start.Column, rb.Start.Column),
+		cmp.Compare(a.Summary, b.Summary),
+		cmp.Compare(a.Detail, b.Detail),
+	)
+}
+
+// secretRanges gives the variable blocks that hold secrets: their source is not
+// shown.
+func (l *loader) secretRanges() []hcl.Range {
+	var out []hcl.Range
+	for _, v := range l.variables {
+		if v.sensitive {
+			out = append(out, v.whole)
+		}
+	}
+	return out
+}
+
+func within(at hcl.Range, ranges []hcl.Range) bool {
+	return slices.ContainsFunc(ranges, func(r hcl.Range) bool {
+		return r.Filename == at.Filename && r.Start.Line <= at.Start.Line && at.Start.Line <= r.End.Line
+	})
+}
+
+// expressionOf is the compiled expression of an attribute in the root of a block.
+func (b *block) expressionOf(name string) hclsyntax.Expression {
+	if a := b.body.attrs[name]; a != nil {
+		return a.Expr
+	}
+	return nil
+}

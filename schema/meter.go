@@ -1,0 +1,255 @@
+package schema
+
+import (
+	"fmt"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// Evaluation in hcl cannot be cancelled, and a few lines can ask for more than any
+// machine has: loops in loops, text that doubles with every local, numbers with a
+// billion digits. So the nodes where work and values multiply are wrapped before
+// they are evaluated, and report to a meter. When it runs out, it unwinds to
+// loader.eval with a panic, the only way out through the evaluator's loops.
+
+// meter counts what evaluation costs. A step is about one loop turn, function call
+// or element looked at.
+type meter struct {
+	limit    int64 // of steps
+	steps    int64
+	text     int64
+	failures int   // of the expression being evaluated
+	secrets  int64 // sensitive arguments seen; see callExpr
+}
+
+// exhausted is what the meter panics with. When it is not final, other expressions
+// may still be evaluated.
+type exhausted struct {
+	diag  *hcl.Diagnostic
+	final bool
+}
+
+func (m *meter) spend(steps, text int64, at hcl.Range) {
+	m.steps += steps
+	m.text += text
+	if m.steps > m.limit || m.text > maxText {
+		panic(exhausted{mistake(at, "The configuration takes too much work to evaluate",
+			fmt.Sprintf("Loading is given up after %d steps or %s of text. Look for loops in loops, and keep what is computed more than once in a local.", m.limit, formatSize(maxText))), true})
+	}
+}
+
+// failed counts an error in something that may be repeated.
+func (m *meter) failed(at hcl.Range) {
+	if m.failures++; m.failures > maxFailures {
+		panic(exhausted{mistake(at, "Too many mistakes in one expression", "The rest of it was not evaluated."), false})
+	}
+}
+
+// weigh charges for everything in v, and refuses a value that is too large.
+func (m *meter) weigh(v cty.Value, at hcl.Range) weight {
+	w := weight{at: at}
+	w.add(v, 0)
+	m.spend(w.nodes/4+1+w.sorting, w.text, at)
+	return w
+}
+
+// weight is what there is in a value.
+type weight struct {
+	at        hcl.Range
+	nodes     int64
+	text      int64
+	pairs     int64 // of elements in tuples and objects: what finding a common type compares
+	sorting   int64 // steps of walking through sets, which are sorted each time
+	sensitive bool  // something is
+	unknown   bool  // something is
+}
+
+func (w *weight) add(v cty.Value, depth int) {
+	v, marks := v.Unmark()
+	w.sensitive = w.sensitive || len(marks) > 0
+	if w.nodes++; w.nodes > maxValueNodes || w.text > maxValueText || depth > maxDepth {
+		panic(exhausted{mistake(w.at, "Value too large", fmt.Sprintf("A value may have %d elements, %s of text, and %d levels.", maxValueNodes, formatSize(maxValueText), maxDepth)), false})
+	}
+	if v == cty.NilVal || !v.IsKnown() {
+		w.unknown = true
+		return
+	}
+	if v.IsNull() {
+		return
+	}
+	switch ty := v.Type(); {
+	case ty == cty.String:
+		w.text += int64(len(v.AsString()))
+	case ty == cty.Number:
+		f := v.AsBigFloat()
+		if f.IsInf() || abs(f.MantExp(nil)) > maxExponent {
+			panic(exhausted{mistake(w.at, "Number out of range", "A number this large or small takes too long to print."), false})
+		}
+	case ty.IsObjectType():
+		n := int64(len(ty.AttributeTypes()))
+		w.pairs += n * n / 2
+		for name := range ty.AttributeTypes() {
+			w.text += int64(len(name))
+			w.add(v.GetAttr(name), depth+1)
+		}
+	case ty.IsCollectionType() || ty.IsTupleType():
+		n := int64(v.LengthInt())
+		if ty.IsTupleType() {
+			w.pairs += n * n / 2
+		} else if ty.IsSetType() {
+			w.sorting += 8 * n
+		}
+		for it := v.ElementIterator(); it.Next(); {
+			key, el := it.Element()
+			if ty.IsMapType() {
+				w.text += int64(len(key.AsString()))
+			}
+			w.add(el, depth+1)
+		}
+	}
+}
+
+// loopSteps is what a turn of a loop costs besides what it does: the evaluator makes
+// a scope for it.
+const loopSteps = 8
+
+// stepExpr is a node that a loop evaluates again and again.
+type stepExpr struct {
+	hclsyntax.Expression
+	m *meter
+}
+
+func (e *stepExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
+	e.m.spend(loopSteps, 0, e.Range())
+	v, diags := e.Expression.Value(ctx)
+	if diags.HasErrors() {
+		e.m.failed(e.Range())
+	}
+	return v, diags
+}
+
+// textExpr is a part of a template: its text is copied into the result.
+type textExpr struct {
+	hclsyntax.Expression
+	m *meter
+}
+
+func (e *textExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
+	v, diags := e.Expression.Value(ctx)
+	if v.Type().IsPrimitiveType() {
+		e.m.weigh(v, e.Range())
+	}
+	return v, diags
+}
+
+// What handling a value costs besides walking through it once: steps per element
+// that is compared, and pairs of types that are compared in the time of a step.
+const (
+	equalSteps   = 4
+	pairsPerStep = 20
+)
+
+// branchExpr is a branch of a conditional: the evaluator looks for a type that fits
+// both, and compares each with each.
+type branchExpr struct {
+	hclsyntax.Expression
+	m *meter
+}
+
+func (e *branchExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
+	v, diags := e.Expression.Value(ctx)
+	w := e.m.weigh(v, e.Range())
+	e.m.spend(w.pairs/pairsPerStep, 0, e.Range())
+	return v, diags
+}
+
+// equalExpr is a side of a comparison.
+type equalExpr struct {
+	hclsyntax.Expression
+	m *meter
+}
+
+func (e *equalExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
+	v, diags := e.Expression.Value(ctx)
+	w := e.m.weigh(v, e.Range())
+	e.m.spend(equalSteps*w.nodes, 0, e.Range())
+	return v, diags
+}
+
+// argExpr is an argument of a function.
+type argExpr struct {
+	hclsyntax.Expression
+	m *meter
+	// collection says that the function takes lists, sets or maps of any type. A
+	// tuple or object is converted for it by comparing all element types with each
+	// other, which is avoided where they are the same.
+	collection bool
+}
+
+func (e *argExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
+	v, diags := e.Expression.Value(ctx)
+	w := e.m.weigh(v, e.Range())
+	if w.sensitive {
+		e.m.secrets++
+	}
+	if e.collection && !w.unknown {
+		same, ok := uniform(v)
+		if ok {
+			return same, diags
+		}
+		e.m.spend(w.pairs/pairsPerStep, 0, e.Range())
+	}
+	return v, diags
+}
+
+// uniform makes a list of a tuple, and a map of an object, whose elements have one
+// type.
+func uniform(v cty.Value) (cty.Value, bool) {
+	raw, marks := v.Unmark()
+	ty := raw.Type()
+	if raw.IsNull() || !ty.IsTupleType() && !ty.IsObjectType() || raw.LengthInt() == 0 {
+		return v, false
+	}
+	list, attrs := make([]cty.Value, 0, raw.LengthInt()), map[string]cty.Value{}
+	for it := raw.ElementIterator(); it.Next(); {
+		k, el := it.Element()
+		if len(list) > 0 && !list[0].Type().Equals(el.Type()) {
+			return v, false
+		}
+		list = append(list, el)
+		if ty.IsObjectType() {
+			attrs[k.AsString()] = el
+		}
+	}
+	if list[0].Type() == cty.DynamicPseudoType {
+		return v, false
+	}
+	if ty.IsObjectType() {
+		return cty.MapVal(attrs).WithMarks(marks), true
+	}
+	return cty.ListVal(list).WithMarks(marks), true
+}
+
+// numberExpr is an operand that becomes a number, or an index. Text with thousands
+// of digits takes quadratic time to become one.
+type numberExpr struct {
+	hclsyntax.Expression
+	m *meter
+}
+
+func (e *numberExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
+	v, diags := e.Expression.Value(ctx)
+	raw, _ := v.Unmark()
+	if raw.Type() == cty.String && !raw.IsNull() && raw.IsKnown() && len(raw.AsString()) > maxNumberText {
+		return cty.DynamicVal, append(diags, mistake(e.Range(), "Number out of range", "This text is too long for a number."))
+	}
+	if raw.Type() == cty.Number {
+		e.m.weigh(raw, e.Range())
+	}
+	return v, diags
+}
+
+// maxNumberText is the longest text that is tried as a number.
+const maxNumberText = 256

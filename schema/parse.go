@@ -1,0 +1,103 @@
+package schema
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+var firstByte = hcl.Pos{Line: 1, Column: 1}
+
+// configFiles lists the configuration files in the root of the tree, by name.
+func (l *loader) configFiles() []string {
+	entries, err := fs.ReadDir(l.tree.fsys, ".")
+	if err != nil {
+		l.report(mistake(hcl.Range{}, "Cannot read the configuration folder", cause(err)))
+		return nil
+	}
+	var names []string
+	for _, e := range entries {
+		n := e.Name()
+		if strings.HasPrefix(n, ".") || e.IsDir() {
+			continue
+		}
+		if strings.HasSuffix(n, ".hcl") || strings.HasSuffix(n, ".hcl.json") {
+			names = append(names, n)
+		}
+	}
+	if len(names) == 0 {
+		l.report(mistake(hcl.Range{}, "There is no configuration", "The folder has no file that ends in .hcl or .hcl.json. To remove everything, keep an empty one."))
+	}
+	slices.Sort(names)
+	return names
+}
+
+// parse reads and parses every configuration file.
+func (l *loader) parse() []*hclsyntax.Body {
+	var bodies []*hclsyntax.Body
+	for _, name := range l.configFiles() {
+		text, err := l.tree.text(name, maxConfigBytes)
+		if err != nil {
+			l.report(fromError(hcl.Range{Filename: name, Start: firstByte, End: firstByte}, err))
+			continue
+		}
+		l.sources[name] = []byte(text)
+		if !utf8.ValidString(text) {
+			l.report(mistake(hcl.Range{Filename: name, Start: firstByte, End: firstByte}, "The file is not UTF-8", "Configuration is written in UTF-8."))
+			continue
+		}
+		body, diags := parseFile(l.sources[name], name)
+		l.report(diags...)
+		if body != nil {
+			bodies = append(bodies, body)
+		}
+	}
+	return bodies
+}
+
+// parseFile gives the body of one file in the native form, whatever its syntax.
+func parseFile(src []byte, name string) (*hclsyntax.Body, hcl.Diagnostics) {
+	if strings.HasSuffix(name, ".json") {
+		return parseJSON(src, name)
+	}
+	tokens, _ := hclsyntax.LexConfig(src, name, firstByte) // what it finds, parsing finds again
+	if d := checkTokens(tokens); d != nil {
+		return nil, hcl.Diagnostics{d}
+	}
+	file, diags := hclsyntax.ParseConfig(src, name, firstByte)
+	body, _ := file.Body.(*hclsyntax.Body)
+	return body, diags
+}
+
+// parseTemplate parses text with ${…} and %{…} that begins at start in file.
+func parseTemplate(src []byte, file string, start hcl.Pos) (hclsyntax.Expression, hcl.Diagnostics) {
+	tokens, _ := hclsyntax.LexTemplate(src, file, start)
+	if d := checkTokens(tokens); d != nil {
+		return nil, hcl.Diagnostics{d}
+	}
+	return hclsyntax.ParseTemplate(src, file, start)
+}
+
+// parseExpression parses one expression that begins at start in file.
+func parseExpression(src []byte, file string, start hcl.Pos) (hclsyntax.Expression, hcl.Diagnostics) {
+	tokens, _ := hclsyntax.LexExpression(src, file, start)
+	if d := checkTokens(tokens); d != nil {
+		return nil, hcl.Diagnostics{d}
+	}
+	return hclsyntax.ParseExpression(src, file, start)
+}
+
+// fromError makes a diagnostic of why a file cannot be used.
+func fromError(at hcl.Range, err error) *hcl.Diagnostic {
+	var fe *fileError
+	if errors.As(err, &fe) {
+		return mistake(at, fe.summary, fe.detail)
+	}
+	return mistake(at, "Cannot be read", sentence(fmt.Sprint(err)))
+}

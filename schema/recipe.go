@@ -1,0 +1,94 @@
+package schema
+
+import (
+	"crypto/sha256"
+)
+
+// What a recipe covers, in this order. A field that has no value is left out, so
+// that one which a later version adds leaves the recipes of images without it alone.
+
+type baseSpec struct {
+	Version     int              `json:"version"`
+	Debootstrap *debootstrapSpec `json:"debootstrap,omitempty"`
+	Tar         string           `json:"tar,omitempty"` // its digest
+}
+
+type debootstrapSpec struct {
+	Suite      string   `json:"suite"`
+	Mirror     string   `json:"mirror,omitempty"`
+	Components []string `json:"components"`
+	Packages   []string `json:"packages,omitempty"`
+	Variant    string   `json:"variant"`
+	Keyring    string   `json:"keyring,omitempty"` // its digest
+	Arch       string   `json:"arch"`
+}
+
+type imageSpec struct {
+	Base       baseSpec       `json:"base"`
+	Hostname   string         `json:"hostname,omitempty"`
+	Timezone   string         `json:"timezone,omitempty"`
+	Locale     string         `json:"locale,omitempty"`
+	Keymap     string         `json:"keymap,omitempty"`
+	Mask       []string       `json:"mask,omitempty"`
+	Files      []fileSpec     `json:"files,omitempty"`
+	Initramfs  initramfsSpec  `json:"initramfs"`
+	Filesystem filesystemSpec `json:"filesystem"`
+}
+
+type fileSpec struct {
+	Path        string `json:"path"`
+	Digest      string `json:"digest,omitempty"`
+	Symlink     string `json:"symlink,omitempty"`
+	Permissions uint32 `json:"permissions,omitempty"`
+	Owner       int    `json:"owner"`
+	Group       int    `json:"group"`
+}
+
+type initramfsSpec struct {
+	Generator string   `json:"generator"`
+	Modules   []string `json:"modules,omitempty"`
+	Compress  string   `json:"compress"`
+}
+
+type filesystemSpec struct {
+	Type     string `json:"type"`
+	Size     int64  `json:"size,omitempty"`
+	Compress string `json:"compress,omitempty"`
+	Label    string `json:"label,omitempty"`
+}
+
+// recipes computes the base recipe and the recipe of an image. Neither depends on
+// the image's name, on where its files lie in the repo, or on whether a file's text
+// stands in the configuration or beside it.
+func (l *loader) recipes(img *Image) (base, whole string) {
+	b := baseSpec{Version: RecipeVersion}
+	if d := img.Debootstrap; d != nil {
+		b.Debootstrap = &debootstrapSpec{
+			Suite: d.Suite, Mirror: d.Mirror, Components: d.Components, Packages: d.Packages, Variant: d.Variant, Arch: d.Arch,
+		}
+		if d.Keyring != "" {
+			b.Debootstrap.Keyring = l.tree.files[d.Keyring].Digest
+		}
+	}
+	if img.Tar != nil {
+		b.Tar = img.Tar.Digest
+	}
+	s := imageSpec{
+		Base: b, Hostname: img.Hostname, Timezone: img.Timezone, Locale: img.Locale, Keymap: img.Keymap, Mask: img.Mask,
+		Initramfs:  initramfsSpec(img.Initramfs),
+		Filesystem: filesystemSpec(img.Filesystem),
+	}
+	for _, f := range img.Files {
+		fs := fileSpec{Path: f.Path, Digest: f.Digest, Symlink: f.Symlink, Owner: f.Owner, Group: f.Group}
+		if f.Symlink == "" {
+			fs.Permissions = f.Permissions
+		}
+		s.Files = append(s.Files, fs)
+	}
+	return digestOf(b), digestOf(s)
+}
+
+func digestOf(v any) string {
+	sum := sha256.Sum256([]byte(canonical(v)))
+	return digestString(sum[:])
+}

@@ -1,0 +1,190 @@
+package schema
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/ext/typeexpr"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+	ctyjson "github.com/zclconf/go-cty/cty/json"
+)
+
+// variable is a variable block and the value it has in this Load.
+type variable struct {
+	ty        cty.Type
+	defaults  *typeexpr.Defaults // of optional attributes of object types
+	sensitive bool
+	value     cty.Value // unmarked
+	failed    bool
+	whole     hcl.Range // the block
+}
+
+// decideVariables gives every variable its value.
+func (l *loader) decideVariables() {
+	l.out.Variables = map[string]string{}
+	var names []string
+	for _, b := range l.order {
+		if b.addr.Kind == "variable" {
+			names = append(names, b.addr.Name)
+			l.variables[b.addr.Name] = l.decideVariable(b)
+		}
+	}
+	for _, given := range slices.Sorted(maps.Keys(l.opts.Vars)) {
+		if l.variables[given] == nil {
+			l.report(mistake(hcl.Range{}, fmt.Sprintf("A value is given for var.%s, which is not declared", given), "Declare it with a variable block, or take the value away."+l.hint(given, names)))
+		}
+	}
+}
+
+func (l *loader) decideVariable(b *block) *variable {
+	v := &variable{ty: cty.String, whole: b.whole, failed: true}
+	name := b.addr.Name
+	if a := b.body.attrs["type"]; a != nil {
+		ty, defaults, diags := typeexpr.TypeConstraintWithDefaults(a.Expr)
+		if diags.HasErrors() {
+			l.report(mistake(a.Expr.Range(), "Invalid type", "A type is string, number, bool, list(string), set(string), map(string), object({ a = string }), tuple([string]), or any."))
+			return v
+		}
+		v.ty, v.defaults = ty, defaults
+	}
+	// A value of the wrong kind counts as sensitive until it is mended.
+	v.sensitive = b.expressionOf("sensitive") != nil
+	for _, plain := range []string{"description", "sensitive"} {
+		want := cty.String
+		if plain == "sensitive" {
+			want = cty.Bool
+		}
+		e := b.expressionOf(plain)
+		if e == nil {
+			continue
+		}
+		got, diags := l.eval(e, l.root)
+		if l.report(diags...); diags.HasErrors() {
+			continue
+		}
+		if got, err := convert.Convert(got, want); err != nil || got.IsNull() {
+			l.report(mistake(e.Range(), fmt.Sprintf("Invalid %s", plain), fmt.Sprintf("It must be %s.", article(want.FriendlyName()))))
+		} else if plain == "sensitive" {
+			v.sensitive = got.True()
+		}
+	}
+	raw, at, ok := l.givenValue(b, v)
+	if !ok {
+		return v
+	}
+	if v.defaults != nil && !raw.IsNull() {
+		raw = v.defaults.Apply(raw)
+	}
+	value, err := convert.Convert(raw, v.ty)
+	if err != nil {
+		l.report(mistake(at, fmt.Sprintf("The value of var.%s has the wrong type", name), fmt.Sprintf("It must be %s: %s", article(typeexpr.TypeString(v.ty)), sentence(mismatch(err)))))
+		return v
+	}
+	v.value, v.failed = value, false
+	if !v.sensitive {
+		text, err := ctyjson.Marshal(value, v.ty)
+		if err != nil {
+			l.report(mistake(at, fmt.Sprintf("The value of var.%s cannot be recorded", name), "Variables hold text, numbers, booleans, and lists and maps of these."))
+			v.failed = true
+			return v
+		}
+		l.out.Variables[name] = string(text)
+	}
+	return v
+}
+
+// givenValue gives the value of a variable before it is converted to its type, and
+// what to blame when it does not fit.
+func (l *loader) givenValue(b *block, v *variable) (cty.Value, hcl.Range, bool) {
+	name := b.addr.Name
+	if text, ok := l.opts.Recorded[name]; ok {
+		value, err := ctyjson.Unmarshal([]byte(text), v.ty)
+		if err != nil {
+			l.report(mistake(b.at, fmt.Sprintf("The recorded value of var.%s has the wrong type", name), sentence(mismatch(err))))
+			return cty.NilVal, b.at, false
+		}
+		return value, b.at, true
+	}
+	if text, ok := l.opts.Vars[name]; ok {
+		if v.ty == cty.String {
+			return cty.StringVal(text), b.at, true
+		}
+		value, why := l.literal(text)
+		if why != nil {
+			detail := fmt.Sprintf("The value that was given for it must be an expression such as 3, true or [\"a\"]: %s", sentence(why.Error()))
+			if v.sensitive {
+				detail = "The value that was given for it must be an expression such as 3, true or [\"a\"]."
+			}
+			l.report(mistake(b.at, fmt.Sprintf("Invalid value for var.%s", name), detail))
+			return cty.NilVal, b.at, false
+		}
+		return value, b.at, true
+	}
+	e := b.expressionOf("default")
+	if e == nil {
+		l.report(mistake(b.at, fmt.Sprintf("var.%s has no value", name), fmt.Sprintf("Give it one with --var %s=…, in the vars of daemon.hcl, or with a default in its block.", name)))
+		return cty.NilVal, b.at, false
+	}
+	value, diags := l.eval(e, l.root)
+	l.report(diags...)
+	return value, e.Range(), !diags.HasErrors()
+}
+
+// literal evaluates text from outside the files. It may use functions, but no names.
+func (l *loader) literal(text string) (cty.Value, error) {
+	if len(text) > maxConfigBytes {
+		return cty.NilVal, errors.New("the text is too long")
+	}
+	e, diags := parseExpression([]byte(text), "", firstByte)
+	if !diags.HasErrors() {
+		before := len(l.diags)
+		e = l.compile(e, scope{where: "a given value", constant: true})
+		diags = slices.Clone(l.diags[before:])
+		l.diags = l.diags[:before]
+	}
+	var v cty.Value
+	if !diags.HasErrors() {
+		v, diags = l.eval(e, l.root)
+	}
+	if diags.HasErrors() {
+		return cty.NilVal, errors.New(diags[0].Summary + ". " + diags[0].Detail)
+	}
+	return v, nil
+}
+
+// mismatch gives the text of a conversion error with its path.
+func mismatch(err error) string {
+	var pe cty.PathError
+	if errors.As(err, &pe) && len(pe.Path) > 0 {
+		return fmt.Sprintf("at %s, %s", pathText(pe.Path), err)
+	}
+	return err.Error()
+}
+
+func pathText(p cty.Path) string {
+	out := "value"
+	for _, s := range p {
+		switch s := s.(type) {
+		case cty.GetAttrStep:
+			out += "." + s.Name
+		case cty.IndexStep:
+			out += "[" + keyText(s.Key) + "]"
+		}
+	}
+	return out
+}
+
+func (l *loader) variableValue(name string) (cty.Value, hcl.Diagnostics) {
+	v := l.variables[name]
+	if v == nil || v.failed {
+		return cty.DynamicVal, hcl.Diagnostics{alreadyReported}
+	}
+	if v.sensitive {
+		return v.value.Mark(sensitive), nil
+	}
+	return v.value, nil
+}

@@ -1,0 +1,9 @@
+image "a" {
+  debootstrap {
+    suite = "bookworm"
+  }
+  initramfs "none" {
+    modules = ["nbd"]
+  }
+  filesystem "squashfs" {}
+}

@@ -1,0 +1,39 @@
+server "main" {
+  address = "10.0.0.1"
+}
+
+image "arch" {
+  debootstrap {
+    suite = "bookworm"
+  }
+  filesystem "ext4" {
+    size = "2GiB"
+  }
+}
+
+export "nfs" "arch" {
+  image = image.arch
+}
+
+bootloader "grub" "menu" {
+  entries = []
+}
+
+bootloader "pxelinux" "menu" {
+  entries = []
+}
+
+group "lab" {}
+
+module "site" {
+  source = "./site"
+}
+
+policy "x" {}
+
+check "y" {}
+
+moved {
+  from = host.a
+  to   = host.b
+}

@@ -1,0 +1,26 @@
+image "arch" {
+  pacstrap {
+    packages = ["base"]
+  }
+  oci {}
+  copy "/usr/lib/initcpio/hooks/netnfs4" {
+    from = "/usr/lib/initcpio/hooks/net"
+  }
+  initramfs "mkinitcpio" {
+    modules = ["nfsv4"]
+  }
+  filesystem "btrfs" {
+    size     = "8GiB"
+    compress = "lzo"
+  }
+}
+
+image "debian" {
+  debootstrap {
+    suite = "bookworm"
+  }
+  initramfs {
+    hooks = ["base"]
+  }
+  filesystem "zfs" {}
+}

@@ -1,0 +1,3 @@
+server "main" {
+  address = "192.0.2.1"
+}
