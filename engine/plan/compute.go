@@ -1,0 +1,210 @@
+package plan
+
+import (
+	"encoding/json"
+	"slices"
+
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// Pseudo-attributes: what a change shows besides the attributes of the block.
+const (
+	attrRecipe   = "recipe"    // image: what it is made of
+	attrArtifact = "artifact"  // image: what is served; unknown before it is built
+	attrWireName = "wire_name" // export: the name that clients ask for, which carries the artifact
+)
+
+// Masked stands for a sensitive value, on both sides, so that not even a value
+// that stopped being sensitive is printed.
+const Masked = "(sensitive value)"
+
+// Compute compares what is wanted with what is applied.
+//
+// A resource is created, deleted, or updated because its own attributes differ. An
+// image is also updated when its recipe differs (a file of the repo that it is made
+// from) or when the store holds another artifact for its recipe than the one that
+// is served. A resource whose own attributes are the same is updated, with reason
+// InputChanged, when what is served for it differs:
+//
+//   - an export, by the artifact of its image, which its wire name carries, and by
+//     the address of its server;
+//   - an entry, by its image (kernel and initrd) and its export (the kernel line);
+//   - a bootloader, by its entries, and by the addresses of the server whose
+//     clients it boots: both are in its boot trees;
+//   - a subnet, by the address of its server, which is in every DHCP answer.
+//
+// Hosts and subnets are not listed because the boot tree that they hand out is
+// another one: a rebuilt image would list a thousand hosts. They are named by the
+// Impact of the change they follow from, and that change is the outermost one: the
+// image, not the export, entry and bootloader between. So one edited host is one
+// change, and one rebuilt image is one change with an impact.
+//
+// Nothing that is served today has to be replaced: Replace does not occur.
+//
+// The plan depends on the input's content alone, not on its order, and its lists
+// are never nil.
+func Compute(in Input) *Plan {
+	c := newComparison(in)
+	p := &Plan{FormatVersion: FormatVersion, Revision: in.Revision, Changes: []Change{}}
+	if in.Applied != nil {
+		p.BaseGeneration = in.Applied.Generation
+	}
+	for _, a := range c.order {
+		ch := c.changes[a]
+		if ch == nil {
+			p.Summary.NoOp++
+			continue
+		}
+		switch ch.Action {
+		case Create:
+			p.Summary.Create++
+		case Update:
+			p.Summary.Update++
+		case Replace:
+			p.Summary.Replace++
+		case Delete:
+			p.Summary.Delete++
+		}
+		ch.Impact = c.impact(ch)
+		p.Changes = append(p.Changes, *ch)
+	}
+	return p
+}
+
+// comparison is one run of Compute.
+type comparison struct {
+	want, have *view
+	artifacts  artifacts
+	seen       *world
+	order      []schema.Addr // every address of either side, sorted
+	changes    map[schema.Addr]*Change
+	own        map[schema.Addr]map[string]bool // attributes of the block that differ, for updates
+	served     map[schema.Addr]bool            // what is served for it differs; updates only
+}
+
+func newComparison(in Input) *comparison {
+	c := &comparison{
+		want:    newView(in.Want),
+		have:    newView(nil),
+		changes: map[schema.Addr]*Change{},
+		own:     map[schema.Addr]map[string]bool{},
+		served:  map[schema.Addr]bool{},
+	}
+	c.artifacts.built = in.Built
+	if in.Applied != nil {
+		c.have = newView(in.Applied.Desired)
+		c.artifacts.applied = in.Applied.Artifacts
+	}
+	c.seen = newWorld(in, c)
+	c.want.usedBy(c.seen)
+	c.have.usedBy(c.seen)
+	for a := range c.want.resources {
+		c.order = append(c.order, a)
+	}
+	for a := range c.have.resources {
+		if c.want.resources[a] == nil {
+			c.order = append(c.order, a)
+		}
+	}
+	slices.SortFunc(c.order, schema.Addr.Compare)
+	for _, a := range c.order {
+		c.compare(a)
+	}
+	c.propagate()
+	return c
+}
+
+// compare finds what happens to one resource by itself.
+func (c *comparison) compare(a schema.Addr) {
+	want, have := c.want.resources[a], c.have.resources[a]
+	ch := &Change{
+		Address: a, Inputs: []schema.Addr{}, AfterUnknown: []string{}, Impact: []Impact{},
+		Before: map[string]json.RawMessage{}, After: map[string]json.RawMessage{},
+	}
+	switch {
+	case have == nil:
+		ch.Action, ch.Reason, ch.Range = Create, Created, want.Range
+		for _, at := range want.Attrs {
+			ch.After[at.Name] = value(at, schema.Attr{})
+		}
+		c.pseudo(ch)
+	case want == nil:
+		ch.Action, ch.Reason, ch.Range = Delete, Removed, have.Range
+		for _, at := range have.Attrs {
+			ch.Before[at.Name] = value(at, schema.Attr{})
+		}
+		c.pseudo(ch)
+	default:
+		ch.Action, ch.Reason, ch.Range = Update, SpecChanged, want.Range
+		c.own[a] = diff(ch, have, want)
+		pseudo := c.pseudo(ch)
+		switch {
+		case len(c.own[a]) > 0:
+			// An image may change and still be the same bytes.
+			c.served[a] = a.Kind != kindImage || !c.sameArtifact(a, a)
+		case pseudo && a.Kind == kindImage:
+			ch.Reason = c.whyImage(a)
+			c.served[a] = !c.sameArtifact(a, a)
+		default:
+			// An export's wire name follows from its image: see propagate.
+			return
+		}
+	}
+	c.changes[a] = ch
+}
+
+// diff fills in the attributes that differ, and returns their names up to the
+// first dot or bracket.
+func diff(ch *Change, have, want *schema.Resource) map[string]bool {
+	differs := map[string]bool{}
+	before := map[string]schema.Attr{}
+	for _, at := range have.Attrs {
+		before[at.Name] = at
+	}
+	for _, at := range want.Attrs {
+		was, ok := before[at.Name]
+		delete(before, at.Name)
+		if ok && was.Value == at.Value {
+			continue
+		}
+		if ok {
+			ch.Before[at.Name] = value(was, at)
+		}
+		ch.After[at.Name] = value(at, was)
+		differs[base(at.Name)] = true
+	}
+	for name, was := range before {
+		ch.Before[name] = value(was, schema.Attr{})
+		differs[base(name)] = true
+	}
+	return differs
+}
+
+// value is the printed value of at; other is the same attribute on the other side.
+func value(at, other schema.Attr) json.RawMessage {
+	if at.Sensitive || other.Sensitive {
+		return quote(Masked)
+	}
+	if !json.Valid([]byte(at.Value)) {
+		return quote(at.Value) // not what Attr promises; do not spoil the document
+	}
+	return json.RawMessage(at.Value)
+}
+
+func quote(s string) json.RawMessage {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return json.RawMessage(`""`) // Marshal of a string does not fail
+	}
+	return b
+}
+
+// base gives an attribute's name up to the first dot or bracket.
+func base(name string) string {
+	for i := range len(name) {
+		if name[i] == '.' || name[i] == '[' {
+			return name[:i]
+		}
+	}
+	return name
+}

@@ -1,0 +1,214 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// Details that several impacts share.
+const (
+	untilReboot   = "until it reboots"
+	nextRenewal   = "at its next renewal"
+	untilLeaseEnd = "until its lease ends"
+	oldLeaseEnds  = "when its lease of the old one ends" // renewals keep an address
+)
+
+// impact says what a change means for which machines. What follows from another
+// change has its impact there.
+func (c *comparison) impact(ch *Change) []Impact {
+	i := &impacts{list: []Impact{}}
+	if ch.Reason == InputChanged && len(ch.Inputs) > 0 {
+		return i.list
+	}
+	switch ch.Address.Kind {
+	case kindServer:
+		c.serverImpact(i, ch)
+	case kindImage:
+		c.imageImpact(i, ch)
+	case kindExport:
+		c.exportImpact(i, ch)
+	case kindEntry, kindBootloader:
+		c.bootImpact(i, ch)
+	case kindSubnet:
+		c.subnetImpact(i, ch)
+	case kindHost:
+		c.hostImpact(i, ch)
+	}
+	return i.done()
+}
+
+// impacts collects the impacts of one change; those that say the same become one.
+type impacts struct{ list []Impact }
+
+func (i *impacts) add(e Effect, artifact, detail string, machines ...string) {
+	if len(machines) == 0 {
+		return
+	}
+	for n := range i.list {
+		if have := &i.list[n]; have.Effect == e && have.Artifact == artifact && have.Detail == detail {
+			have.Machines = append(have.Machines, machines...)
+			return
+		}
+	}
+	i.list = append(i.list, Impact{Effect: e, Machines: slices.Clone(machines), Artifact: artifact, Detail: detail})
+}
+
+// effects is the order in which they are told.
+var effects = [...]Effect{EffectLive, EffectNextBoot, EffectKeeps, EffectDiscards, EffectInterrupts}
+
+func (i *impacts) done() []Impact {
+	for n := range i.list {
+		m := i.list[n].Machines
+		slices.Sort(m)
+		i.list[n].Machines = slices.Compact(m)
+	}
+	slices.SortFunc(i.list, func(a, b Impact) int {
+		return cmp.Or(
+			cmp.Compare(slices.Index(effects[:], a.Effect), slices.Index(effects[:], b.Effect)),
+			cmp.Compare(a.Artifact, b.Artifact),
+			cmp.Compare(a.Detail, b.Detail),
+		)
+	})
+	return i.list
+}
+
+// names gives the machines of a set; done sorts them.
+func names(set map[string]bool) []string {
+	list := make([]string, 0, len(set))
+	for n := range set {
+		list = append(list, n)
+	}
+	return list
+}
+
+// keeps tells which of the machines that run something keep it: those of which
+// match is true and whose artifact is not the one given. after is "" when only a
+// build can tell what it will be.
+func (c *comparison) keeps(i *impacts, after string, match func(*machine) bool) {
+	for _, m := range c.seen.machines {
+		if m.runs() && m.artifact != "" && m.artifact != after && match(m) {
+			i.add(EffectKeeps, m.artifact, untilReboot, m.name())
+		}
+	}
+}
+
+// imageImpact: whoever boots it gets the new artifact at its next boot; whoever
+// runs an older one keeps it, with its overlay, until then.
+func (c *comparison) imageImpact(i *impacts, ch *Change) {
+	a := ch.Address
+	if ch.Action == Update && !c.served[a] {
+		return // the same bytes
+	}
+	if ch.Action != Delete {
+		i.add(EffectNextBoot, "", "", names(c.want.uses[a])...)
+	}
+	after := c.artifacts.after(c.want.images[a])
+	c.keeps(i, after, func(m *machine) bool { return m.image == a })
+}
+
+// exportImpact: the mode, and where it is served, are on the kernel line, so they
+// come with the next boot, and a machine that runs keeps the mode that it booted
+// with, over reconnections too. Only who may attach is asked anew at every
+// connection.
+func (c *comparison) exportImpact(i *impacts, ch *Change) {
+	a := ch.Address
+	ex := c.want.exports[a]
+	if ex == nil {
+		ex = c.have.exports[a]
+	}
+	family := ex.WireFamily()
+	runsIt := func(m *machine) bool { return familyOf(m.export) == family }
+	switch ch.Action {
+	case Create:
+		i.add(EffectNextBoot, "", "", names(c.want.uses[a])...)
+	case Delete:
+		c.keeps(i, "", runsIt)
+	default:
+		own := c.own[a]
+		for name := range own {
+			if name == "allow" {
+				continue
+			}
+			i.add(EffectNextBoot, "", "", names(c.want.uses[a])...)
+		}
+		if own["image"] {
+			c.keeps(i, c.artifacts.after(c.want.images[ex.Image]), runsIt)
+		}
+		if own["allow"] {
+			c.allowImpact(i, ex, runsIt)
+		}
+	}
+}
+
+// allowImpact: at every connection, that of a running machine that comes back
+// included, the list of the current generation is asked.
+func (c *comparison) allowImpact(i *impacts, ex *schema.Export, runsIt func(*machine) bool) {
+	i.add(EffectLive, "", "at its next connection", names(c.want.uses[ex.Addr])...)
+	for _, m := range c.seen.machines {
+		if m.runs() && runsIt(m) && !c.allowed(ex, m) {
+			i.add(EffectInterrupts, m.artifact, "its next connection is refused", m.name())
+		}
+	}
+}
+
+func (c *comparison) allowed(ex *schema.Export, m *machine) bool {
+	if len(ex.Allow) == 0 {
+		return true
+	}
+	subnet := m.subnet
+	if h := c.want.hosts[m.host]; h != nil && !h.Subnet.IsZero() {
+		subnet = h.Subnet
+	}
+	return !m.host.IsZero() && slices.Contains(ex.Allow, m.host) || !subnet.IsZero() && slices.Contains(ex.Allow, subnet)
+}
+
+// familyOf gives the schema.Export.WireFamily of a wire name: that of
+// "arch@3f2a9c1d7e08" and "arch@3f2a9c1d7e08/ws01" is "arch".
+func familyOf(wire string) string {
+	for i := range len(wire) {
+		if wire[i] == '@' || wire[i] == '/' || wire[i] == '+' {
+			return wire[:i]
+		}
+	}
+	return wire
+}
+
+// bootImpact: an entry or a bootloader reaches its machines at their next boot. A
+// deleted one has none: who boots something else now is told where that is said.
+func (c *comparison) bootImpact(i *impacts, ch *Change) {
+	switch ch.Action {
+	case Create:
+		i.add(EffectNextBoot, "", "", names(c.want.uses[ch.Address])...)
+	case Update:
+		c.bootsOther(i, names(c.want.uses[ch.Address]))
+	}
+}
+
+// bootsOther tells of machines whose next boot is another one, and of those among
+// them that run, unless the image that they will get is a change of its own.
+func (c *comparison) bootsOther(i *impacts, machines []string) {
+	i.add(EffectNextBoot, "", "", machines...)
+	set := map[string]bool{}
+	for _, n := range machines {
+		set[n] = true
+	}
+	for _, m := range c.seen.machines {
+		if !set[m.name()] || !m.runs() || m.artifact == "" {
+			continue
+		}
+		chains := c.want.chainsOf(*m)
+		if len(chains) == 0 {
+			i.add(EffectKeeps, m.artifact, untilReboot, m.name())
+			continue
+		}
+		image := chains[0].image
+		if m.image == image && c.served[image] {
+			continue // the image's impact tells it
+		}
+		if c.artifacts.after(c.want.images[image]) != m.artifact {
+			i.add(EffectKeeps, m.artifact, untilReboot, m.name())
+		}
+	}
+}

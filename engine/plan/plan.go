@@ -1,0 +1,111 @@
+package plan
+
+import (
+	"encoding/json"
+
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// FormatVersion is the version of the JSON form of a plan.
+const FormatVersion = 1
+
+// Action is what happens to a resource. The set is closed.
+type Action string
+
+const (
+	NoOp    Action = "no-op"
+	Create  Action = "create"
+	Update  Action = "update"
+	Replace Action = "replace"
+	Delete  Action = "delete"
+)
+
+// Reason is why an action is taken. The set is closed.
+type Reason string
+
+const (
+	Created      Reason = "created"
+	SpecChanged  Reason = "spec_changed"  // the block itself was edited
+	InputChanged Reason = "input_changed" // something it refers to was
+	Drift        Reason = "drift"
+	Removed      Reason = "removed"
+	Moved        Reason = "moved"
+	Requested    Reason = "requested"
+)
+
+// Effect is what a change means for machines. The set is closed.
+type Effect string
+
+const (
+	EffectLive       Effect = "live"       // seen at once, or at the next renewal
+	EffectNextBoot   Effect = "next_boot"  // seen when the machine boots next
+	EffectKeeps      Effect = "keeps"      // the machine keeps Artifact until it reboots
+	EffectDiscards   Effect = "discards"   // data of the machine is thrown away
+	EffectInterrupts Effect = "interrupts" // the machine loses something it uses
+)
+
+// Plan is the difference between a desired state and what is applied.
+type Plan struct {
+	FormatVersion  int      `json:"format_version"`
+	Revision       *string  `json:"revision"`        // null for a dirty work tree
+	BaseGeneration uint64   `json:"base_generation"` // 0: nothing is applied
+	Changes        []Change `json:"changes"`         // sorted by address; no-ops left out
+	Summary        Summary  `json:"summary"`
+}
+
+// Summary counts changes by action.
+type Summary struct {
+	Create  int `json:"create"`
+	Update  int `json:"update"`
+	Replace int `json:"replace"`
+	Delete  int `json:"delete"`
+	NoOp    int `json:"no_op"`
+}
+
+// Change is what happens to one resource.
+type Change struct {
+	Address schema.Addr `json:"address"`
+	Action  Action      `json:"action"`
+	Reason  Reason      `json:"reason"`
+	// Inputs names, sorted, the resources that this one refers to, that change
+	// too, and that change what is served for this one. It is why for
+	// InputChanged, and goes beside any other reason.
+	Inputs []schema.Addr `json:"inputs"`
+	// Before and After hold the attributes that differ (all of them for create
+	// and delete), by name, as canonical JSON. Sensitive values read
+	// "(sensitive value)".
+	Before map[string]json.RawMessage `json:"before"`
+	After  map[string]json.RawMessage `json:"after"`
+	// AfterUnknown names the attributes that only a build can tell.
+	AfterUnknown []string     `json:"after_unknown"`
+	Range        schema.Range `json:"range"` // of the block; for a delete, where it was
+	Impact       []Impact     `json:"impact"`
+}
+
+// Impact says what a change means for which machines.
+type Impact struct {
+	Effect   Effect   `json:"effect"`
+	Machines []string `json:"machines"` // host addresses, or MACs of machines without a host block; sorted
+	Artifact string   `json:"artifact,omitempty"`
+	Detail   string   `json:"detail,omitempty"` // one phrase: "until it reboots"
+}
+
+// Applied is what a daemon serves, as a generation record says it.
+type Applied struct {
+	Generation uint64
+	Revision   string
+	Desired    *schema.Desired
+	// Artifacts holds the digest of the artifact served for each recipe.
+	Artifacts map[string]string
+}
+
+// Input is everything that a plan depends on.
+type Input struct {
+	Revision *string // null for a dirty work tree
+	Want     *schema.Desired
+	Applied  *Applied // nil: nothing is applied
+	// Built holds the digest of the artifact already in the store for a recipe:
+	// these are known before they are applied.
+	Built        map[string]string
+	Observations []Observation
+}

@@ -1,0 +1,101 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// impact prints one line that says everything, and below it who is meant where
+// the line only says how many.
+func (t *text) impact(list []Impact) {
+	if len(list) == 0 {
+		return
+	}
+	var parts []string
+	for _, im := range list {
+		parts = append(parts, impactText(im))
+	}
+	t.line("    " + strings.Join(parts, "; "))
+	for _, im := range list {
+		if len(im.Machines) > 1 {
+			t.line("      " + effectText(im) + ": " + nameList(im.Machines))
+		}
+	}
+}
+
+func impactText(im Impact) string {
+	who := ""
+	if len(im.Machines) == 1 {
+		who = printable(im.Machines[0])
+	} else {
+		kind := "hosts"
+		for _, m := range im.Machines {
+			if !strings.HasPrefix(m, kindHost+".") {
+				kind = "machines"
+			}
+		}
+		who = strconv.Itoa(len(im.Machines)) + " " + kind
+	}
+	if im.Effect == EffectKeeps {
+		return who + " " + effectText(im)
+	}
+	return who + ": " + effectText(im)
+}
+
+func isBlank(s string) bool { return s == "" }
+
+// detail is the detail as it reads for the number of machines.
+func detail(im Impact) string {
+	d := printable(im.Detail)
+	if len(im.Machines) == 1 {
+		return d
+	}
+	return strings.NewReplacer(
+		"until it reboots", "until they reboot",
+		"until its lease ends", "until their leases end",
+		"its next", "their next",
+		"its root", "their roots",
+	).Replace(d)
+}
+
+// effectText is the effect without who it is about.
+func effectText(im Impact) string {
+	words := effectWords(im.Effect)
+	if im.Effect == EffectKeeps {
+		if len(im.Machines) != 1 {
+			words = "keep"
+		}
+		return strings.Join(slices.DeleteFunc([]string{words, shortDigest(im.Artifact), detail(im)}, isBlank), " ")
+	}
+	if im.Detail != "" {
+		words += ", " + detail(im)
+	}
+	return words
+}
+
+func effectWords(e Effect) string {
+	switch e {
+	case EffectNextBoot:
+		return "next boot"
+	case EffectDiscards:
+		return "discards data"
+	default:
+		return string(e)
+	}
+}
+
+// nameList joins names, and counts those past the twentieth.
+func nameList(list []string) string {
+	shown := list[:min(len(list), maxNames)]
+	out := make([]string, 0, len(shown))
+	for _, n := range shown {
+		out = append(out, printable(n))
+	}
+	s := strings.Join(out, ", ")
+	if more := len(list) - len(shown); more > 0 {
+		s += fmt.Sprintf(" and %d more", more)
+	}
+	return s
+}

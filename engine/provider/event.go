@@ -1,0 +1,128 @@
+package provider
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// MAC is a 48-bit hardware address: the key of every machine.
+type MAC [6]byte
+
+// String spells it in lower case with colons.
+func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
+
+// IsZero reports whether no machine is named.
+func (m MAC) IsZero() bool { return m == MAC{} }
+
+// ParseMAC reads a 48-bit address in any spelling that net.ParseMAC takes.
+func ParseMAC(s string) (MAC, error) {
+	hw, err := net.ParseMAC(s)
+	if err != nil {
+		return MAC{}, err
+	}
+	if len(hw) != 6 {
+		return MAC{}, fmt.Errorf("hardware address %q: want 6 bytes", s)
+	}
+	return MAC(hw), nil
+}
+
+// MarshalText spells the address as String does.
+func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (m *MAC) UnmarshalText(b []byte) error {
+	got, err := ParseMAC(string(b))
+	if err != nil {
+		return err
+	}
+	*m = got
+	return nil
+}
+
+// EventKind says what a server saw.
+type EventKind string
+
+const (
+	EventDiscover  EventKind = "dhcp.discover"
+	EventOffer     EventKind = "dhcp.offer"
+	EventAck       EventKind = "dhcp.ack"
+	EventNak       EventKind = "dhcp.nak"
+	EventFile      EventKind = "file"       // a whole boot file was delivered: Name, Role, Bytes
+	EventFileError EventKind = "file.error" // it was not: Err
+	EventAttach    EventKind = "nbd.attach" // a client passed GO: Name is the export
+	EventDetach    EventKind = "nbd.detach"
+	EventDenied    EventKind = "nbd.denied" // Err says why
+	EventPhone     EventKind = "phone"      // the machine reports: Name is the stage
+)
+
+// Event is one thing that a server saw, for engine/node. At is when it happened.
+type Event struct {
+	Kind       EventKind
+	At         time.Time
+	MAC        MAC        // zero when the server does not know it
+	Addr       netip.Addr // client's address
+	Host       schema.Addr
+	Subnet     schema.Addr
+	Generation uint64
+	Protocol   string // "dhcp", "tftp", "http", "nbd"
+	Name       string
+	Role       AnswerKind // for files: loader, script, kernel, initrd
+	Tree       string
+	Artifact   string // for exports: digest of the root
+	Instance   string // for exports: the boot instance that the client named; "" when it named none
+	Image      schema.Addr
+	Class      string // DHCP: user class
+	Vendor     string // DHCP: vendor class up to the first colon
+	Bytes      int64
+	Err        string
+}
+
+// Sink takes events. Event does not block on the network or on disk.
+type Sink interface{ Event(Event) }
+
+// Sessions ties a machine to the generation that it boots on.
+type Sessions interface {
+	// Boot is called for every DISCOVER and REQUEST, before the answer is made.
+	// It opens a boot session, or continues the one that is open, and returns it.
+	// What it returns is on disk, and survives a crash, before it returns. A
+	// machine that never network-boots has the zero Session, which means the
+	// current generation.
+	Boot(Contact) (Session, error)
+	// Holds reports whether a machine other than mac lives on addr without a
+	// lease being renewed: its root is attached from there. Such an address
+	// must not be given away.
+	Holds(addr netip.Addr, mac MAC) bool
+}
+
+// Contact is what a DHCP packet says about where a machine is in its boot.
+type Contact struct {
+	MAC      MAC
+	Discover bool   // a DISCOVER; else a REQUEST
+	Vendor   string // option 60 up to the first colon
+	Class    string // option 77
+	XID      uint32
+}
+
+// Session is one boot of one machine.
+type Session struct {
+	ID         string // unique; "" means none is open
+	Generation uint64 // 0 is the current one
+}
+
+// Clients says who is behind an address.
+type Clients interface {
+	ByAddr(netip.Addr) (Client, bool)
+}
+
+// Client is a machine as the servers see it.
+type Client struct {
+	MAC        MAC
+	Host       schema.Addr // zero: no host block
+	Subnet     schema.Addr
+	Session    string // of its newest boot; "" when it never booted from here
+	Generation uint64 // it is pinned to; 0 is the current one
+}
