@@ -1,0 +1,112 @@
+package store
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+const siteHCL = `
+variable "net" {}
+
+variable "password" {
+  sensitive = true
+  default   = "none"
+}
+
+server "main" {
+  interface = "eth0"
+  address   = "10.0.${var.net}.1"
+}
+
+image "tiny" {
+  tar {
+    path = "root.tar"
+  }
+  file "/etc/motd" {
+    source = "motd"
+  }
+  file "/etc/secret" {
+    content = var.password
+  }
+  filesystem "squashfs" {}
+}
+
+subnet "lan" {
+  cidr = "10.0.${var.net}.0/24"
+}
+
+host "ws" {
+  for_each = { for h in csvdecode(file("data/hosts.csv")) : h.name => h }
+  mac      = each.value.mac
+}
+`
+
+func TestLoadGivesTheSameAgain(t *testing.T) {
+	tree := fstest.MapFS{
+		"site.hcl":       {Data: []byte(siteHCL)},
+		"data/hosts.csv": {Data: []byte("name,mac\nws01,52:54:00:00:00:01\nws02,52:54:00:00:00:02\n")},
+		"root.tar":       {Data: []byte(strings.Repeat("tar", 100_000))},
+		"motd":           {Data: []byte("hello\n")},
+		"README.md":      {Data: []byte("not read")},
+	}
+	vars := map[string]string{"net": "7", "password": "hunter2"}
+	want, diags := schema.Load(tree, schema.Options{Vars: vars})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	rec := sampleRecord(1)
+	if err := rec.TakeFiles(tree, want, vars); err != nil {
+		t.Fatal(err)
+	}
+	s := mustOpen(t, t.TempDir(), Options{})
+	mustRecord(t, s, rec)
+	rec = mustCurrent(t, s)
+	if _, ok := rec.Files["root.tar"]; ok || len(rec.Files) != 2 {
+		t.Errorf("the record holds %d files, among them the archive: %v", len(rec.Files), ok)
+	}
+	if all := fmt.Sprintf("%+v", rec); strings.Contains(all, "hunter2") {
+		t.Error("the record holds the secret")
+	}
+	compare := cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, netip.AddrPort{})
+	got, diags := Load(rec, map[string]string{"net": "9", "password": "hunter2", "unknown": "x"})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	if diff := cmp.Diff(want, got, compare); diff != "" {
+		t.Error(diff)
+	}
+	if got, diags = Load(rec); diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	if got.Servers[0].Address != want.Servers[0].Address || len(got.Hosts) != 2 {
+		t.Errorf("without the daemon's values: %+v", got.Servers[0])
+	}
+	if got.Images[0].Files[1].Content != "none" {
+		t.Errorf("the secret is %q, want its default", got.Images[0].Files[1].Content)
+	}
+
+	delete(rec.Files, "data/hosts.csv")
+	if _, diags := Load(rec); !diags.HasErrors() {
+		t.Error("a record without a file it needs loads")
+	}
+}
+
+func TestTakeFilesNoticesChanges(t *testing.T) {
+	tree := fstest.MapFS{"site.hcl": {Data: []byte("locals {\n  a = 1\n}\n")}}
+	d, diags := schema.Load(tree, schema.Options{})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	tree["site.hcl"].Data = []byte("locals {\n  a = 2\n}\n")
+	if err := new(Record).TakeFiles(tree, d, nil); err == nil || !strings.Contains(err.Error(), "has changed since") {
+		t.Errorf("an edited file is recorded: %v", err)
+	}
+}

@@ -1,0 +1,66 @@
+package store
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+)
+
+// Pin keeps everything in the store until release is called. Hold it from before
+// looking whether an artifact is there until the generation that needs it is
+// recorded, and around every build. Any number may be held; it waits for a
+// collection that is under way. release may be called more than once.
+func (c *Content) Pin() (release func()) {
+	c.pins.RLock()
+	return sync.OnceFunc(c.pins.RUnlock)
+}
+
+// Built gives the digest of the artifact that is there for each recipe: what needs
+// no build. An empty store gives an empty map.
+func (c *Content) Built() (map[string]string, error) {
+	built := map[string]string{}
+	err := c.eachRecipe("artifact", func(recipe, _ string) error {
+		if a, ok := c.Artifact(recipe); ok {
+			built[recipe] = a.Root.Digest
+		}
+		return nil
+	})
+	return built, err
+}
+
+// eachRecipe calls f with every recipe of a kind and the file that records it.
+// Other files are passed over.
+func (c *Content) eachRecipe(kind string, f func(recipe, file string) error) error {
+	dir := filepath.Join(c.state(), "recipes", kind)
+	list, err := os.ReadDir(dir)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("content store: %w", err)
+	}
+	for _, e := range list {
+		name, ok := strings.CutSuffix(e.Name(), ".json")
+		if raw, err := hex.DecodeString(name); !ok || err != nil || len(raw) != 32 || e.Type() != fs.FileMode(0) {
+			continue
+		}
+		if err := f("sha256:"+name, filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// state gives the state directory.
+func (c *Content) state() string { return filepath.Dir(c.scratch) }
+
+// blobsOf lists the files of an artifact.
+func blobsOf(a provider.Artifact) []provider.Blob {
+	return []provider.Blob{a.Root, a.Kernel, a.Initrd}
+}

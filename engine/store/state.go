@@ -1,0 +1,233 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Held says that a revision is skipped until a newer one is there or the hold is
+// released.
+type Held struct {
+	Revision string    `json:"revision"`
+	Reason   string    `json:"reason,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
+}
+
+// Note is why something is as it is, and since when.
+type Note struct {
+	Reason string    `json:"reason,omitempty"`
+	Since  time.Time `json:"since,omitzero"`
+}
+
+// State is what the reconcile loop remembers besides the generations. The zero
+// State is that of an empty directory.
+type State struct {
+	// Held is the hold in force; nil: the tip is followed. Synced is the revision
+	// that was reached last. Both change together with the current generation when
+	// one is recorded: Held to the record's, Synced to its revision.
+	Held   *Held  `json:"held,omitempty"`
+	Synced string `json:"synced,omitempty"`
+
+	Verified    string          `json:"verified,omitempty"`    // newest tip whose signature was good
+	Quarantined map[string]Note `json:"quarantined,omitempty"` // by revision; the newest 256 are kept
+	Suspended   *Note           `json:"suspended,omitempty"`   // nil: not suspended
+}
+
+const maxQuarantined = 256
+
+// pointer is the file "current". Renaming it is the moment at which a generation
+// becomes the current one.
+type pointer struct {
+	Generation uint64 `json:"generation"`
+	Record     string `json:"record"` // digest of the record's body
+	// Taken is the highest number that was given out, when no record shows it any
+	// more: it was above Generation and never became current.
+	Taken  uint64 `json:"taken,omitempty"`
+	Synced string `json:"synced,omitempty"`
+	Held   *Held  `json:"held,omitempty"`
+}
+
+// memory is the file "engine.json".
+type memory struct {
+	Verified    string          `json:"verified,omitempty"`
+	Quarantined map[string]Note `json:"quarantined,omitempty"`
+	Suspended   *Note           `json:"suspended,omitempty"`
+}
+
+func (s *Store) pointerPath() string { return filepath.Join(s.dir, "current") }
+func (s *Store) memoryPath() string  { return filepath.Join(s.dir, "engine.json") }
+
+func (s *Store) pointer() (pointer, error) {
+	var p pointer
+	if _, err := readSealed(s.pointerPath(), &p); err != nil {
+		return pointer{}, err
+	}
+	return p, nil
+}
+
+// point writes the pointer. When it fails, the old one is in force.
+func (s *Store) point(p pointer) error {
+	data, err := seal(p)
+	if err != nil {
+		return err
+	}
+	old, oldErr := os.ReadFile(s.pointerPath())
+	err = s.publish(s.pointerPath(), data)
+	if err == nil {
+		delete(s.damage, s.pointerPath())
+		return nil
+	}
+	// The rename may have happened, and only syncing the folder failed: then the
+	// caller must not find the new one when it believes in the old one.
+	if now, rerr := os.ReadFile(s.pointerPath()); rerr == nil && bytes.Equal(now, data) {
+		if oldErr == nil {
+			err = errors.Join(err, s.publish(s.pointerPath(), old))
+		} else {
+			err = errors.Join(err, os.Remove(s.pointerPath()))
+		}
+	}
+	return err
+}
+
+// State gives what was remembered. What is damaged counts as not remembered, and
+// Damage tells; a hold is then taken from the record that is served.
+func (s *Store) State() (State, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st, err := s.state()
+	if err != nil {
+		return State{}, fmt.Errorf("engine state: %w", err)
+	}
+	return st, nil
+}
+
+func (s *Store) state() (State, error) {
+	var st State
+	p, err := s.pointer()
+	switch {
+	case err == nil:
+		st.Held, st.Synced = p.Held, p.Synced
+	case errors.As(err, new(*DamagedError)):
+		s.noted(err)
+		if rec, ok, err := s.current(); err == nil && ok {
+			st.Held, st.Synced = rec.Held, rec.Revision
+		}
+	case !missing(err):
+		return st, err
+	}
+	var m memory
+	_, err = readSealed(s.memoryPath(), &m)
+	switch {
+	case err == nil:
+		st.Verified, st.Quarantined, st.Suspended = m.Verified, m.Quarantined, m.Suspended
+	case errors.As(err, new(*DamagedError)):
+		s.noted(err)
+	case !missing(err):
+		return st, err
+	}
+	return st, nil
+}
+
+// UpdateState changes what is remembered. change is called once, with the present
+// state; what it leaves there is on disk when UpdateState returns nil. After an
+// error the present state is still in force.
+func (s *Store) UpdateState(change func(*State)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.updateState(change); err != nil {
+		return fmt.Errorf("engine state: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) updateState(change func(*State)) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	st, err := s.state()
+	if err != nil {
+		return err
+	}
+	beforeP, beforeM := st.split()
+	if st.Quarantined == nil {
+		st.Quarantined = map[string]Note{}
+	}
+	change(&st)
+	st.prune()
+	afterP, afterM := st.split()
+	// The memory first: it is the pointer that decides what is served.
+	if data, changed, err := differ(beforeM, afterM); err != nil {
+		return err
+	} else if changed || s.damage[s.memoryPath()] != nil {
+		if err := s.publish(s.memoryPath(), data); err != nil {
+			return err
+		}
+		delete(s.damage, s.memoryPath())
+	}
+	if _, changed, err := differ(beforeP, afterP); err != nil || !changed {
+		return err
+	}
+	p, err := s.pointer()
+	if err != nil && !missing(err) {
+		// Mended with what is served instead.
+		if p.Generation, p.Record, err = s.fallback(); err != nil {
+			return err
+		}
+	}
+	p.Held, p.Synced = afterP.Held, afterP.Synced
+	return s.point(p)
+}
+
+// fallback gives the generation that is served while the pointer is damaged, and
+// the digest of its record.
+func (s *Store) fallback() (uint64, string, error) {
+	rec, ok, err := s.current()
+	if err != nil || !ok {
+		return 0, "", err
+	}
+	_, sum, err := s.read(rec.Number)
+	return rec.Number, sum, err
+}
+
+func (st State) split() (pointer, memory) {
+	p := pointer{Synced: st.Synced}
+	if st.Held != nil {
+		held := *st.Held // change may edit it in place
+		p.Held = &held
+	}
+	m := memory{Verified: st.Verified, Quarantined: maps.Clone(st.Quarantined)}
+	if st.Suspended != nil {
+		note := *st.Suspended
+		m.Suspended = &note
+	}
+	return p, m
+}
+
+// differ gives the sealed form of b, and whether it differs from that of a.
+func differ(a, b any) ([]byte, bool, error) {
+	old, err := seal(a)
+	if err != nil {
+		return nil, false, err
+	}
+	data, err := seal(b)
+	return data, !bytes.Equal(old, data), err
+}
+
+// prune forgets the oldest quarantined revisions.
+func (st *State) prune() {
+	if len(st.Quarantined) <= maxQuarantined {
+		return
+	}
+	revs := slices.SortedFunc(maps.Keys(st.Quarantined), func(a, b string) int {
+		return st.Quarantined[b].Since.Compare(st.Quarantined[a].Since)
+	})
+	for _, r := range revs[maxQuarantined:] {
+		delete(st.Quarantined, r)
+	}
+}

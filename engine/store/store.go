@@ -1,0 +1,208 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+)
+
+// The layout of the state directory:
+//
+//	lock                  held by the one process that may write
+//	current               which generation is served, and what is held
+//	engine.json           what else the reconcile loop must remember
+//	generations/N.json    one record per generation
+//	recipes/…             what was built from which recipe
+//	blobs/sha256/…        the content store
+//	state.db              leases, boot sessions
+//	tmp/                  work in progress; emptied at every start
+
+// ErrReadOnly is the error of every change through a store that was opened for
+// reading.
+var ErrReadOnly = errors.New("the state directory was opened for reading only")
+
+// Options of Open. The zero value works.
+type Options struct {
+	Log *slog.Logger     // nil: silent
+	Now func() time.Time // nil: time.Now
+	// Command is how a second process is told who holds the lock. Default: the
+	// program's name and its first argument.
+	Command string
+}
+
+// Store is an open state directory. Safe for concurrent use.
+type Store struct {
+	dir     string
+	log     *slog.Logger
+	now     func() time.Time
+	content *Content
+	lock    *lock     // nil: opened for reading
+	db      *bbolt.DB // nil: opened for reading
+
+	mu     sync.Mutex // guards what is below, and every change of the records
+	last   uint64     // highest number given out by this process
+	damage map[string]error
+}
+
+// Open opens the state directory for the one process that may write it, and makes
+// it when it is missing. It removes what a killed process left: what is in tmp, and
+// a record that never became current.
+//
+// When another process has it, the error is a *LockedError. It is not an error
+// that the disk is full: what is recorded can be served.
+func Open(dir string, o Options) (*Store, error) {
+	s, err := newStore(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(s.dir, "generations"), 0o755); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	if s.lock, err = takeLock(s.dir, o.Command, s.log); err != nil {
+		return nil, err
+	}
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// OpenReadOnly opens the state directory for reading its records, whoever writes
+// it meanwhile. DB gives nil, every change fails with ErrReadOnly, and there is
+// nothing to close. A directory that does not exist gives fs.ErrNotExist.
+func OpenReadOnly(dir string) (*Store, error) {
+	s, err := newStore(dir, Options{})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.ReadDir(s.dir); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	s.content = &Content{dir: filepath.Join(s.dir, "blobs", "sha256"), scratch: filepath.Join(s.dir, "tmp")}
+	return s, nil
+}
+
+func newStore(dir string, o Options) (*Store, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	s := &Store{dir: abs, log: o.Log, now: o.Now, damage: map[string]error{}}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	return s, nil
+}
+
+// open does what needs the lock.
+func (s *Store) open() error {
+	var err error
+	if s.content, err = OpenContent(s.dir); err != nil {
+		return err
+	}
+	if err := cleanScratch(s.content.scratch); err != nil {
+		// Disk space is lost, nothing else.
+		s.log.Warn("what an earlier process left behind cannot be removed", "error", err)
+	}
+	path := filepath.Join(s.dir, "state.db")
+	s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout: time.Second,
+		// The list of free pages is small and quick to find again; not writing it
+		// makes every commit cheaper.
+		NoFreelistSync: true,
+		FreelistType:   bbolt.FreelistMapType,
+	})
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return &LockedError{Dir: s.dir}
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
+		return &DamagedError{Path: path, Err: err}
+	case err != nil:
+		return fmt.Errorf("state directory: %s: %w", path, err)
+	}
+	// A lease or a session waits this long for others to share its fsync with.
+	s.db.MaxBatchDelay = 2 * time.Millisecond
+	if err := s.dropUnpublished(); err != nil {
+		// It is not served, and Record removes it before it could become history.
+		s.log.Warn("the record of a generation that never became current cannot be removed", "error", err)
+	}
+	return nil
+}
+
+// Close gives the database and the lock back. Idempotent.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var err error
+	if s.db != nil {
+		err = s.db.Close()
+	}
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.release())
+		s.lock = nil
+	}
+	return err
+}
+
+// DB is the database of what must survive a crash: leases, boot sessions. It is
+// closed by Close. Each user keeps to buckets of its own.
+func (s *Store) DB() *bbolt.DB { return s.db }
+
+// Content is the content store.
+func (s *Store) Content() *Content { return s.content }
+
+// Damage tells which files were found damaged so far, nil when none. What can be
+// done without them is done.
+func (s *Store) Damage() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []error
+	for _, path := range slices.Sorted(maps.Keys(s.damage)) {
+		all = append(all, s.damage[path])
+	}
+	return errors.Join(all...)
+}
+
+// noted remembers damage and says it once. The caller holds mu.
+func (s *Store) noted(err error) {
+	var d *DamagedError
+	if !errors.As(err, &d) || s.damage[d.Path] != nil {
+		return
+	}
+	s.damage[d.Path] = d
+	s.log.Error("a file of the state directory is damaged", "error", d)
+}
+
+// writable says whether changes are allowed. The caller holds mu.
+func (s *Store) writable() error {
+	if s.lock == nil {
+		return ErrReadOnly
+	}
+	return nil
+}
+
+// DamagedError says that a file of the state directory is not what was written.
+type DamagedError struct {
+	Path string
+	Err  error
+}
+
+func (e *DamagedError) Error() string { return fmt.Sprintf("%s is damaged: %v", e.Path, e.Err) }
+
+// Unwrap gives what is wrong with it.
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
