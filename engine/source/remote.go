@@ -1,0 +1,114 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	git "github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5/config"
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/transport"
+	"github.com/go-git/go-git/v5/plumbing/transport/http"
+	"github.com/go-git/go-git/v5/storage/filesystem"
+)
+
+// remoteRefs is what a remote repository says it has.
+type remoteRefs struct {
+	refs []*plumbing.Reference
+	head plumbing.ReferenceName // the branch that its HEAD names; "" when unknown
+}
+
+// find gives the full name and the hash of a configured ref; "" is HEAD.
+func (r remoteRefs) find(name string) (plumbing.ReferenceName, plumbing.Hash, error) {
+	if name == "" {
+		name = "HEAD"
+	}
+	for _, full := range candidates(name, false) {
+		if full == plumbing.HEAD && r.head != "" {
+			full = r.head
+		}
+		i := slices.IndexFunc(r.refs, func(ref *plumbing.Reference) bool { return ref.Name() == full })
+		if i >= 0 && r.refs[i].Type() == plumbing.HashReference {
+			return full, r.refs[i].Hash(), nil
+		}
+	}
+	return "", plumbing.ZeroHash, missingRef(name, r.refs)
+}
+
+// list asks the remote repository for its refs.
+func (m *mirror) list(ctx context.Context) (remoteRefs, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	remote, auth, err := m.remote(m.objs.dirs.storage())
+	if err != nil {
+		return remoteRefs{}, err
+	}
+	refs, err := remote.ListContext(ctx, &git.ListOptions{Auth: auth})
+	if err != nil {
+		return remoteRefs{}, remoteError(ctx, err)
+	}
+	out := remoteRefs{refs: refs}
+	for _, r := range refs {
+		if r.Name() == plumbing.HEAD && r.Type() == plumbing.SymbolicReference {
+			out.head = r.Target()
+		}
+	}
+	return out, nil
+}
+
+// fetch brings what specs name into the repository at dir.
+func (m *mirror) fetch(ctx context.Context, dir string, specs []config.RefSpec) error {
+	remote, auth, err := m.remote(gitDirs{dot: dir, common: dir}.storage())
+	if err != nil {
+		return err
+	}
+	err = remote.FetchContext(ctx, &git.FetchOptions{
+		RemoteName: remoteName, RefSpecs: specs, Auth: auth, Tags: git.NoTags, Force: true,
+		Prune: slices.ContainsFunc(specs, config.RefSpec.IsWildcard),
+	})
+	if errors.Is(err, git.NoErrAlreadyUpToDate) {
+		return nil
+	}
+	return remoteError(ctx, err)
+}
+
+func (m *mirror) remote(st *filesystem.Storage) (*git.Remote, transport.AuthMethod, error) {
+	user, password, err := m.credentials()
+	if err != nil {
+		return nil, nil, err
+	}
+	var auth transport.AuthMethod
+	if password != "" {
+		auth = &http.BasicAuth{Username: user, Password: password}
+	}
+	return git.NewRemote(st, &config.RemoteConfig{Name: remoteName, URLs: []string{m.url}}), auth, nil
+}
+
+// remoteError says what a failed exchange means for the operator.
+func remoteError(ctx context.Context, err error) error {
+	var file *fs.PathError
+	var link *os.LinkError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &file), errors.As(err, &link):
+		return fmt.Errorf("the mirror cannot be written: %w", err)
+	case errors.Is(err, transport.ErrEmptyRemoteRepository):
+		return fmt.Errorf("%w: the repository is empty", ErrNoCommit)
+	case errors.Is(err, transport.ErrAuthenticationRequired), errors.Is(err, transport.ErrAuthorizationFailed):
+		return fmt.Errorf("%w: it refuses the credentials; check the token file", ErrUnreachable)
+	case errors.Is(err, transport.ErrRepositoryNotFound):
+		return fmt.Errorf("%w: there is no repository at that URL, or it is private and needs a token file", ErrUnreachable)
+	case errors.Is(err, git.NoMatchingRefSpecError{}):
+		return fmt.Errorf("%w: it was deleted just now", ErrNoRef)
+	case ctx.Err() != nil && !strings.Contains(err.Error(), ctx.Err().Error()):
+		return fmt.Errorf("%w: %w: %w", ErrUnreachable, ctx.Err(), err)
+	default:
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+}
