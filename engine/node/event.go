@@ -1,0 +1,251 @@
+package node
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+)
+
+// Event implements provider.Sink: it keeps the event for Events, and draws its
+// conclusions about the machine. What must survive a crash is written by Run,
+// within milliseconds.
+func (t *Tracker) Event(ev provider.Event) {
+	if ev.At.IsZero() {
+		ev.At = t.now()
+	}
+	ev.Addr = ev.Addr.Unmap()
+	if ev.MAC.IsZero() && ev.Addr.IsValid() {
+		if c, ok := t.ByAddr(ev.Addr); ok {
+			ev.MAC = c.MAC
+			if ev.Host.IsZero() {
+				ev.Host = c.Host
+			}
+			if ev.Subnet.IsZero() {
+				ev.Subnet = c.Subnet
+			}
+		}
+	}
+	t.mu.Lock()
+	if m := t.machines[ev.MAC]; m != nil {
+		t.expire(m, ev.At)
+		t.alive(m, ev.At)
+		t.learn(m, ev)
+	}
+	t.ring.add(ev)
+	t.mu.Unlock()
+	t.poke()
+}
+
+// learn draws the conclusions. The caller holds t.mu.
+func (t *Tracker) learn(m *machine, ev provider.Event) {
+	switch ev.Kind {
+	case provider.EventAck:
+		t.acked(m, ev)
+	case provider.EventNak:
+		m.stage(ev.At, stageNak, "DHCP refused the address")
+	case provider.EventFile:
+		t.fetched(m, ev)
+	case provider.EventFileError:
+		m.stage(ev.At, "failed", fmt.Sprintf("%s: %s", ev.Name, ev.Err))
+	case provider.EventAttach:
+		t.attached(m, ev)
+	case provider.EventDetach:
+		t.detached(m, ev)
+	case provider.EventDenied:
+		m.stage(ev.At, "denied", fmt.Sprintf("%s: %s", ev.Name, ev.Err))
+	case provider.EventPhone:
+		t.phoned(m, ev)
+	}
+}
+
+func (t *Tracker) acked(m *machine, ev provider.Event) {
+	// The acknowledgement is what says which host block the machine has now.
+	if m.host != ev.Host || m.subnet != ev.Subnet {
+		m.host, m.subnet = ev.Host, ev.Subnet
+		t.touch(m)
+	}
+	v := voiceOf(ev.Vendor, ev.Class)
+	b := m.booting
+	if b == nil || v == voiceOS && !b.Acked && m.running != nil {
+		// The system that is up renews; a session that somebody opened beside
+		// it is none of its business.
+		t.setAddr(m, ev.Addr)
+		return
+	}
+	if b.Addr != ev.Addr && ev.Addr.IsValid() {
+		b.Addr = ev.Addr
+		t.touch(m)
+	}
+	t.setAddr(m, ev.Addr)
+	if !b.Acked || v == voiceIPXE && !b.IPXE {
+		b.Acked = true
+		b.IPXE = b.IPXE || v == voiceIPXE
+		t.touch(m)
+	}
+	if v != voiceOS || b.Root == nil {
+		b.Seen = ev.At
+		m.stage(ev.At, stageDHCP, fmt.Sprintf("%s for %s", ev.Addr, v))
+	}
+}
+
+func (t *Tracker) fetched(m *machine, ev provider.Event) {
+	b := m.booting
+	if b == nil || !b.Acked && m.running != nil && m.running.Root.Addr == ev.Addr {
+		return // the system that is up fetches something
+	}
+	b.Seen = ev.At
+	if r := m.running; r != nil && r != b && b.Acked && b.Addr == ev.Addr && !r.Root.Quiet.IsZero() {
+		// Firmware got an address and fetched a file from there, and nothing is
+		// connected: the machine has rebooted, and nobody comes back to that root.
+		// Whoever plays all of this for a machine whose cable is out cannot be told
+		// from it.
+		t.setRunning(m, nil)
+	}
+	if !b.Fetched || b.IPXE && !b.IPXEFetched || ev.Tree != "" && b.Tree != ev.Tree {
+		b.Acked, b.Fetched = true, true
+		b.IPXEFetched = b.IPXEFetched || b.IPXE
+		if ev.Tree != "" {
+			b.Tree = ev.Tree
+		}
+		t.touch(m)
+	}
+	name := string(ev.Role)
+	if name == "" {
+		name = "file"
+	}
+	m.stage(ev.At, name, fmt.Sprintf("%s, %s over %s", ev.Name, size(ev.Bytes), ev.Protocol))
+}
+
+// attached ties a connection to a boot. The same instance as before is the same
+// boot, come back after a restart of the daemon or a break in the network; another
+// one is the boot whose session is open.
+func (t *Tracker) attached(m *machine, ev provider.Event) {
+	name, inst := exportInstance(ev)
+	b, r := m.booting, m.running
+	if b != nil && !b.Acked && r != nil {
+		b = nil // opened beside a machine that is up, by whoever sent a DISCOVER
+	}
+	if inst == "" { // a client that names no instance has its session as one
+		switch {
+		case b != nil:
+			inst = b.ID
+		case r != nil:
+			inst = r.Root.Instance
+		}
+	}
+	if r != nil && r.Root.Instance == inst {
+		r.Root.conns++
+		if !r.Root.Quiet.IsZero() {
+			r.Root.Quiet = time.Time{}
+			t.touch(m)
+		}
+		r.Seen = ev.At
+		if r.Root.Addr != ev.Addr && ev.Addr.IsValid() {
+			if t.roots[r.Root.Addr] == m {
+				delete(t.roots, r.Root.Addr)
+			}
+			r.Root.Addr = ev.Addr
+			t.roots[ev.Addr] = m
+			t.touch(m)
+		}
+		t.setAddr(m, ev.Addr)
+		return
+	}
+	if b == nil || b.Root != nil {
+		// Its session is over, or was another boot's: all that is known of this
+		// boot is that its root is attached.
+		b = &boot{ID: newID(), Generation: ev.Generation, Opened: ev.At, Acked: true, Fetched: true, Addr: ev.Addr}
+		t.startTimeline(m, b)
+		t.close(m)
+	}
+	gen := ev.Generation
+	if gen == 0 {
+		gen = b.Generation
+	}
+	if gen == 0 {
+		gen = t.cfg.Current()
+	}
+	if inst == "" {
+		inst = b.ID
+	}
+	b.Seen = ev.At
+	b.Root = &root{Instance: inst, Export: name, Artifact: ev.Artifact, Image: ev.Image, Generation: gen, Addr: ev.Addr, conns: 1}
+	t.setRunning(m, b)
+	t.setAddr(m, ev.Addr)
+	b.timeline.add(ev.At, "attach", name)
+}
+
+// exportInstance takes apart the name that a client asked for, in case the server
+// reported it as it was: "arch@3f2a9c1d7e08+<boot instance>".
+func exportInstance(ev provider.Event) (name, instance string) {
+	name, instance, _ = strings.Cut(ev.Name, "+")
+	if ev.Instance != "" {
+		instance = ev.Instance
+	}
+	return name, instance
+}
+
+func (t *Tracker) detached(m *machine, ev provider.Event) {
+	r := m.running
+	if r == nil {
+		return
+	}
+	if _, inst := exportInstance(ev); inst != "" && inst != r.Root.Instance {
+		return // the last of an earlier boot's connections
+	}
+	if r.Root.conns > 0 {
+		r.Root.conns--
+	}
+	if r.Root.conns == 0 && r.Root.Quiet.IsZero() {
+		r.Root.Quiet = ev.At
+		t.touch(m)
+	}
+}
+
+// Stages that a machine reports and that mean something here.
+const (
+	phoneInitramfs = "initramfs"
+	phoneUserland  = "userland"
+	phoneShutdown  = "shutdown"
+)
+
+func (t *Tracker) phoned(m *machine, ev provider.Event) {
+	b := m.running
+	if b == nil || ev.Name == phoneInitramfs {
+		// Nothing is attached yet.
+		if m.booting == nil {
+			return
+		}
+		b = m.booting
+	}
+	b.Seen = ev.At
+	b.timeline.add(ev.At, ev.Name, "")
+	switch ev.Name {
+	case phoneUserland:
+		b.timeline.Complete = true
+		if b.Root == nil {
+			// Its root is none of our exports, yet it stands on this generation.
+			b.Root = &root{Instance: b.ID, Generation: b.Generation, Addr: ev.Addr, Quiet: ev.At}
+			t.setRunning(m, b)
+		}
+		if m.booting == b {
+			t.close(m)
+		}
+		t.touch(m)
+	case phoneShutdown:
+		if b.Root != nil && !b.Root.Stopping {
+			b.Root.Stopping = true
+			t.touch(m)
+		}
+	}
+}
+
+// stage adds to the timeline of the open session, if there is one past its first
+// acknowledgement or nothing else is going on.
+func (m *machine) stage(at time.Time, name, what string) {
+	if b := m.booting; b != nil && (b.Acked || m.running == nil) {
+		b.timeline.add(at, name, what)
+	}
+}

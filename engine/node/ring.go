@@ -1,0 +1,144 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// Logged is an event with its number. Numbers start at 1 with the daemon and have
+// no gaps, so whoever asks for the events after N sees by the first number whether
+// some were forgotten meanwhile.
+type Logged struct {
+	Seq uint64
+	provider.Event
+}
+
+// loggedJSON is the JSON form of Logged.
+type loggedJSON struct {
+	Seq        uint64              `json:"seq"`
+	Kind       provider.EventKind  `json:"kind"`
+	At         time.Time           `json:"at"`
+	MAC        provider.MAC        `json:"mac,omitzero"`
+	Addr       netip.Addr          `json:"address,omitzero"`
+	Host       schema.Addr         `json:"host,omitzero"`
+	Subnet     schema.Addr         `json:"subnet,omitzero"`
+	Generation uint64              `json:"generation,omitempty"`
+	Protocol   string              `json:"protocol,omitempty"`
+	Name       string              `json:"name,omitempty"`
+	Role       provider.AnswerKind `json:"role,omitempty"`
+	Tree       string              `json:"tree,omitempty"`
+	Artifact   string              `json:"artifact,omitempty"`
+	Instance   string              `json:"instance,omitempty"`
+	Image      schema.Addr         `json:"image,omitzero"`
+	Class      string              `json:"class,omitempty"`
+	Vendor     string              `json:"vendor,omitempty"`
+	Bytes      int64               `json:"bytes,omitempty"`
+	Err        string              `json:"error,omitempty"`
+}
+
+// MarshalJSON writes one flat object; what does not apply is left out.
+func (l Logged) MarshalJSON() ([]byte, error) {
+	e := l.Event
+	return json.Marshal(loggedJSON{
+		Seq: l.Seq, Kind: e.Kind, At: e.At.UTC(), MAC: e.MAC, Addr: e.Addr, Host: e.Host, Subnet: e.Subnet,
+		Generation: e.Generation, Protocol: e.Protocol, Name: e.Name, Role: e.Role, Tree: e.Tree,
+		Artifact: e.Artifact, Instance: e.Instance, Image: e.Image, Class: e.Class, Vendor: e.Vendor,
+		Bytes: e.Bytes, Err: e.Err,
+	})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (l *Logged) UnmarshalJSON(b []byte) error {
+	var j loggedJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	*l = Logged{Seq: j.Seq, Event: provider.Event{
+		Kind: j.Kind, At: j.At, MAC: j.MAC, Addr: j.Addr, Host: j.Host, Subnet: j.Subnet,
+		Generation: j.Generation, Protocol: j.Protocol, Name: j.Name, Role: j.Role, Tree: j.Tree,
+		Artifact: j.Artifact, Instance: j.Instance, Image: j.Image, Class: j.Class, Vendor: j.Vendor,
+		Bytes: j.Bytes, Err: j.Err,
+	}}
+	return nil
+}
+
+// ring holds the last events. Tracker.mu guards it.
+type ring struct {
+	events []Logged // at index (Seq-1) % cap
+	last   uint64   // number of the newest; 0: none yet
+	more   chan struct{}
+}
+
+func newRing(size int) ring {
+	return ring{events: make([]Logged, 0, size), more: make(chan struct{})}
+}
+
+func (r *ring) add(ev provider.Event) {
+	r.last++
+	l := Logged{Seq: r.last, Event: ev}
+	if len(r.events) < cap(r.events) {
+		r.events = append(r.events, l)
+	} else {
+		r.events[(r.last-1)%uint64(cap(r.events))] = l
+	}
+	close(r.more)
+	r.more = make(chan struct{})
+}
+
+// Events gives the events after number since that are still remembered, the oldest
+// first, and a channel that is closed when there is another one. since 0 means all
+// of them, and so does a number that has not been given out: it is from before the
+// daemon was restarted.
+func (t *Tracker) Events(since uint64) ([]Logged, <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := &t.ring
+	if since > r.last {
+		since = 0
+	}
+	first := r.last - uint64(len(r.events)) + 1
+	first = max(first, since+1)
+	list := make([]Logged, 0, r.last+1-first)
+	for n := first; n <= r.last; n++ {
+		list = append(list, r.events[(n-1)%uint64(cap(r.events))])
+	}
+	return list, r.more
+}
+
+// Subscribe calls f for every event after number since, in order, until f gives an
+// error, which it returns, or ctx ends, which gives nil. f is called without any
+// lock held; one that is slower than the events come misses some, as Logged says.
+func (t *Tracker) Subscribe(ctx context.Context, since uint64, f func(Logged) error) error {
+	for {
+		list, more := t.Events(since)
+		for _, l := range list {
+			if err := f(l); err != nil {
+				return err
+			}
+			since = l.Seq
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// Stream is Subscribe as NDJSON: one JSON object per line.
+func (t *Tracker) Stream(ctx context.Context, w io.Writer, since uint64) error {
+	enc := json.NewEncoder(w)
+	return t.Subscribe(ctx, since, func(l Logged) error {
+		if err := enc.Encode(l); err != nil {
+			return fmt.Errorf("events: %w", err)
+		}
+		return nil
+	})
+}
