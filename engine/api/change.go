@@ -1,0 +1,76 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"github.com/dlreconcile/dlreconcile/engine"
+)
+
+func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
+	var req ApplyRequest
+	if !decode(w, r, &req) {
+		return
+	}
+	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
+		return s.Engine.Apply(ctx, req.Revision, req.Generation)
+	})
+}
+
+func (s *Server) rollback(w http.ResponseWriter, r *http.Request) {
+	var req RollbackRequest
+	if !decode(w, r, &req) {
+		return
+	}
+	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
+		return s.Engine.Rollback(ctx, req.Generation)
+	})
+}
+
+func (s *Server) release(w http.ResponseWriter, r *http.Request) {
+	s.stream(w, r, s.Engine.Release)
+}
+
+// poll makes the daemon look at its repo now; it does not wait.
+func (s *Server) poll(w http.ResponseWriter, _ *http.Request) {
+	s.Engine.Poke()
+	w.WriteHeader(http.StatusAccepted)
+}
+
+// stream runs do and writes a Line for each status until it is over, and then a
+// Line with what came of it. A client that goes away ends its wait, not the work.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, do func(context.Context) (engine.Outcome, error)) {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	enc := json.NewEncoder(w)
+	flusher, _ := w.(http.Flusher)
+	write := func(l Line) {
+		_ = enc.Encode(l)
+		if flusher != nil {
+			flusher.Flush()
+		}
+	}
+	type result struct {
+		out engine.Outcome
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		out, err := do(r.Context())
+		done <- result{out, err}
+	}()
+	for {
+		st, changed := s.Engine.Status()
+		write(Line{Status: &st})
+		select {
+		case res := <-done:
+			l := Line{Outcome: &res.out}
+			if res.err != nil {
+				l = Line{Error: res.err.Error()}
+			}
+			write(l)
+			return
+		case <-changed:
+		}
+	}
+}

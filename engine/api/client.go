@@ -1,0 +1,163 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+
+	"github.com/dlreconcile/dlreconcile/engine"
+)
+
+// ErrNoDaemon says that nothing listens on the socket.
+var ErrNoDaemon = errors.New("no daemon listens")
+
+// Client talks to a daemon over its unix socket. The zero Client is not usable.
+type Client struct {
+	path string
+	http *http.Client
+}
+
+// NewClient makes a client for the socket at path. Nothing is dialled yet.
+func NewClient(path string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}
+	return &Client{path: path, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+}
+
+// Alive reports whether a daemon accepts connections.
+func (c *Client) Alive(ctx context.Context) bool {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", c.path)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+func (c *Client) do(ctx context.Context, method, path string, q url.Values, body any) (*http.Response, error) {
+	var r io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		r = bytes.NewReader(b)
+	}
+	u := url.URL{Scheme: "http", Host: "dlreconcile", Path: path, RawQuery: q.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), r)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		// Any other error of the dial, such as a lack of permission, says itself what
+		// to do about it.
+		if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
+			return nil, fmt.Errorf("%w on %s: start one with `dlreconcile serve`, or name its state directory with --state", ErrNoDaemon, c.path)
+		}
+		return nil, err
+	}
+	if resp.StatusCode/100 != 2 {
+		defer resp.Body.Close()
+		var p Problem
+		if json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&p) != nil || p.Error == "" {
+			return nil, fmt.Errorf("the daemon answered %s", resp.Status)
+		}
+		if len(p.Diagnostics) > 0 {
+			return nil, &engine.Failure{Reason: engine.ReasonInvalid, Message: p.Error, Diagnostics: p.Diagnostics}
+		}
+		return nil, errors.New(p.Error)
+	}
+	return resp, nil
+}
+
+// Get asks for path and decodes the answer into v.
+func (c *Client) Get(ctx context.Context, path string, q url.Values, v any) error {
+	resp, err := c.do(ctx, http.MethodGet, path, q, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
+		return fmt.Errorf("the daemon's answer to %s: %w", path, err)
+	}
+	return nil
+}
+
+// Post makes the daemon do something that it does not report on.
+func (c *Client) Post(ctx context.Context, path string) error {
+	resp, err := c.do(ctx, http.MethodPost, path, nil, nil)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// Status asks for the status; newer than seq when seq is not 0 (it waits).
+func (c *Client) Status(ctx context.Context, seq uint64) (engine.Status, error) {
+	q := url.Values{}
+	if seq != 0 {
+		q.Set("wait", fmt.Sprint(seq))
+	}
+	var s engine.Status
+	return s, c.Get(ctx, "/v1/status", q, &s)
+}
+
+// Change posts body to path and follows the work: each status goes to progress,
+// which may be nil. A daemon that dies in the middle gives an error.
+func (c *Client) Change(ctx context.Context, path string, body any, progress func(engine.Status)) (engine.Outcome, error) {
+	resp, err := c.do(ctx, http.MethodPost, path, nil, body)
+	if err != nil {
+		return engine.Outcome{}, err
+	}
+	defer resp.Body.Close()
+	sc := bufio.NewScanner(resp.Body)
+	sc.Buffer(nil, 64<<20) // a plan for 10,000 hosts is one line
+	for sc.Scan() {
+		var l Line
+		if err := json.Unmarshal(sc.Bytes(), &l); err != nil {
+			return engine.Outcome{}, fmt.Errorf("the daemon's answer: %w", err)
+		}
+		switch {
+		case l.Error != "":
+			return engine.Outcome{}, errors.New(l.Error)
+		case l.Outcome != nil:
+			return *l.Outcome, nil
+		case l.Status != nil && progress != nil:
+			progress(*l.Status)
+		}
+	}
+	if err := sc.Err(); err != nil {
+		return engine.Outcome{}, fmt.Errorf("the daemon's answer: %w", err)
+	}
+	return engine.Outcome{}, errors.New("the daemon ended before the work did: see its log, and `dlreconcile status`")
+}
+
+// Events calls f for every event line after since, as raw JSON, until ctx ends,
+// the daemon does, or f returns an error.
+func (c *Client) Events(ctx context.Context, since uint64, f func(json.RawMessage) error) error {
+	resp, err := c.do(ctx, http.MethodGet, "/v1/events", url.Values{"since": {fmt.Sprint(since)}}, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	sc := bufio.NewScanner(resp.Body)
+	sc.Buffer(nil, 1<<20)
+	for sc.Scan() {
+		if err := f(append(json.RawMessage(nil), sc.Bytes()...)); err != nil {
+			return err
+		}
+	}
+	return sc.Err()
+}

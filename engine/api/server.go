@@ -1,0 +1,156 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/dlreconcile/dlreconcile/engine"
+	"github.com/dlreconcile/dlreconcile/engine/node"
+	"github.com/dlreconcile/dlreconcile/engine/store"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// Server answers the API. It owns no goroutine beyond those of Serve.
+type Server struct {
+	Engine *engine.Engine
+	Nodes  *node.Tracker
+	Store  *store.Store
+	Log    *slog.Logger
+}
+
+// maxBody bounds a request: the largest legitimate one is a few hundred bytes.
+const maxBody = 64 << 10
+
+// Listen binds the unix socket at path, readable and writable for its owner and
+// group. A socket file that no process listens on is replaced; anything else that
+// is there is left alone, and an error.
+func Listen(path string) (net.Listener, error) {
+	if err := vacate(path); err != nil {
+		return nil, fmt.Errorf("api: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("api: %w", err)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("api: %w", err)
+	}
+	return l, nil
+}
+
+// vacate removes a socket that a daemon left behind when it died.
+func vacate(path string) error {
+	st, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case st.Mode().Type() != os.ModeSocket:
+		return fmt.Errorf("%s is there and is no socket: give another path with --socket", path)
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		c.Close()
+		return fmt.Errorf("another daemon listens on %s: give another path with --socket", path)
+	}
+	return os.Remove(path)
+}
+
+// Serve answers on l until ctx ends, and returns when every request has ended.
+// It closes l.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	// Requests see this ctx, so they end by themselves.
+	ctx, cancel := context.WithCancel(ctx)
+	var requests sync.WaitGroup
+	routes := s.routes()
+	srv := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			requests.Add(1)
+			defer requests.Done()
+			routes.ServeHTTP(w, r)
+		}),
+		ReadHeaderTimeout: 10 * time.Second,
+		MaxHeaderBytes:    maxBody,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		<-ctx.Done()
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+		defer cancel()
+		if srv.Shutdown(grace) != nil {
+			srv.Close() // who does not read what it asked for is cut off
+		}
+	}()
+	err := srv.Serve(l)
+	asked := ctx.Err() != nil
+	cancel()
+	<-done
+	requests.Wait()
+	if asked {
+		return nil
+	}
+	return fmt.Errorf("api: %w", err)
+}
+
+// shutdownGrace is how long a request may take to see that it is over.
+const shutdownGrace = 5 * time.Second
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", s.status)
+	mux.HandleFunc("GET /v1/observed", s.observed)
+	mux.HandleFunc("GET /v1/plan", s.plan)
+	mux.HandleFunc("GET /v1/nodes", s.nodes)
+	mux.HandleFunc("GET /v1/history", s.history)
+	mux.HandleFunc("GET /v1/explain", s.explain)
+	mux.HandleFunc("GET /v1/events", s.events)
+	mux.HandleFunc("POST /v1/apply", s.apply)
+	mux.HandleFunc("POST /v1/rollback", s.rollback)
+	mux.HandleFunc("POST /v1/release", s.release)
+	mux.HandleFunc("POST /v1/poll", s.poll)
+	return mux
+}
+
+func reply(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	// An error here is the client's going away; there is nobody to tell.
+	_ = enc.Encode(v)
+}
+
+func problem(w http.ResponseWriter, code int, err error) {
+	p := Problem{Error: err.Error()}
+	var diags hcl.Diagnostics
+	if errors.As(err, &diags) {
+		p.Diagnostics = schema.ToDiagnostics(diags)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(p)
+}
+
+// decode reads a JSON body strictly; an empty body leaves v as it is.
+func decode(w http.ResponseWriter, r *http.Request, v any) bool {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil && !errors.Is(err, io.EOF) {
+		problem(w, http.StatusBadRequest, fmt.Errorf("request body: %w", err))
+		return false
+	}
+	return true
+}

@@ -1,0 +1,48 @@
+package api
+
+import (
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// ApplyRequest is the body of POST /v1/apply.
+type ApplyRequest struct {
+	// Revision to apply; "" is the tip of the tracked ref.
+	Revision string `json:"revision,omitempty"`
+	// Generation that the caller's plan was made against. When it is given and
+	// another one is served, nothing is applied.
+	Generation *uint64 `json:"generation,omitempty"`
+}
+
+// RollbackRequest is the body of POST /v1/rollback. Generation 0 is the one
+// before the one that is served.
+type RollbackRequest struct {
+	Generation uint64 `json:"generation,omitempty"`
+}
+
+// Line is one line of the answer to apply, rollback and release: a status while
+// the work goes on, and at last an outcome or an error.
+type Line struct {
+	Status  *engine.Status  `json:"status,omitempty"`
+	Outcome *engine.Outcome `json:"outcome,omitempty"`
+	Error   string          `json:"error,omitempty"`
+}
+
+// HistoryEntry is one recorded generation.
+type HistoryEntry struct {
+	Generation   uint64    `json:"generation"`
+	Revision     string    `json:"revision"`
+	Subject      string    `json:"subject,omitempty"`
+	Created      time.Time `json:"created"`
+	Trigger      string    `json:"trigger"`
+	RolledBackTo uint64    `json:"rolled_back_to,omitempty"`
+	Current      bool      `json:"current"`
+}
+
+// Problem is the body of every answer that is not 2xx.
+type Problem struct {
+	Error       string              `json:"error"`
+	Diagnostics []schema.Diagnostic `json:"diagnostics,omitempty"` // when the configuration is wrong
+}

@@ -1,0 +1,299 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/dlreconcile/dlreconcile/engine/explain"
+	"github.com/dlreconcile/dlreconcile/engine/plan"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/engine/source"
+	"github.com/dlreconcile/dlreconcile/engine/store"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// job is one thing to bring about: a revision, or an earlier generation.
+type job struct {
+	trigger    string          // store.TriggerCommit and so on, for the record
+	rev        source.Revision // of the repo; for a rollback what the generation recorded
+	generation uint64          // to go back to; 0 for a revision
+	hold       *Hold           // what the tracked ref is held at, once it is served
+	expect     *uint64         // generation that the caller saw; nil: any
+	reply      chan<- Outcome  // capacity 1, answered once; nil: nobody waits
+	// approve, when not nil, is shown the plan before anything is prepared; its
+	// error ends the attempt.
+	approve func(*plan.Plan) error
+	// offline records the generation and publishes nothing: there are no servers
+	// in this process.
+	offline bool
+}
+
+func (j *job) answer(out Outcome) {
+	if j.reply != nil {
+		j.reply <- out
+	}
+}
+
+// attempt brings one job about, or leaves everything as it was. It runs in a
+// goroutine of its own while the loop goes on listening; no two run at once.
+func (e *Engine) attempt(ctx context.Context, j job) Outcome {
+	a := &attempt{Engine: e, j: j, stage: PhaseLoading}
+	err := a.run(ctx)
+	out := Outcome{Plan: a.plan}
+	if cur := e.current(); cur != nil {
+		out.Generation, out.Revision = cur.record.Number, cur.record.Revision
+	}
+	if err != nil {
+		out.Failure = a.failure(ctx, err)
+	}
+	e.update(func(s *Status) {
+		s.Phase, s.Attempt, s.Progress = PhaseIdle, "", nil
+		switch {
+		case out.Failure == nil:
+			s.Failure, s.Held = nil, j.hold
+		case j.failsTip(out.Failure, s):
+			s.Failure = out.Failure
+		}
+		out.Held = s.Held
+	})
+	return out
+}
+
+// failsTip reports whether f is why the tip of the tracked ref is not served: it is
+// if the engine itself tried, and if an operator asked for that very commit.
+func (j *job) failsTip(f *Failure, s *Status) bool {
+	if f.Reason == ReasonCancelled || f.Reason == ReasonStale {
+		return false
+	}
+	return j.reply == nil || j.generation == 0 && s.Held == nil && s.Tip == j.rev.Hash
+}
+
+// attempt is one run of a job.
+type attempt struct {
+	*Engine
+	j        job
+	stage    Phase
+	plan     *plan.Plan // what was, or would be, applied; nil: it did not come to that
+	recorded bool       // there is no way back
+}
+
+func (a *attempt) enter(p Phase) {
+	a.stage = p
+	a.update(func(s *Status) { s.Phase = p })
+}
+
+// failure makes a Failure of why the attempt ended.
+func (a *attempt) failure(ctx context.Context, err error) *Failure {
+	if ctx.Err() != nil {
+		// Whatever the error says: a killed program does not know why.
+		why := context.Cause(ctx)
+		if errors.Is(why, context.Canceled) {
+			why = errStopped
+		}
+		f := a.cancelled(&a.j, why)
+		f.Stage = a.stage
+		return f
+	}
+	f := failure(a.j.rev.Hash, a.stage, err, a.now())
+	if a.j.generation != 0 {
+		f.Retry = false
+	}
+	return f
+}
+
+// run is attempt's steps. A panic on the way is an error: what is served is
+// unharmed, and the commit that causes it must not take the daemon along.
+func (a *attempt) run(ctx context.Context) (err error) {
+	defer func() {
+		if a.recorded {
+			return // half published: only a start from the record puts that right
+		}
+		if r := recover(); r != nil {
+			a.log.Error("panic in an attempt", "revision", a.j.rev.Hash, "stage", a.stage, "panic", r, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic while %s: %v", a.stage, r)
+		}
+	}()
+	cur := a.current()
+	if err := a.expected(cur); err != nil {
+		return err
+	}
+
+	a.enter(PhaseLoading)
+	rec, in, err := a.load(ctx)
+	if err != nil {
+		return err
+	}
+
+	a.enter(PhasePlanning)
+	obs, err := a.observe(ctx)
+	if err != nil {
+		return err
+	}
+	a.plan = a.compare(a.j.rev.Hash, in.Want, in.Artifacts, obs)
+	if cur != nil && len(a.plan.Changes) == 0 && a.j.generation == 0 && a.lasts(cur) {
+		// The commit says what is served already: no new generation, but the
+		// revision counts as reached, now and after a restart.
+		return a.setSynced(a.j)
+	}
+	if a.j.approve != nil {
+		if err := a.j.approve(a.plan); err != nil {
+			f := a.cancelled(&a.j, err)
+			f.Stage = a.stage
+			return f
+		}
+	}
+	if !in.Offline {
+		in.Plan = a.plan
+	}
+
+	// Prepare: everything that can fail.
+	a.enter(PhasePreparing)
+	if in.Generation, err = a.cfg.Store.Next(); err != nil {
+		return err
+	}
+	unpin := a.cfg.Store.Content().Pin()
+	defer unpin()
+	t, err := a.prepare(ctx, a.cfg.Providers, in)
+	if err != nil {
+		return err
+	}
+	defer t.abort() // nothing to do once committed
+
+	// Check: every machine resolves from the tables about to be published.
+	a.enter(PhaseChecking)
+	if diags := explain.Check(t.answer, in.Want); diags.HasErrors() {
+		return diags
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+
+	// Record, then publish. After the rename there is no way back, and none
+	// is needed: Commit cannot fail.
+	a.enter(PhaseRecording)
+	rec.Number, rec.Created = in.Generation, a.now()
+	rec.Plan, rec.Held = a.plan, a.j.hold.stored()
+	rec.Bases = bases(in.Want)
+	t.fill(rec)
+	if err := a.cfg.Store.Record(rec); err != nil {
+		return err
+	}
+	a.recorded = true
+	publish := func() {
+		a.update(func(s *Status) {
+			a.publish(s, rec, in.Want)
+			s.Synced, s.Held = rec.Revision, a.j.hold
+		})
+	}
+	if cur == nil {
+		publish() // sockets answer from now on, and machines are pinned to this number
+	}
+	if !a.j.offline {
+		t.commit()
+	}
+	if cur != nil {
+		publish() // not before DHCP has the table
+	}
+	sum := a.plan.Summary
+	a.log.Info("applied", "generation", rec.Number, "revision", rec.Revision, "trigger", a.j.trigger,
+		"create", sum.Create, "update", sum.Update, "replace", sum.Replace, "delete", sum.Delete)
+	return nil
+}
+
+// lasts reports whether a start would serve cur: not when it stands in for a newer
+// generation that could not be served.
+func (a *attempt) lasts(cur *applied) bool {
+	rec, ok, err := a.cfg.Store.Current()
+	return err == nil && ok && rec.Number == cur.record.Number
+}
+
+// expected compares what is served with what the caller saw.
+func (a *attempt) expected(cur *applied) error {
+	if a.j.expect == nil {
+		return nil
+	}
+	var have uint64
+	if cur != nil {
+		have = cur.record.Number
+	}
+	if have == *a.j.expect {
+		return nil
+	}
+	return &Failure{Revision: a.j.rev.Hash, Stage: a.stage, Reason: ReasonStale, At: a.now(),
+		Message: fmt.Sprintf("the plan was made against generation %d, but generation %d is served: plan again", *a.j.expect, have)}
+}
+
+// load gives what the generation consists of: its record, as far as it is known
+// before anything is prepared, and what the providers prepare from.
+func (a *attempt) load(ctx context.Context) (*store.Record, provider.Input, error) {
+	in := provider.Input{Offline: a.j.generation != 0, Progress: func(p provider.Progress) { a.progress(ctx, p) }}
+	rec := &store.Record{Revision: a.j.rev.Hash, Subject: a.j.rev.Subject, Author: a.j.rev.Author, Trigger: a.j.trigger}
+	fail := func(err error) (*store.Record, provider.Input, error) { return nil, provider.Input{}, err }
+	var whole *schema.Desired
+	var restored *store.Record // nil unless this is a rollback
+	if a.j.generation != 0 {
+		old, err := a.cfg.Store.Get(a.j.generation)
+		if err != nil {
+			return fail(err)
+		}
+		d, diags := store.Load(old, a.cfg.Vars)
+		if diags.HasErrors() {
+			return fail(diags)
+		}
+		whole = d
+		rec.RolledBackTo = old.Number
+		if old.RolledBackTo != 0 { // it repeats another one itself
+			rec.RolledBackTo = old.RolledBackTo
+		}
+		rec.Files, rec.Digests, rec.Variables, rec.Given = old.Files, old.Digests, old.Variables, old.Given
+		in.Blobs = old.Blobs
+		restored = old
+	} else {
+		tree, err := a.cfg.Source.Tree(ctx, a.j.rev)
+		if err != nil {
+			return fail(err)
+		}
+		d, diags := schema.Load(tree, schema.Options{Vars: a.cfg.Vars})
+		if diags.HasErrors() {
+			return fail(diags)
+		}
+		whole = d
+		in.Files = tree
+		if err := rec.TakeFiles(tree, d, a.cfg.Vars); err != nil {
+			return fail(err)
+		}
+	}
+	want, err := Own(whole, a.cfg.Server)
+	if err != nil {
+		return fail(err)
+	}
+	if diags := a.refuse(want); diags.HasErrors() {
+		return fail(diags)
+	}
+	in.Want = want
+	if restored != nil {
+		in.Artifacts = recorded(restored, want)
+	}
+	return rec, in, nil
+}
+
+// publish makes rec the generation that status and plans speak of. It is called
+// from a change of the status.
+func (e *Engine) publish(s *Status, rec *store.Record, own *schema.Desired) {
+	e.applied = &applied{record: rec, desired: own}
+	s.Generation, s.Revision, s.Subject, s.Since = rec.Number, rec.Revision, rec.Subject, rec.Created
+}
+
+// setSynced remembers that a revision is reached although it changes nothing.
+func (e *Engine) setSynced(j job) error {
+	err := e.cfg.Store.UpdateState(func(st *store.State) {
+		st.Held, st.Synced = j.hold.stored(), j.rev.Hash
+	})
+	if err != nil {
+		return err
+	}
+	e.update(func(s *Status) { s.Synced = j.rev.Hash })
+	return nil
+}

@@ -1,0 +1,166 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/dlreconcile/dlreconcile/engine/source"
+	"github.com/dlreconcile/dlreconcile/engine/store"
+)
+
+// ErrNoSource says that the daemon follows no repo.
+var ErrNoSource = errors.New("this daemon follows no repo: start it with --repo")
+
+// ErrStopped says that the engine does not run any more.
+var ErrStopped = errors.New("the daemon has stopped")
+
+// Apply brings a revision about, and waits for the outcome. name is anything
+// that the source resolves; "" is the tip of the tracked ref. A revision that is
+// not the tip holds the ref: its tip is skipped until a newer commit or Release.
+// expect, when not nil, is the generation that must be served at present. When ctx
+// ends after the engine took the wish, the wait ends, and the work goes on.
+func (e *Engine) Apply(ctx context.Context, name string, expect *uint64) (Outcome, error) {
+	j, err := e.applyJob(ctx, name)
+	if err != nil {
+		return Outcome{}, err
+	}
+	j.expect = expect
+	return e.send(ctx, command{job: j})
+}
+
+func (e *Engine) applyJob(ctx context.Context, name string) (job, error) {
+	if e.cfg.Source == nil {
+		return job{}, ErrNoSource
+	}
+	j := job{trigger: store.TriggerApply}
+	tip, err := e.cfg.Source.Tip(ctx)
+	if err != nil && name == "" {
+		return job{}, err
+	}
+	j.rev = tip
+	if name == "" {
+		return j, nil
+	}
+	if j.rev, err = e.cfg.Source.Resolve(ctx, name); err != nil {
+		return job{}, err
+	}
+	j.hold = e.hold(tip.Hash, j.rev.Hash, fmt.Sprintf("revision %s was applied by hand", short(j.rev.Hash)))
+	return j, nil
+}
+
+// Rollback goes back to a recorded generation, from the local store alone, and
+// holds the tracked ref where it is. number 0 is the generation before the one
+// that is served.
+func (e *Engine) Rollback(ctx context.Context, number uint64) (Outcome, error) {
+	j, err := e.rollbackJob(number)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return e.send(ctx, command{job: j})
+}
+
+// hold makes the hold under which rev is served; nil when rev is what the tracked
+// ref is at. While the repo is away (tip is "") that is the newest commit that is
+// known of: the one seen last, else the one held, else the one reached last.
+func (e *Engine) hold(tip, rev, reason string) *Hold {
+	if tip == "" {
+		s, _ := e.Status()
+		switch {
+		case s.Tip != "":
+			tip = s.Tip
+		case s.Held != nil:
+			tip = s.Held.Revision
+		default:
+			tip = s.Synced
+		}
+	}
+	if tip == "" || tip == rev {
+		return nil
+	}
+	return &Hold{Revision: tip, Reason: reason, Since: e.now()}
+}
+
+func (e *Engine) rollbackJob(number uint64) (job, error) {
+	cur := e.current()
+	if cur == nil {
+		return job{}, errors.New("nothing is applied: there is nothing to go back from")
+	}
+	target, err := rollbackTarget(e.cfg.Store, cur.record, number)
+	if err != nil {
+		return job{}, err
+	}
+	return job{
+		trigger:    store.TriggerRollback,
+		generation: target.Number,
+		rev:        source.Revision{Hash: target.Revision, Subject: target.Subject, Author: target.Author},
+		hold:       e.hold("", "", fmt.Sprintf("rolled back to generation %d", target.Number)),
+	}, nil
+}
+
+// rollbackTarget finds the generation that number means, seen from cur.
+func rollbackTarget(s *store.Store, cur *store.Record, number uint64) (*store.Record, error) {
+	if number != 0 {
+		return s.Get(number)
+	}
+	// A rollback of a rollback goes on backwards, not in circles.
+	from := cur.Number
+	if cur.RolledBackTo != 0 {
+		from = cur.RolledBackTo
+	}
+	var best uint64
+	for _, h := range s.List() {
+		// What is served now may have been served before, under another number.
+		if h.Number < from && h.Number > best && h.RolledBackTo == 0 && h.Damaged == "" && h.Revision != cur.Revision {
+			best = h.Number
+		}
+	}
+	if best == 0 {
+		return nil, fmt.Errorf("no generation before %d is kept: see history", from)
+	}
+	return s.Get(best)
+}
+
+// Release gives up a hold: the tip of the tracked ref is applied again, a tip
+// that was refused too.
+func (e *Engine) Release(ctx context.Context) (Outcome, error) {
+	return e.send(ctx, command{release: true})
+}
+
+func (e *Engine) releaseHold(st *loopState) Outcome {
+	st.refused, st.failed, st.unsure = "", "", true
+	st.retry.Stop()
+	err := e.cfg.Store.UpdateState(func(s *store.State) {
+		s.Held = nil
+	})
+	var out Outcome
+	if cur := e.current(); cur != nil {
+		out.Generation, out.Revision = cur.record.Number, cur.record.Revision
+	}
+	if err != nil {
+		out.Failure = failure("", PhaseIdle, err, e.now())
+		return out
+	}
+	e.update(func(s *Status) { s.Held, s.Failure = nil, nil })
+	return out
+}
+
+func (e *Engine) send(ctx context.Context, c command) (Outcome, error) {
+	c.reply = make(chan Outcome, 1)
+	select {
+	case e.commands <- c:
+	case <-e.stopped:
+		return Outcome{}, ErrStopped
+	case <-ctx.Done():
+		return Outcome{}, ctx.Err()
+	}
+	// The loop answers every command that it took, also when it ends.
+	select {
+	case out := <-c.reply:
+		return out, nil
+	case <-ctx.Done():
+		return Outcome{}, ctx.Err()
+	}
+}
+
+func short(hash string) string { return hash[:min(12, len(hash))] }

@@ -1,0 +1,208 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dlreconcile/dlreconcile/engine/plan"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/engine/source"
+	"github.com/dlreconcile/dlreconcile/engine/store"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// Source is where revisions come from. *source.Source is one.
+type Source interface {
+	// Tip gives the newest commit of the tracked ref.
+	Tip(context.Context) (source.Revision, error)
+	// Resolve gives the commit that a name stands for.
+	Resolve(ctx context.Context, name string) (source.Revision, error)
+	// Tree gives the files of a commit.
+	Tree(context.Context, source.Revision) (fs.FS, error)
+	// Run sends on wake whenever the tip may have moved, until ctx ends.
+	Run(ctx context.Context, wake chan<- struct{}) error
+}
+
+// Nodes is what the engine asks of the record of machines. *node.Node is one.
+type Nodes interface {
+	Observe() []plan.Observation
+	Live() map[uint64]bool
+	// Err tells why what is known of machines cannot be written, nil when it can.
+	Err() error
+}
+
+// Config is what an Engine is made of. Store and Providers are needed; the
+// Engine owns neither.
+type Config struct {
+	Store     *store.Store
+	Source    Source // nil: only what is recorded can be served
+	Providers []provider.Provider
+	Nodes     Nodes
+	Server    string            // name of the server block that is this daemon's own; "" when there is one
+	Vars      map[string]string // values for the repo's variables
+	Keep      int               // generations to keep; 0 means 5
+	// Settle is how long after a start nothing is collected, so that every
+	// machine has had time to be seen again. 0 means 15 minutes.
+	Settle time.Duration
+	// Retry is how long a revision that failed for a reason of the machine's waits
+	// for its second attempt; the wait doubles up to 60 times that. 0 means 5 s.
+	Retry time.Duration
+	Log   *slog.Logger
+	Now   func() time.Time
+}
+
+// Engine serves the newest good generation and follows the repo. Make one with
+// New; all methods are safe for concurrent use.
+type Engine struct {
+	cfg     Config
+	log     *slog.Logger
+	now     func() time.Time
+	started time.Time
+
+	commands chan command
+	stopped  chan struct{}           // closed when Run has returned
+	report   func(provider.Progress) // set before an offline attempt, else nil
+	wake     chan struct{}           // capacity 1: the one slot that all triggers fall into
+
+	// unserved holds the kept generations that could not be served beside the
+	// current one, and why. Start and then the loop touch it.
+	unserved  map[uint64]error
+	collected time.Time // when blobs were last collected; only the loop's goroutine touches it
+	// broken is the recorded generation when it could not be served at the start;
+	// it is tried again as long as nothing newer is. Only the loop's goroutine
+	// touches it.
+	broken *store.Record
+
+	mu      sync.Mutex // guards the fields below
+	status  Status
+	changed chan struct{} // closed and replaced whenever status changes
+	applied *applied      // what is served; nil: nothing
+}
+
+// New makes an engine. It touches neither the network nor the disk.
+func New(cfg Config) *Engine {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Keep == 0 {
+		cfg.Keep = 5
+	}
+	if cfg.Settle == 0 {
+		cfg.Settle = 15 * time.Minute
+	}
+	if cfg.Retry == 0 {
+		cfg.Retry = 5 * time.Second
+	}
+	return &Engine{
+		cfg:      cfg,
+		log:      cfg.Log,
+		now:      cfg.Now,
+		started:  cfg.Now(),
+		commands: make(chan command),
+		stopped:  make(chan struct{}),
+		wake:     make(chan struct{}, 1),
+		unserved: map[uint64]error{},
+		changed:  make(chan struct{}),
+		status:   Status{Phase: PhaseStarting, Seq: 1},
+	}
+}
+
+// Run serves until ctx ends: first the recorded generations, from the local
+// store alone, then whatever the source brings. ready, when not nil, is called
+// once when the recorded generation is being served. Run is called once. It
+// returns after every goroutine it started is gone: nil when ctx ended, an error
+// when a provider or the source cannot go on.
+func (e *Engine) Run(ctx context.Context, ready func()) error {
+	defer close(e.stopped)
+	outer := ctx
+	g, ctx := errgroup.WithContext(ctx)
+	for _, p := range e.cfg.Providers {
+		g.Go(func() error {
+			if err := p.Run(ctx); err != nil {
+				return fmt.Errorf("%s: %w", p.Name(), err)
+			}
+			if ctx.Err() == nil {
+				return fmt.Errorf("%s: stopped serving for no reason given", p.Name())
+			}
+			return nil
+		})
+	}
+	g.Go(func() error {
+		if err := e.start(ctx); err != nil {
+			return err
+		}
+		if ready != nil {
+			ready()
+		}
+		if e.cfg.Source != nil {
+			g.Go(func() error {
+				err := e.cfg.Source.Run(ctx, e.wake)
+				if ctx.Err() != nil {
+					return nil
+				}
+				if err == nil {
+					err = errors.New("it ended for no reason given")
+				}
+				return fmt.Errorf("watching the repo: %w", err)
+			})
+			e.Poke()
+		}
+		return e.loop(ctx)
+	})
+	err := g.Wait()
+	if outer.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// Poke makes the engine look at the source now.
+func (e *Engine) Poke() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Answer concatenates what the providers answer, in their order.
+func (e *Engine) Answer(q provider.Query) []provider.Answer {
+	var all []provider.Answer
+	for _, p := range e.cfg.Providers {
+		all = append(all, p.Answer(q)...)
+	}
+	return all
+}
+
+// Desired gives the desired state that is served, or nil when nothing is.
+func (e *Engine) Desired() *schema.Desired {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.applied == nil {
+		return nil
+	}
+	return e.applied.desired
+}
+
+// Generation gives the number of the generation that is served; 0: none.
+func (e *Engine) Generation() uint64 {
+	if cur := e.current(); cur != nil {
+		return cur.record.Number
+	}
+	return 0
+}
+
+func (e *Engine) current() *applied {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.applied
+}

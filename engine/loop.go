@@ -1,0 +1,258 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/source"
+	"github.com/dlreconcile/dlreconcile/engine/store"
+)
+
+// command is a wish that reached the loop from outside.
+type command struct {
+	job     job
+	release bool // give up the hold instead
+	reply   chan Outcome
+}
+
+// retireEvery is how often the loop looks for things that nobody needs any more.
+const retireEvery = 15 * time.Second
+
+// retryMost is the longest back-off, in units of Config.Retry.
+const retryMost = 60
+
+// Why an attempt is cancelled.
+var (
+	errNewer   = errors.New("a newer revision came")
+	errCommand = errors.New("an operator wanted something else")
+	errStopped = errors.New("the daemon is being stopped")
+)
+
+// loopState is what only the loop's goroutine touches.
+type loopState struct {
+	looking  bool // a look at the tip is under way
+	again    bool // and another one is wanted after it
+	looked   chan look
+	running  *job
+	cancel   context.CancelCauseFunc // of running
+	finished chan Outcome
+	next     *job // starts when the running one has ended
+	recheck  bool // look at the tip when nothing runs any more
+
+	refused string // revision that failed and is not tried: by itself never, or before retry fires
+	failed  string // revision that backoff is about
+	backoff time.Duration
+	retry   *time.Timer
+	// unsure says that the tip is to be compared with what is served even when it
+	// is what was reached last: the daemon's own settings, or the program, may have
+	// changed since.
+	unsure bool
+}
+
+type look struct {
+	tip source.Revision
+	err error
+}
+
+// loop is the only goroutine that starts attempts. It returns when ctx ended
+// and the attempt under way has.
+func (e *Engine) loop(ctx context.Context) error {
+	st := &loopState{looked: make(chan look, 1), finished: make(chan Outcome, 1), retry: time.NewTimer(time.Hour), unsure: true}
+	st.retry.Stop()
+	defer st.retry.Stop()
+	retire := time.NewTicker(retireEvery)
+	defer retire.Stop()
+	for {
+		select {
+		case <-ctx.Done(): // stop: the attempt sees the same ctx
+			e.wind(st)
+			return nil
+		case <-e.wake: // a trigger fired: look at the tip
+			e.look(ctx, st)
+		case <-st.retry.C: // a failed revision's back-off is over
+			st.refused = ""
+			e.look(ctx, st)
+		case l := <-st.looked: // the tip is known, or the repo cannot be read
+			e.tip(ctx, st, l)
+		case c := <-e.commands: // an operator wants something
+			e.command(ctx, st, c)
+		case out := <-st.finished: // an attempt has ended
+			e.ended(ctx, st, out)
+		case <-retire.C: // clients may have gone
+			if st.running == nil {
+				e.mend(ctx)
+				e.retire(ctx)
+			}
+		}
+	}
+}
+
+// wind waits for what is under way and answers who waits, after ctx ended.
+func (e *Engine) wind(st *loopState) {
+	if st.running != nil {
+		out := <-st.finished
+		st.cancel(nil)
+		st.running.answer(out)
+	}
+	if st.next != nil {
+		st.next.answer(Outcome{Failure: e.cancelled(st.next, errStopped)})
+	}
+	if st.looking {
+		<-st.looked
+	}
+}
+
+// look asks the source for its tip without keeping the loop waiting. The source
+// bounds how long that takes: a first clone may take minutes.
+func (e *Engine) look(ctx context.Context, st *loopState) {
+	if e.cfg.Source == nil {
+		return
+	}
+	if st.looking {
+		st.again = true
+		return
+	}
+	st.looking, st.again = true, false
+	go func() {
+		var l look
+		defer func() {
+			if r := recover(); r != nil { // of a hostile remote's making
+				l.err = fmt.Errorf("panic while reading the repo: %v", r)
+			}
+			st.looked <- l
+		}()
+		l.tip, l.err = e.cfg.Source.Tip(ctx)
+	}()
+}
+
+// tip decides what the newest commit means.
+func (e *Engine) tip(ctx context.Context, st *loopState, l look) {
+	st.looking = false
+	if st.again {
+		defer e.look(ctx, st)
+	}
+	if l.err != nil {
+		if ctx.Err() == nil {
+			e.log.Warn("the repo cannot be read; serving on", "error", l.err)
+			e.update(func(s *Status) { s.RepoError = l.err.Error(); s.Polls++ })
+		}
+		return
+	}
+	// What will be done unless this tip changes it.
+	coming := st.running
+	if st.next != nil {
+		coming = st.next
+	}
+	var settled bool // nothing is to be done about this tip
+	// Counted at the end: who sees the count sees what came of the look.
+	defer e.update(func(s *Status) { s.Polls++ })
+	e.update(func(s *Status) {
+		s.RepoError = ""
+		s.Tip, s.TipSubject = l.tip.Hash, l.tip.Subject
+		switch {
+		case s.Held != nil && s.Held.Revision == l.tip.Hash, st.refused == l.tip.Hash:
+			settled = true
+		case s.Held == nil && s.Synced == l.tip.Hash && s.Generation != 0 && !st.unsure:
+			settled = true
+			if st.running == nil {
+				s.Failure = nil
+			}
+		}
+	})
+	switch {
+	case coming != nil && (coming.reply != nil || coming.rev.Hash == l.tip.Hash):
+		// An operator's wish goes first; or it is under way, or has just failed.
+		st.recheck = true
+	case settled && st.running != nil:
+		// The ref moved back meanwhile: nobody wants what is under way any more.
+		// Should it get through all the same, the next look puts it right.
+		st.next, st.recheck = nil, true
+		st.cancel(errNewer)
+	case !settled:
+		st.refused = ""
+		e.begin(ctx, st, job{trigger: store.TriggerCommit, rev: l.tip})
+	}
+}
+
+// begin starts an attempt, or puts it next and cancels the one under way. The
+// caller has seen to it that a wish of an operator's only gives way to another.
+func (e *Engine) begin(ctx context.Context, st *loopState, j job) {
+	if st.running == nil {
+		if j.reply == nil || j.rev.Hash == st.failed {
+			st.retry.Stop() // an operator's other wish leaves the tip's next try alone
+		}
+		e.update(func(s *Status) { s.Phase, s.Attempt, s.Progress = PhaseLoading, j.rev.Hash, nil })
+		actx, cancel := context.WithCancelCause(ctx)
+		st.running, st.cancel = &j, cancel
+		go func() { st.finished <- e.attempt(actx, j) }()
+		return
+	}
+	why := errNewer
+	if j.reply != nil {
+		why = errCommand
+	}
+	if st.next != nil {
+		st.next.answer(Outcome{Failure: e.cancelled(st.next, why)})
+	}
+	st.next = &j
+	st.cancel(why)
+}
+
+// ended takes note of how an attempt went and goes on with what waits.
+func (e *Engine) ended(ctx context.Context, st *loopState, out Outcome) {
+	j := st.running
+	st.cancel(nil)
+	st.running = nil
+	j.answer(out)
+	if f := out.Failure; f != nil {
+		e.note(st, f)
+	} else {
+		st.unsure, st.refused, st.failed = false, "", ""
+		st.retry.Stop()
+		e.broken = nil
+		e.retire(ctx)
+	}
+	switch {
+	case st.next != nil:
+		next := *st.next
+		st.next = nil
+		e.begin(ctx, st, next)
+	case st.recheck || j.reply != nil:
+		st.recheck = false
+		e.look(ctx, st)
+	}
+}
+
+// note remembers a failure that keeps the tip from being served, so that it is not
+// tried again at every poll.
+func (e *Engine) note(st *loopState, f *Failure) {
+	if f.Reason == ReasonCancelled {
+		return
+	}
+	e.log.Error("not applied; serving on", "revision", f.Revision, "stage", f.Stage, "reason", f.Reason, "error", f.Message)
+	if s, _ := e.Status(); s.Failure != f {
+		return // nothing to do with the tip
+	}
+	st.refused = f.Revision
+	if !f.Retry {
+		return
+	}
+	if st.failed != f.Revision {
+		st.failed, st.backoff = f.Revision, 0
+	}
+	st.backoff = min(max(2*st.backoff, e.cfg.Retry), retryMost*e.cfg.Retry)
+	st.retry.Reset(st.backoff)
+}
+
+// command takes an operator's wish.
+func (e *Engine) command(ctx context.Context, st *loopState, c command) {
+	if c.release {
+		c.reply <- e.releaseHold(st)
+		e.look(ctx, st)
+		return
+	}
+	c.job.reply = c.reply
+	e.begin(ctx, st, c.job)
+}

@@ -1,0 +1,102 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/plan"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/engine/store"
+)
+
+// retire drops what no client needs: first from the servers, the last provider
+// first, then from the store.
+func (e *Engine) retire(ctx context.Context) {
+	live := provider.Live{Generations: map[uint64]bool{}}
+	if e.cfg.Nodes != nil {
+		maps.Copy(live.Generations, e.cfg.Nodes.Live())
+	}
+	// The tables of the newest generations stay as long as their records do: a
+	// machine may wait in a menu for as long as its lease lasts.
+	settling := e.now().Sub(e.started) < e.cfg.Settle
+	kept := e.cfg.Store.List()
+	for i, h := range kept {
+		if settling || i >= len(kept)-e.cfg.Keep {
+			live.Generations[h.Number] = true
+		}
+	}
+	for i := len(e.cfg.Providers) - 1; i >= 0; i-- {
+		p := e.cfg.Providers[i]
+		if err := p.Retire(ctx, live); err != nil {
+			e.log.Error("retire", "provider", p.Name(), "error", err)
+		}
+	}
+	maps.DeleteFunc(e.unserved, func(n uint64, _ error) bool {
+		return !live.Generations[n] && (e.broken == nil || e.broken.Number != n)
+	})
+	e.noteTrouble()
+	// Reading every record takes a while; nothing hangs on when blobs go.
+	if settling || e.now().Sub(e.collected) < collectEvery {
+		return
+	}
+	e.collected = e.now()
+	obs, err := e.observe(ctx)
+	if err != nil {
+		e.log.Error("collect", "error", err)
+		return
+	}
+	report, err := e.cfg.Store.GC(ctx, roots(live, obs, e.cfg.Keep))
+	if err != nil {
+		e.log.Error("collect", "error", err)
+		return
+	}
+	if report.Blobs > 0 || report.Records > 0 {
+		e.log.Info("collected", "blobs", report.Blobs, "bytes", report.Bytes, "generations", report.Records)
+	}
+}
+
+// collectEvery is how often blobs are collected at most.
+const collectEvery = 5 * time.Minute
+
+// roots names what must stay: pinned generations, and the artifact under every
+// open connection and every overlay.
+func roots(live provider.Live, obs []plan.Observation, keep int) store.Roots {
+	r := store.Roots{Generations: maps.Clone(live.Generations), Digests: map[string]bool{}, Keep: keep}
+	for _, o := range obs {
+		if o.Artifact != "" {
+			r.Digests[o.Artifact] = true
+		}
+		if o.Generation != 0 {
+			r.Generations[o.Generation] = true
+		}
+	}
+	return r
+}
+
+// noteTrouble says in the status what is broken beside the current generation:
+// earlier ones that cannot be served, damaged files of the state directory.
+func (e *Engine) noteTrouble() {
+	var list []string
+	for _, n := range slices.Sorted(maps.Keys(e.unserved)) {
+		if !errors.As(e.unserved[n], new(*store.DamagedError)) { // which is told below
+			list = append(list, fmt.Sprintf("generation %d: %v", n, e.unserved[n]))
+		}
+	}
+	if err := e.cfg.Store.Damage(); err != nil {
+		list = append(list, err.Error())
+	}
+	if e.cfg.Nodes != nil {
+		if err := e.cfg.Nodes.Err(); err != nil {
+			list = append(list, err.Error())
+		}
+	}
+	text := strings.ReplaceAll(strings.Join(list, "; "), "\n", "; ")
+	if s, _ := e.Status(); s.ServeError != text {
+		e.update(func(s *Status) { s.ServeError = text })
+	}
+}

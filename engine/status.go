@@ -1,0 +1,216 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/dlreconcile/dlreconcile/engine/plan"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/engine/store"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// Phase says what the loop is doing. The set is closed.
+type Phase string
+
+const (
+	PhaseStarting  Phase = "starting"
+	PhaseIdle      Phase = "idle"
+	PhaseLoading   Phase = "loading"
+	PhasePlanning  Phase = "planning"
+	PhasePreparing Phase = "preparing"
+	PhaseChecking  Phase = "checking"
+	PhaseRecording Phase = "recording"
+)
+
+// Status is what the daemon says of itself.
+type Status struct {
+	Seq        uint64    `json:"seq"` // goes up with every change of any other field
+	Phase      Phase     `json:"phase"`
+	Generation uint64    `json:"generation"` // served; 0: nothing
+	Revision   string    `json:"revision"`   // of that generation
+	Subject    string    `json:"subject,omitempty"`
+	Since      time.Time `json:"since,omitzero"` // when it was recorded
+	// Tip is the newest commit seen, and Synced the newest whose desired state
+	// is the one that is served.
+	Tip        string `json:"tip,omitempty"`
+	TipSubject string `json:"tip_subject,omitempty"`
+	Synced     string `json:"synced,omitempty"`
+	// Polls counts the looks at the repo since the start, whatever came of them.
+	Polls      uint64              `json:"polls"`
+	Held       *Hold               `json:"held,omitempty"`
+	Attempt    string              `json:"attempt,omitempty"` // revision being worked on
+	Progress   []provider.Progress `json:"progress,omitempty"`
+	Failure    *Failure            `json:"failure,omitempty"`     // why the tip is not served
+	RepoError  string              `json:"repo_error,omitempty"`  // why the repo cannot be read
+	ServeError string              `json:"serve_error,omitempty"` // what broke while serving
+	Conditions []Condition         `json:"conditions"`
+}
+
+// Hold says that a revision is skipped until a newer commit or a release.
+type Hold struct {
+	Revision string    `json:"revision"`
+	Reason   string    `json:"reason"`
+	Since    time.Time `json:"since,omitzero"`
+}
+
+// stored gives the form that is kept on disk; nil stays nil.
+func (h *Hold) stored() *store.Held {
+	if h == nil {
+		return nil
+	}
+	return &store.Held{Revision: h.Revision, Reason: h.Reason, Since: h.Since}
+}
+
+// holdOf undoes stored.
+func holdOf(h *store.Held) *Hold {
+	if h == nil {
+		return nil
+	}
+	return &Hold{Revision: h.Revision, Reason: h.Reason, Since: h.Since}
+}
+
+// Condition is one yes-or-no fact with its reason.
+type Condition struct {
+	Type    string `json:"type"`   // "Ready", "Synced", "SourceReachable"
+	Status  bool   `json:"status"` //
+	Reason  string `json:"reason"` // one word
+	Message string `json:"message,omitempty"`
+}
+
+// Failure is why a revision was not applied.
+type Failure struct {
+	Revision    string              `json:"revision"`
+	Stage       Phase               `json:"stage"`
+	Reason      string              `json:"reason"` // "invalid", "build", "busy", …: see ReasonOf
+	Message     string              `json:"message"`
+	Diagnostics []schema.Diagnostic `json:"diagnostics,omitempty"`
+	At          time.Time           `json:"at,omitzero"`
+	Retry       bool                `json:"retry"` // the same revision is tried again by itself
+}
+
+// Error gives the message, and for a list of diagnostics the first.
+func (f *Failure) Error() string { return f.Message }
+
+// Reasons of a failure. The set is closed.
+const (
+	ReasonInvalid   = "invalid"   // the configuration is wrong: diagnostics say where
+	ReasonMachine   = "machine"   // this machine could not do it: disk, port, program
+	ReasonCancelled = "cancelled" // something newer came, the daemon stops, or the operator declined
+	ReasonStale     = "stale"     // what the caller saw is no longer so
+)
+
+// cancelled is the Failure of a job that was given up before it failed by itself.
+func (e *Engine) cancelled(j *job, why error) *Failure {
+	return &Failure{Revision: j.rev.Hash, Stage: PhaseLoading, Reason: ReasonCancelled, Message: why.Error(), At: e.now()}
+}
+
+// failure makes a Failure of an error.
+func failure(rev string, stage Phase, err error, at time.Time) *Failure {
+	f := &Failure{Revision: rev, Stage: stage, Message: err.Error(), At: at}
+	var already *Failure
+	var diags hcl.Diagnostics
+	switch {
+	case errors.As(err, &already):
+		return already
+	case errors.As(err, &diags):
+		f.Reason = ReasonInvalid
+		f.Diagnostics = schema.ToDiagnostics(diags)
+	default:
+		f.Reason, f.Retry = ReasonMachine, true
+	}
+	return f
+}
+
+// Status gives a copy of the present status, and a channel that is closed at its
+// next change.
+func (e *Engine) Status() (Status, <-chan struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.status
+	s.Progress = append([]provider.Progress(nil), s.Progress...)
+	s.Conditions = conditions(&s)
+	return s, e.changed
+}
+
+// update changes the status under the lock and tells who waits.
+func (e *Engine) update(f func(*Status)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f(&e.status)
+	e.tell()
+}
+
+// tell wakes who waits for a change. The caller holds e.mu.
+func (e *Engine) tell() {
+	e.status.Seq++
+	close(e.changed)
+	e.changed = make(chan struct{})
+}
+
+func conditions(s *Status) []Condition {
+	ready := Condition{Type: "Ready", Status: true, Reason: "Serving"}
+	switch {
+	case s.Phase == PhaseStarting:
+		ready = Condition{Type: "Ready", Reason: "Starting"}
+	case s.Failure != nil:
+		ready = Condition{Type: "Ready", Reason: "Refused", Message: s.Failure.Message}
+	case s.ServeError != "":
+		ready = Condition{Type: "Ready", Reason: "ServeError", Message: s.ServeError}
+	case s.Generation == 0:
+		ready = Condition{Type: "Ready", Reason: "NothingApplied"}
+	}
+	synced := Condition{Type: "Synced", Status: true, Reason: "AtTip"}
+	switch {
+	case s.Failure != nil:
+		synced = Condition{Type: "Synced", Reason: "Refused", Message: s.Failure.Message}
+	case s.Held != nil:
+		synced = Condition{Type: "Synced", Reason: "Held", Message: s.Held.Reason}
+	case s.Attempt != "":
+		synced = Condition{Type: "Synced", Reason: "Applying"}
+	case s.Tip == "" || s.Tip != s.Synced:
+		synced = Condition{Type: "Synced", Reason: "Behind"}
+	}
+	reach := Condition{Type: "SourceReachable", Status: true, Reason: "Fetched"}
+	switch {
+	case s.Polls == 0:
+		reach = Condition{Type: "SourceReachable", Reason: "NotAsked"}
+	case s.RepoError != "":
+		reach = Condition{Type: "SourceReachable", Reason: "Unreachable", Message: s.RepoError}
+	}
+	return []Condition{ready, synced, reach}
+}
+
+// progress keeps the newest line of each step of each resource, while the attempt
+// whose context is ctx is under way: a build may outlive it.
+func (e *Engine) progress(ctx context.Context, p provider.Progress) {
+	if e.report != nil {
+		e.report(p)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := &e.status
+	if ctx.Err() != nil || s.Attempt == "" {
+		return
+	}
+	const most = 64
+	s.Progress = slices.DeleteFunc(slices.Clone(s.Progress), func(old provider.Progress) bool {
+		return old.Addr == p.Addr && old.Step == p.Step
+	})
+	s.Progress = append(s.Progress, p)
+	s.Progress = s.Progress[max(0, len(s.Progress)-most):]
+	e.tell()
+}
+
+// Outcome is what an apply, a rollback or a release came to.
+type Outcome struct {
+	Generation uint64     `json:"generation"` // served now
+	Revision   string     `json:"revision"`
+	Plan       *plan.Plan `json:"plan,omitempty"` // what was applied: exactly this
+	Held       *Hold      `json:"held,omitempty"`
+	Failure    *Failure   `json:"failure,omitempty"`
+}
