@@ -1,0 +1,313 @@
+package sock
+
+import (
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"sync"
+	"time"
+)
+
+// A socket whose serve has failed is opened again after firstPause, which doubles
+// up to longestPause. After it has served for steady, it counts as mended.
+const (
+	firstPause   = time.Second
+	longestPause = 30 * time.Second
+	steady       = time.Minute
+)
+
+var (
+	errEnded = errors.New("stopped serving for no known reason")
+	errOver  = errors.New("no socket is bound any more: the servers have ended")
+)
+
+// Set holds the sockets of one protocol. K identifies a socket (its address, and
+// whatever else makes two of them different); S is the socket.
+//
+// A socket has three states. Pending: bound by Prepare, answering nothing.
+// Serving: committed, with one goroutine running serve on it. Closed: retired.
+// Set is safe for concurrent use; the zero Set is not usable, see New.
+type Set[K comparable, S io.Closer] struct {
+	open  func(context.Context, K) (S, error)
+	serve func(context.Context, K, S) error
+
+	mu    sync.Mutex // guards all below
+	socks map[K]*entry[S]
+	want  map[K]func(K, error) // to be bound by Run, if possible; not in socks
+	ended bool                 // Run has closed every socket, pending ones too
+	wake  chan struct{}        // capacity 1: something to start or to stop
+}
+
+type entry[S io.Closer] struct {
+	sock    S
+	pending int // transactions that hold it and have neither committed nor aborted
+	active  bool
+	running bool
+	err     error     // why serve returned, while it should not have, or why it was not opened again
+	since   time.Time // when serve began; zero while it does not run
+}
+
+// New makes a set that binds with open and answers with serve. serve must return
+// soon after the socket is closed or ctx ends. When it returns although neither is
+// so, its error is kept for Errs, and the socket is closed, opened again and served
+// after a pause of seconds, until that succeeds or the socket is retired.
+func New[K comparable, S io.Closer](open func(context.Context, K) (S, error), serve func(context.Context, K, S) error) *Set[K, S] {
+	return &Set[K, S]{open: open, serve: serve, socks: map[K]*entry[S]{}, want: map[K]func(K, error){}, wake: make(chan struct{}, 1)}
+}
+
+// Pending is the outcome of Prepare. Commit or Abort it once; a second call of
+// either does nothing, and neither does one after Run has ended.
+type Pending[K comparable, S io.Closer] struct {
+	set  *Set[K, S]
+	keys []K
+	done bool
+}
+
+// Prepare binds those of keys that are not bound yet. When one cannot be bound,
+// those that this call bound are closed again and the error is returned.
+func (s *Set[K, S]) Prepare(ctx context.Context, keys []K) (*Pending[K, S], error) {
+	p := &Pending[K, S]{set: s}
+	for _, k := range keys {
+		if err := s.acquire(ctx, k); err != nil {
+			p.Abort()
+			return nil, err
+		}
+		p.keys = append(p.keys, k)
+	}
+	return p, nil
+}
+
+func (s *Set[K, S]) acquire(ctx context.Context, k K) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return errOver
+	}
+	if e, ok := s.socks[k]; ok {
+		e.pending++
+		return nil
+	}
+	sock, err := s.open(ctx, k)
+	if err != nil {
+		return err
+	}
+	_, wanted := s.want[k] // then it stays whatever becomes of this transaction
+	s.socks[k] = &entry[S]{sock: sock, pending: 1, active: wanted}
+	delete(s.want, k)
+	return nil
+}
+
+// Want asks for sockets that are good to have and that nothing depends on: Run
+// binds those of keys that are not bound, once, and serves them. failed is called,
+// by Run's goroutine, with each that cannot be bound; the set is locked meanwhile.
+// Want does not block. Retire applies to these sockets too, bound or not.
+func (s *Set[K, S]) Want(keys []K, failed func(K, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range keys {
+		if s.socks[k] == nil {
+			s.want[k] = failed
+		}
+	}
+	s.poke()
+}
+
+// bindWanted is called with the lock held.
+func (s *Set[K, S]) bindWanted(ctx context.Context) {
+	for k, failed := range s.want {
+		if ctx.Err() != nil {
+			return
+		}
+		sock, err := s.open(ctx, k)
+		if err != nil {
+			failed(k, err)
+			continue
+		}
+		s.socks[k] = &entry[S]{sock: sock, active: true}
+	}
+	clear(s.want)
+}
+
+// Commit makes the sockets answer, once Run is there. It does not block.
+func (p *Pending[K, S]) Commit() {
+	s := p.set
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.done {
+		return
+	}
+	p.done = true
+	if s.ended {
+		return // closed by Run
+	}
+	for _, k := range p.keys {
+		e := s.socks[k]
+		e.pending--
+		e.active = true
+	}
+	s.poke()
+}
+
+// Abort closes the sockets that nobody else holds.
+func (p *Pending[K, S]) Abort() {
+	s := p.set
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.done {
+		return
+	}
+	p.done = true
+	if s.ended {
+		return // closed by Run
+	}
+	for _, k := range p.keys {
+		e := s.socks[k]
+		e.pending--
+		if e.pending == 0 && !e.active {
+			e.sock.Close()
+			delete(s.socks, k)
+		}
+	}
+}
+
+// Retire closes every serving socket whose key is not in keep. Idempotent.
+func (s *Set[K, S]) Retire(keep map[K]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.want, func(k K, _ func(K, error)) bool { return !keep[k] })
+	for k, e := range s.socks {
+		if keep[k] || e.pending > 0 {
+			continue
+		}
+		e.sock.Close() // serve returns, if it runs
+		delete(s.socks, k)
+	}
+}
+
+// Each calls f for every socket that is bound.
+func (s *Set[K, S]) Each(f func(K, S)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, e := range s.socks {
+		f(k, e.sock)
+	}
+}
+
+// Errs gives the error of every socket whose serve returned although it should
+// not have, until it has served again for a minute.
+func (s *Set[K, S]) Errs() map[K]error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	errs := map[K]error{}
+	for k, e := range s.socks {
+		if e.err != nil && (e.since.IsZero() || time.Since(e.since) < steady) {
+			errs[k] = e.err
+		}
+	}
+	return errs
+}
+
+func (s *Set[K, S]) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run answers on committed sockets until ctx ends, then closes all of them and
+// waits for every serve to return. It may be called once.
+func (s *Set[K, S]) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for {
+		s.mu.Lock()
+		s.bindWanted(ctx)
+		for k, e := range s.socks {
+			if !e.active || e.running {
+				continue
+			}
+			e.running = true
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				s.keepServing(ctx, k, e)
+			}()
+		}
+		s.mu.Unlock()
+		select {
+		case <-s.wake: // a commit brought new sockets
+		case <-ctx.Done():
+			s.mu.Lock()
+			s.ended = true
+			for k, e := range s.socks {
+				e.sock.Close()
+				delete(s.socks, k)
+			}
+			s.mu.Unlock()
+			wg.Wait()
+			return nil
+		}
+	}
+}
+
+// keepServing serves one socket until the set has closed it or ctx ends. Its
+// goroutine alone replaces e.sock, with the lock held.
+func (s *Set[K, S]) keepServing(ctx context.Context, k K, e *entry[S]) {
+	pause := firstPause
+	for {
+		s.mu.Lock()
+		e.since = time.Now()
+		s.mu.Unlock()
+		err := s.serve(ctx, k, e.sock)
+		if err == nil {
+			err = errEnded
+		}
+		s.mu.Lock()
+		if time.Since(e.since) >= steady {
+			pause = firstPause
+		}
+		e.since = time.Time{}
+		s.mu.Unlock()
+		for {
+			if !s.failed(ctx, k, e, err) {
+				return
+			}
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return
+			}
+			pause = min(2*pause, longestPause)
+			if err = s.reopen(ctx, k, e); err == nil {
+				break
+			}
+		}
+	}
+}
+
+// failed notes why a socket does not serve. It reports whether it should.
+func (s *Set[K, S]) failed(ctx context.Context, k K, e *entry[S], err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.socks[k] != e || ctx.Err() != nil {
+		return false
+	}
+	e.err = err
+	return true
+}
+
+// reopen binds anew: serve may have closed the socket when it failed, and an
+// interface that went and came back is another one to a socket bound to it.
+func (s *Set[K, S]) reopen(ctx context.Context, k K, e *entry[S]) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.socks[k] != e || ctx.Err() != nil {
+		return errEnded // and failed finds out the same
+	}
+	e.sock.Close()
+	sock, err := s.open(ctx, k)
+	if err == nil {
+		e.sock = sock
+	}
+	return err
+}
