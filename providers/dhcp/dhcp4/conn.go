@@ -1,0 +1,113 @@
+package dhcp4
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
+)
+
+// Conn is the socket of an endpoint.
+type Conn struct {
+	ep    Endpoint
+	index int // of the endpoint's interface; 0: it names none
+	udp   net.PacketConn
+	pc    *ipv4.PacketConn
+}
+
+// Listen binds the socket of an endpoint, for itself alone: of two sockets that
+// share a port (SO_REUSEADDR) Linux gives a unicast to the newer one only, so
+// that another server on the port would lose its clients' renewals, or we ours.
+func Listen(ctx context.Context, ep Endpoint) (*Conn, error) {
+	index := 0
+	if ep.Interface != "" {
+		ifi, err := net.InterfaceByName(ep.Interface)
+		if err != nil {
+			return nil, fmt.Errorf("dhcp: interface %s: %w", ep.Interface, err)
+		}
+		index = ifi.Index
+	}
+	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
+		var serr error
+		err := rc.Control(func(fd uintptr) { serr = socketOptions(int(fd), ep.Interface) })
+		return errors.Join(err, serr)
+	}}
+	udp, err := lc.ListenPacket(ctx, "udp4", ep.Listen.String())
+	if err != nil {
+		return nil, fmt.Errorf("dhcp: %w", err)
+	}
+	c := &Conn{ep: ep, index: index, udp: udp, pc: ipv4.NewPacketConn(udp)}
+	// Which interface a packet came in by decides where a broadcast goes out.
+	if err := c.pc.SetControlMessage(ipv4.FlagInterface, true); err != nil {
+		udp.Close()
+		return nil, fmt.Errorf("dhcp: %w", err)
+	}
+	return c, nil
+}
+
+func socketOptions(fd int, name string) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BROADCAST, 1); err != nil {
+		return fmt.Errorf("SO_BROADCAST: %w", err)
+	}
+	// A room full of machines asks at once.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1<<20)
+	if name == "" {
+		return nil
+	}
+	if err := unix.BindToDevice(fd, name); err != nil {
+		return fmt.Errorf("bind to %s: %w", name, err)
+	}
+	return nil
+}
+
+// Close closes the socket. What Serve was doing with it ends.
+func (c *Conn) Close() error { return c.udp.Close() }
+
+// LocalAddr is what the socket is bound to.
+func (c *Conn) LocalAddr() netip.AddrPort { return c.udp.LocalAddr().(*net.UDPAddr).AddrPort() }
+
+// read waits for a packet. An oversized one has the length of b.
+func (c *Conn) read(b []byte) (n, ifIndex int, src netip.AddrPort, err error) {
+	n, cm, from, err := c.pc.ReadFrom(b)
+	if err != nil {
+		return 0, 0, netip.AddrPort{}, err
+	}
+	if cm != nil {
+		ifIndex = cm.IfIndex
+	}
+	if u, ok := from.(*net.UDPAddr); ok {
+		src = u.AddrPort()
+		src = netip.AddrPortFrom(src.Addr().Unmap(), src.Port())
+	}
+	return n, ifIndex, src, nil
+}
+
+// strays reports whether a packet that came in by the interface with this index
+// is from another wire than the socket's, and was not brought here by a relay
+// agent.
+func (c *Conn) strays(b []byte, ifIndex int) bool {
+	const giaddr = 24 // RFC 2131 figure 1
+	if c.index == 0 || ifIndex == 0 || ifIndex == c.index || len(b) < giaddr+4 {
+		return false
+	}
+	return [4]byte(b[giaddr:giaddr+4]) == [4]byte{}
+}
+
+// write sends a packet from an address; from the one that the kernel chooses if
+// that is the zero Addr. A broadcast goes out by the interface with this index.
+func (c *Conn) write(b []byte, from netip.Addr, to netip.AddrPort, ifIndex int) error {
+	cm := &ipv4.ControlMessage{}
+	if from.Is4() {
+		cm.Src = from.AsSlice()
+	}
+	if to.Addr() == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		cm.IfIndex = ifIndex
+	}
+	_, err := c.pc.WriteTo(b, cm, net.UDPAddrFromAddrPort(to))
+	return err
+}
