@@ -1,0 +1,145 @@
+package bootloader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/plan"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/engine/store"
+	"github.com/dlreconcile/dlreconcile/providers/bootloader/httpboot"
+	"github.com/dlreconcile/dlreconcile/providers/bootloader/tftp"
+	"github.com/dlreconcile/dlreconcile/providers/internal/blob"
+	"github.com/dlreconcile/dlreconcile/providers/internal/published"
+	"github.com/dlreconcile/dlreconcile/providers/internal/sock"
+)
+
+// Config of the provider. Content is needed.
+type Config struct {
+	Content *store.Content
+	Sink    provider.Sink    // nil: nobody is told
+	Clients provider.Clients // nil: nobody is known
+	Log     *slog.Logger     // nil: discards
+	Now     func() time.Time // nil: time.Now
+	// LoaderDirs are searched in order for iPXE's network boot programs. nil means
+	// the places where distributions put them.
+	LoaderDirs []string
+}
+
+// defaultLoaderDirs: Debian and Ubuntu; Fedora; Arch and openSUSE.
+func defaultLoaderDirs() []string {
+	return []string{"/usr/lib/ipxe", "/usr/share/ipxe", "/usr/share/ipxe/x86_64"}
+}
+
+// Provider implements provider.Provider for bootloaders and entries.
+type Provider struct {
+	clients provider.Clients
+	sink    provider.Sink
+	log     *slog.Logger
+	now     func() time.Time
+	blobs   *blob.Cache
+	loaders *loaders
+	tftp    *sock.Set[netip.AddrPort, *net.UDPConn]
+	http    *sock.Set[netip.AddrPort, *net.TCPListener]
+
+	// pub is read without a lock; it is replaced under mu.
+	pub published.Pointer[*table]
+	mu  sync.Mutex
+}
+
+// New makes a provider that serves nothing yet.
+func New(c Config) (*Provider, error) {
+	if c.Content == nil {
+		return nil, errors.New("bootloader: no content store")
+	}
+	p := &Provider{clients: c.Clients, sink: c.Sink, log: c.Log, now: c.Now, blobs: blob.NewCache(c.Content.Open)}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	if p.now == nil {
+		p.now = time.Now
+	}
+	if c.LoaderDirs == nil {
+		c.LoaderDirs = defaultLoaderDirs()
+	}
+	p.loaders = &loaders{content: c.Content, dirs: c.LoaderDirs, seen: map[string]imported{}}
+
+	ts := tftp.NewServer(tftp.Config{Open: p.openTFTP, Done: p.doneTFTP, Log: p.log, Now: p.now})
+	p.tftp = sock.New(listenTFTP, func(ctx context.Context, a netip.AddrPort, c *net.UDPConn) error {
+		return p.ended("TFTP", a, ts.Serve(ctx, c))
+	})
+	hs := httpboot.NewServer(httpboot.Config{Open: p.openHTTP, Done: p.doneHTTP, Phone: p.phone, Log: p.log, Now: p.now})
+	p.http = sock.New(listenHTTP, func(ctx context.Context, a netip.AddrPort, l *net.TCPListener) error {
+		return p.ended("HTTP", a, hs.Serve(ctx, l))
+	})
+	return p, nil
+}
+
+// Name implements provider.Provider.
+func (p *Provider) Name() string { return "bootloader" }
+
+// Kinds implements provider.Provider.
+func (p *Provider) Kinds() []string { return []string{"bootloader.ipxe", "entry"} }
+
+// Run implements provider.Provider. A transfer whose client has vanished may hold
+// its return for some seconds.
+func (p *Provider) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	var terr, herr error
+	wg.Go(func() { terr = p.tftp.Run(ctx) })
+	wg.Go(func() { herr = p.http.Run(ctx) })
+	wg.Wait()
+	return errors.Join(terr, herr)
+}
+
+// ended handles the end of a listener: an error leaves the others serving, and the
+// listener is opened again, so it is told here, to people.
+func (p *Provider) ended(protocol string, a netip.AddrPort, err error) error {
+	if err != nil {
+		p.log.Error("a listener failed, and is opened again", "protocol", protocol, "listen", a, "err", err)
+	}
+	return err
+}
+
+// Observe implements provider.Provider: what machines fetch is told by events.
+func (p *Provider) Observe(context.Context) ([]plan.Observation, error) { return nil, nil }
+
+// requestBuffer is asked for at a TFTP socket: a rack that powers on sends its
+// requests in the same second.
+const requestBuffer = 1 << 20
+
+func listenTFTP(ctx context.Context, a netip.AddrPort) (*net.UDPConn, error) {
+	var lc net.ListenConfig
+	c, err := lc.ListenPacket(ctx, "udp4", a.String())
+	if err != nil {
+		return nil, &bindError{"tftp", a, err}
+	}
+	uc := c.(*net.UDPConn)
+	uc.SetReadBuffer(requestBuffer) // as much of it as the kernel grants
+	return uc, nil
+}
+
+func listenHTTP(ctx context.Context, a netip.AddrPort) (*net.TCPListener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp4", a.String())
+	if err != nil {
+		return nil, &bindError{"http", a, err}
+	}
+	return l.(*net.TCPListener), nil
+}
+
+// bindError says which listener could not be bound.
+type bindError struct {
+	block string // of the server block: "tftp", "http"
+	addr  netip.AddrPort
+	err   error
+}
+
+func (e *bindError) Error() string { return fmt.Sprintf("%s listener: %v", e.block, e.err) }
+func (e *bindError) Unwrap() error { return e.err }

@@ -1,0 +1,130 @@
+package bootloader
+
+import (
+	"net/netip"
+	"sync"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/providers/internal/blob"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// table is what one generation serves. After Prepare it is not changed, except
+// that its blobs are released once, by whoever drops it.
+type table struct {
+	gen     uint64
+	offers  map[provider.TreeKey]*offer
+	trees   map[string]*tree
+	outputs map[schema.Addr]provider.Output
+
+	hosts   map[schema.Addr]*schema.Host
+	byMAC   map[provider.MAC]*schema.Host
+	subnets []*schema.Subnet
+
+	tftp, http map[netip.AddrPort]bool // sockets that the generation declares
+
+	mu       sync.RWMutex // guards below
+	blobs    map[string]*blob.File
+	released bool
+}
+
+// newTable makes the table of in without its offers.
+func newTable(in provider.Input) *table {
+	t := &table{
+		gen: in.Generation, offers: map[provider.TreeKey]*offer{}, trees: map[string]*tree{},
+		outputs: map[schema.Addr]provider.Output{}, hosts: map[schema.Addr]*schema.Host{},
+		byMAC: map[provider.MAC]*schema.Host{}, subnets: in.Want.Subnets,
+		tftp: map[netip.AddrPort]bool{}, http: map[netip.AddrPort]bool{}, blobs: map[string]*blob.File{},
+	}
+	for _, s := range in.Want.Servers {
+		if !s.TFTP.Disabled {
+			t.tftp[s.TFTP.Listen] = true
+		}
+		if !s.HTTP.Disabled {
+			t.http[s.HTTP.Listen] = true
+		}
+	}
+	for _, h := range in.Want.Hosts {
+		t.hosts[h.Addr] = h
+		if mac, err := provider.ParseMAC(h.MAC); err == nil {
+			t.byMAC[mac] = h
+		}
+	}
+	return t
+}
+
+// openBlobs opens every blob of every tree. When one cannot be opened, none is.
+func (t *table) openBlobs(cache *blob.Cache) error {
+	for _, tr := range t.trees {
+		for _, f := range tr.files {
+			if f.text != "" || t.blobs[f.digest] != nil {
+				continue
+			}
+			b, err := cache.Get(provider.Blob{Digest: f.digest, Size: f.size})
+			if err != nil {
+				t.release()
+				return err
+			}
+			t.blobs[f.digest] = b
+		}
+	}
+	return nil
+}
+
+// open gives a file of a tree. found is false when the table has no such file;
+// file is nil when the table was released meanwhile.
+func (t *table) open(id, name string) (of *openFile, found bool) {
+	tr := t.trees[id]
+	if tr == nil {
+		return nil, false
+	}
+	f := tr.file(name)
+	if f == nil {
+		return nil, false
+	}
+	if f.text != "" {
+		return &openFile{file: f}, true
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.released {
+		return nil, true
+	}
+	return &openFile{file: f, blob: t.blobs[f.digest].Hold()}, true
+}
+
+// release gives the table's blobs back. Files that were opened stay open.
+func (t *table) release() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.released {
+		return
+	}
+	t.released = true
+	for _, b := range t.blobs {
+		b.Release()
+	}
+}
+
+// key says whose tree a client gets.
+func (t *table) key(q provider.Query) (provider.TreeKey, *schema.Host, *schema.Subnet) {
+	h := t.hosts[q.Host]
+	if h == nil && q.Host.IsZero() && !q.MAC.IsZero() {
+		h = t.byMAC[q.MAC]
+	}
+	named, addr := q.Subnet, q.Address
+	var key provider.TreeKey
+	if h != nil {
+		key.Host = h.Addr
+		if named.IsZero() {
+			named = h.Subnet
+		}
+	}
+	for _, s := range t.subnets {
+		if s.Addr == named || named.IsZero() && (addr.IsValid() && s.CIDR.Contains(addr) || !addr.IsValid() && len(t.subnets) == 1) {
+			key.Subnet = s.Addr
+			return key, h, s
+		}
+	}
+	return key, h, nil
+}
