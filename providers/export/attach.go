@@ -1,0 +1,222 @@
+package export
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/pojntfx/go-nbd/pkg/backend"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/providers/export/cow"
+	"github.com/dlreconcile/dlreconcile/providers/export/nbd"
+	"github.com/dlreconcile/dlreconcile/providers/internal/blob"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// attachment is one client on one export, from the lookup of the name to the end
+// of its connection.
+type attachment struct {
+	target
+	request request
+	client  provider.Client
+	remote  netip.AddrPort
+	key     cow.Key // of its overlay; zero when read-only
+	boot    cow.Key // which boot it is of: the key that its overlay has or would have
+
+	p        *Provider
+	drop     func()
+	blob     *blob.File // held
+	overlay  *cow.Overlay
+	backend  backend.Backend
+	attaches bool          // EventAttach was sent; only its connection's goroutine
+	done     chan struct{} // closed when nothing of it touches its overlay any more
+}
+
+// attach resolves a name and makes it ready to be served. The caller calls
+// detached when it gave no error.
+func (p *Provider) attach(ctx context.Context, peer nbd.Peer, raw string) (*attachment, error) {
+	r, c, err := p.who(peer.Remote, raw)
+	if err == nil {
+		var a *attachment
+		var before []*attachment
+		if a, before, err = p.register(peer, r, c); err == nil {
+			if err = a.open(ctx, before); err == nil {
+				return a, nil
+			}
+			a.close()
+		}
+	}
+	p.refused(peer.Remote, raw, c, err)
+	return nil, err
+}
+
+// register looks the name up, holds what it stands for and counts the connection,
+// all at one moment, so that a generation that is retired meanwhile is either not
+// found or stays. before lists the connections that this one takes the place of.
+func (p *Provider) register(peer nbd.Peer, r request, c provider.Client) (a *attachment, before []*attachment, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	addr := peer.Remote.Addr()
+	key := p.overlayKey(r, c, addr)
+	t, err := p.resolve(p.pub.Load(), r, c, addr, key)
+	if err != nil {
+		return nil, nil, err
+	}
+	a = &attachment{
+		target: t, request: r, client: c, remote: peer.Remote, boot: key,
+		p: p, drop: peer.Drop, done: make(chan struct{}),
+	}
+	if t.served != nil {
+		a.blob = t.served.blob.Hold()
+	} else if a.blob, err = p.blobs.Get(t.Root); err != nil {
+		return nil, nil, fmt.Errorf("the base of an overlay: %w", err)
+	}
+	if t.Mode == schema.CopyOnWrite {
+		a.key = key
+		for other := range p.conns {
+			if r.Instance != "" && other.key == key {
+				before = append(before, other)
+			}
+		}
+	}
+	p.conns[a] = struct{}{}
+	return a, before, nil
+}
+
+// open makes the backend. A connection of the same boot is dropped first, and
+// what it was doing is waited for: a write that the client gave up on and sent
+// again must not be followed by the first copy of it.
+func (a *attachment) open(ctx context.Context, before []*attachment) error {
+	for _, b := range before {
+		b.drop()
+	}
+	for _, b := range before {
+		select {
+		case <-b.done:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the former connection: %w", context.Cause(ctx))
+		}
+	}
+	if a.Mode != schema.CopyOnWrite {
+		a.backend = sealed{a.blob}
+		return nil
+	}
+	base := cow.Base{Digest: a.Root.Digest, Size: a.Root.Size}
+	o, err := a.p.overlays.Open(a.key, base, a.blob, notes(a.target, a.client))
+	if errors.Is(err, cow.ErrBase) && a.mayStartAnew() {
+		if err = a.p.overlays.Remove(a.key); err == nil {
+			o, err = a.p.overlays.Open(a.key, base, a.blob, notes(a.target, a.client))
+		}
+	}
+	switch {
+	case errors.Is(err, cow.ErrRetired):
+		return denied("that boot of the machine is over: it was booted again since, and what it had written is gone")
+	case errors.Is(err, cow.ErrBase):
+		return denied("the overlay of this boot lies over another artifact")
+	case err != nil:
+		return err
+	}
+	a.overlay, a.backend = o, o
+	return nil
+}
+
+// mayStartAnew reports whether an overlay over another base may be thrown away:
+// only where no boot is known that it could belong to.
+func (a *attachment) mayStartAnew() bool { return a.key.Instance == staticInstance }
+
+// attached is called once the client was told.
+func (a *attachment) attached() {
+	a.attaches = true
+	ev := a.event(provider.EventAttach)
+	if a.overlay == nil && a.request.Instance == "" {
+		a.p.event(ev) // a reader that names no boot says nothing about boots
+		return
+	}
+	a.p.mu.Lock()
+	defer a.p.mu.Unlock()
+	a.p.event(ev)
+	if a.overlay != nil {
+		a.adoptSession()
+	}
+	a.p.endFormerBoots(a)
+}
+
+// adoptSession ties the overlay of a client of which no session was known to the
+// session that its attaching began. The caller holds p.mu since before the event,
+// so that another connection of this client finds either no session or this note.
+func (a *attachment) adoptSession() {
+	if a.request.Instance != "" || a.client.Session != "" {
+		return
+	}
+	if c, ok := a.p.clients.ByAddr(a.remote.Addr()); ok && c.MAC == a.client.MAC && c.Session != "" {
+		a.p.overlays.Note(a.key, noteSession, c.Session)
+		a.p.pokeSweeper()
+	}
+}
+
+// detached is called when the connection is over.
+func (a *attachment) detached(s nbd.Stats) {
+	a.close()
+	if !a.attaches {
+		return
+	}
+	ev := a.event(provider.EventDetach)
+	ev.Bytes = int64(s.Read + s.Written)
+	if s.Err != nil {
+		ev.Err = s.Err.Error()
+	}
+	a.p.event(ev)
+}
+
+func (a *attachment) event(k provider.EventKind) provider.Event {
+	return provider.Event{
+		Kind: k, MAC: a.client.MAC, Addr: a.remote.Addr(), Host: a.client.Host, Subnet: a.client.Subnet,
+		Generation: a.Generation, Name: a.Name, Artifact: a.Root.Digest, Image: a.Image, Instance: a.request.Instance,
+	}
+}
+
+// close gives everything back.
+func (a *attachment) close() {
+	if a.overlay != nil {
+		a.overlay.Close()
+	}
+	a.blob.Release()
+	a.p.mu.Lock()
+	delete(a.p.conns, a)
+	a.p.mu.Unlock()
+	close(a.done)
+	a.p.pokeSweeper() // its overlay may have been retired
+}
+
+// endFormerBoots drops the connections of boots that are over now that a is
+// attached, and retires their overlays, of whatever export: a machine whose next
+// boot has another root never comes back to the old one. The caller holds p.mu:
+// what attached before is in conns, and what comes later finds the overlay
+// retired.
+func (p *Provider) endFormerBoots(a *attachment) {
+	all := p.overlays.Of(a.boot.Machine, "")
+	if slices.ContainsFunc(all, func(r cow.Record) bool {
+		return r.Retired && named(r.Key) && r.Instance == a.boot.Instance
+	}) {
+		return // a is of a former boot itself, on an export without an overlay of it
+	}
+	for _, r := range all {
+		var conns []*attachment
+		for other := range p.conns {
+			if other.key == r.Key {
+				conns = append(conns, other)
+			}
+		}
+		if !isOver(r, a.boot, a.client.Session, len(conns) > 0) {
+			continue
+		}
+		p.overlays.Retire(r.Key)
+		p.pokeSweeper()
+		for _, c := range conns {
+			c.drop()
+		}
+	}
+}

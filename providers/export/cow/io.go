@@ -1,0 +1,214 @@
+package cow
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// ReadAt is io.ReaderAt, except that a range which ends beyond the end reads
+// nothing. It takes no lock: a bit that is set has its data written already, and
+// one that gets set meanwhile is a write that runs beside this read.
+func (o *Overlay) ReadAt(p []byte, off int64) (int, error) {
+	if err := o.check(off, int64(len(p))); err != nil {
+		return 0, err
+	}
+	done := 0
+	for done < len(p) {
+		from, n := o.run(off+int64(done), int64(len(p)-done))
+		got, err := from.ReadAt(p[done:done+int(n)], off+int64(done))
+		done += got
+		if int64(got) < n {
+			if err == nil || err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// run gives the longest range from off on, at most limit bytes, that lies in one
+// place, and the place.
+func (o *Overlay) run(off, limit int64) (io.ReaderAt, int64) {
+	from := o.base
+	if o.present.n.Load() == 0 {
+		return from, limit
+	}
+	block := off / BlockSize
+	here := o.present.has(block)
+	if here {
+		from = o.data
+	}
+	end := (block + 1) * BlockSize
+	for end < off+limit && o.present.has(end/BlockSize) == here {
+		end += BlockSize
+	}
+	return from, min(limit, end-off)
+}
+
+// WriteAt is io.WriterAt. When it fails, a block that was not present before still
+// reads like the base, and one that was has its old bytes or its new ones.
+func (o *Overlay) WriteAt(p []byte, off int64) (int, error) {
+	if err := o.check(off, int64(len(p))); err != nil {
+		return 0, err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	end := off + int64(len(p))
+	first, last := off/BlockSize, (end-1)/BlockSize
+	if err := o.copyUpEdges(off, end); err != nil {
+		return 0, err
+	}
+	o.unsynced = true
+	if n, err := o.data.WriteAt(p, off); err != nil {
+		return n, err
+	}
+	if err := o.mark(first, last); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// copyUpEdges copies the blocks that [off, end) covers in part from the base, when
+// they are not present yet. They do not become present by that. The caller holds mu.
+func (o *Overlay) copyUpEdges(off, end int64) error {
+	first, last := off/BlockSize, (end-1)/BlockSize
+	if off%BlockSize != 0 || end < min((first+1)*BlockSize, o.size) {
+		if err := o.copyUp(first); err != nil {
+			return err
+		}
+	}
+	if last != first && end < min((last+1)*BlockSize, o.size) {
+		return o.copyUp(last)
+	}
+	return nil
+}
+
+func (o *Overlay) copyUp(block int64) error {
+	if o.present.has(block) {
+		return nil
+	}
+	at := block * BlockSize
+	b := o.scratch[:min(BlockSize, o.size-at)]
+	if n, err := o.base.ReadAt(b, at); n < len(b) {
+		if err == nil || err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return fmt.Errorf("reading the base: %w", err)
+	}
+	o.unsynced = true
+	_, err := o.data.WriteAt(b, at)
+	return err
+}
+
+// mark makes blocks present whose data is written: in live first, so that memory
+// never says more than what a killed process leaves. The caller holds mu.
+func (o *Overlay) mark(first, last int64) error {
+	if o.present.all(first, last) {
+		return nil
+	}
+	b, at := o.present.with(first, last)
+	if _, err := o.live.WriteAt(b, at); err != nil {
+		return err
+	}
+	o.present.set(first, last)
+	for page := at / pageSize; page <= (at+int64(len(b))-1)/pageSize; page++ {
+		o.dirty[page] = struct{}{}
+	}
+	return nil
+}
+
+// Zero makes a range read as zeros and gives its space back.
+func (o *Overlay) Zero(off, length int64) error {
+	if err := o.check(off, length); err != nil {
+		return err
+	}
+	if length == 0 {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.copyUpEdges(off, off+length); err != nil {
+		return err
+	}
+	o.unsynced = true
+	if err := punch(o.data, off, length); err != nil {
+		return err
+	}
+	return o.mark(off/BlockSize, (off+length-1)/BlockSize)
+}
+
+// punch zeros the bytes of a range, whole blocks by making a hole. On a file
+// system that cannot, zeros are written.
+func punch(f *os.File, off, length int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, length)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case !errors.Is(err, unix.EOPNOTSUPP):
+			return err
+		}
+		break
+	}
+	zeros := make([]byte, min(length, 1<<20))
+	for length > 0 {
+		n, err := f.WriteAt(zeros[:min(length, int64(len(zeros)))], off)
+		if err != nil {
+			return err
+		}
+		off, length = off+int64(n), length-int64(n)
+	}
+	return nil
+}
+
+// Sync returns when every write that returned before is on stable storage, its
+// bits included. After it failed it fails until the overlay is opened anew: the
+// kernel reports a lost page once, and clean ever after.
+func (o *Overlay) Sync() error {
+	o.syncMu.Lock()
+	defer o.syncMu.Unlock()
+	if o.failed != nil {
+		return o.failed
+	}
+	o.mu.Lock()
+	if !o.unsynced && len(o.dirty) == 0 {
+		o.mu.Unlock()
+		return nil
+	}
+	pages := make(map[int64][]byte, len(o.dirty))
+	for i := range o.dirty {
+		pages[i] = o.present.page(i)
+	}
+	clear(o.dirty)
+	o.unsynced = false
+	o.mu.Unlock()
+
+	if err := o.syncPages(pages); err != nil {
+		o.failed = fmt.Errorf("overlay %s: sync: %w", o.rec.Key, err)
+	}
+	return o.failed
+}
+
+// syncPages makes data stable first, and only then the bits that speak of it.
+func (o *Overlay) syncPages(pages map[int64][]byte) error {
+	if err := unix.Fdatasync(int(o.data.Fd())); err != nil {
+		return err
+	}
+	if len(pages) == 0 {
+		return nil
+	}
+	for i, b := range pages {
+		if _, err := o.flushed.WriteAt(b, i*pageSize); err != nil {
+			return err
+		}
+	}
+	return unix.Fdatasync(int(o.flushed.Fd()))
+}

@@ -1,0 +1,171 @@
+package cow
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// BlockSize is the unit that is copied on write, in bytes.
+const BlockSize = 4096
+
+// Overlay is an open overlay: a disk that reads like its base where nothing was
+// written. It is a backend.Backend of package go-nbd. Safe for concurrent use.
+//
+// Offsets outside [0, Size) are an error, and so is a range that ends beyond it.
+type Overlay struct {
+	store *Store
+	slot  *slot
+	rec   Record
+	base  io.ReaderAt
+	size  int64 // bytes
+	refs  int   // guarded by store.mu
+
+	data, live, flushed *os.File
+
+	present *bitmap // read by anyone; bits are set under mu, after their data was written
+
+	mu       sync.Mutex // one writer at a time; guards below
+	unsynced bool       // data was written since the last Sync began
+	dirty    map[int64]struct{}
+	scratch  [BlockSize]byte
+
+	syncMu sync.Mutex // one Sync at a time; guards failed
+	failed error
+}
+
+const (
+	dataFile    = "data"
+	liveFile    = "live"
+	flushedFile = "flushed"
+)
+
+func blocksOf(size int64) int64 { return (size + BlockSize - 1) / BlockSize }
+
+// makeFiles makes the files of an empty overlay in dir. They need not be on stable
+// storage: what a power cut makes of them before the first Sync, openFiles mends.
+func makeFiles(dir string, size int64) error {
+	m := newBitmap(blocksOf(size))
+	for name, n := range map[string]int64{dataFile: size, liveFile: m.bytes(), flushedFile: m.bytes()} {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err != nil {
+			return err
+		}
+		if name == dataFile {
+			err = f.Truncate(n)
+		} else {
+			err = allocate(f, n)
+		}
+		f.Close()
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.Name(), err)
+		}
+	}
+	return nil
+}
+
+// openFiles opens the files of an overlay and finds out which blocks are present.
+// trustLive says that the server was not rebooted since live was written.
+func openFiles(dir string, rec Record, base io.ReaderAt, trustLive bool) (_ *Overlay, err error) {
+	o := &Overlay{
+		rec: rec, base: base, size: rec.Base.Size, dirty: map[int64]struct{}{},
+		present: newBitmap(blocksOf(rec.Base.Size)),
+	}
+	defer func() {
+		if err != nil {
+			o.closeFiles()
+		}
+	}()
+	for name, f := range map[string]**os.File{dataFile: &o.data, liveFile: &o.live, flushedFile: &o.flushed} {
+		if *f, err = os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0); err != nil {
+			return nil, err
+		}
+	}
+	if !trustLive {
+		return o, o.mend()
+	}
+	if err := o.checkDataSize(); err != nil {
+		return nil, err
+	}
+	if err := o.present.load(o.live, blocksOf(o.size)); err != nil {
+		return nil, err
+	}
+	// What flushed lacks is not known: the next Sync writes all of it.
+	o.unsynced = true
+	for i := int64(0); i*pageSize < o.present.bytes(); i++ {
+		o.dirty[i] = struct{}{}
+	}
+	return o, nil
+}
+
+// mend takes flushed for what is present, and makes live say the same. A file
+// that is too short was never synced, as a Sync makes its size stable too.
+func (o *Overlay) mend() error {
+	for f, size := range map[*os.File]int64{o.data: o.size, o.flushed: o.present.bytes()} {
+		st, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if st.Size() < size {
+			if err := f.Truncate(size); err != nil {
+				return err
+			}
+		}
+	}
+	if err := o.checkDataSize(); err != nil {
+		return err
+	}
+	if err := o.present.load(o.flushed, blocksOf(o.size)); err != nil {
+		return err
+	}
+	if err := o.live.Truncate(o.present.bytes()); err != nil {
+		return err
+	}
+	for i := int64(0); i*pageSize < o.present.bytes(); i++ {
+		if _, err := o.live.WriteAt(o.present.page(i), i*pageSize); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *Overlay) checkDataSize() error {
+	st, err := o.data.Stat()
+	if err != nil {
+		return err
+	}
+	if st.Size() != o.size {
+		return fmt.Errorf("%s: %d bytes, want %d", o.data.Name(), st.Size(), o.size)
+	}
+	return nil
+}
+
+func (o *Overlay) closeFiles() {
+	for _, f := range []*os.File{o.data, o.live, o.flushed} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// Record says what the overlay is.
+func (o *Overlay) Record() Record { return o.rec }
+
+// Size gives the size in bytes, which is the base's.
+func (o *Overlay) Size() (int64, error) { return o.size, nil }
+
+// Written gives how many bytes are in blocks of its own.
+func (o *Overlay) Written() int64 { return o.present.n.Load() * BlockSize }
+
+// Close gives back one Open. The last one closes the files, and syncs nothing:
+// what was not flushed may be lost in a power cut, as with a disk.
+func (o *Overlay) Close() { o.store.close(o) }
+
+func (o *Overlay) check(off, length int64) error {
+	if off < 0 || length < 0 || off > o.size || length > o.size-off {
+		return fmt.Errorf("overlay %s: %d bytes at %d are not within its %d", o.rec.Key, length, off, o.size)
+	}
+	return nil
+}

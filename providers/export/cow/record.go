@@ -1,0 +1,141 @@
+package cow
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+// Key names an overlay. Each part is 1 to 128 of [0-9A-Za-z._-], not beginning
+// with a dot.
+type Key struct {
+	Machine  string `json:"machine"`
+	Instance string `json:"instance"` // of its boots
+	Export   string `json:"export"`
+}
+
+// String spells a key as its folder below the store's.
+func (k Key) String() string { return filepath.Join(k.Machine, k.Instance, k.Export) }
+
+var part = regexp.MustCompile(`^[0-9A-Za-z_-][0-9A-Za-z._-]{0,127}$`)
+
+func (k Key) check() error {
+	for _, s := range [...]string{k.Machine, k.Instance, k.Export} {
+		if !part.MatchString(s) {
+			return fmt.Errorf("overlay key %q: a part is not 1 to 128 of [0-9A-Za-z._-]", k)
+		}
+	}
+	return nil
+}
+
+// Base names the sealed bytes below an overlay.
+type Base struct {
+	Digest string `json:"digest"`
+	Size   int64  `json:"size"` // bytes
+}
+
+// Record says what an overlay is.
+type Record struct {
+	Key
+	Base    Base              `json:"base"`
+	Created time.Time         `json:"created"`
+	Note    map[string]string `json:"note,omitempty"` // the owner's
+	// Retired says that the boot it belonged to is over: it cannot be opened any
+	// more, so that a machine that comes back late does not find a fresh disk
+	// under a mounted file system.
+	Retired bool `json:"retired,omitempty"`
+	// ServerBoot is the boot id of the server that the live bitmap is valid for.
+	ServerBoot string `json:"server_boot"`
+}
+
+const (
+	recordVersion = 1
+	recordFile    = "meta.json"
+	maxRecord     = 64 << 10 // bytes of a record file that is still believed
+)
+
+// sealed is a record as the file holds it.
+type sealed struct {
+	Version int             `json:"version"`
+	CRC32C  uint32          `json:"crc32c"` // of Record, as it stands
+	Record  json.RawMessage `json:"record"`
+}
+
+// writeRecord puts a record on stable storage, whole or not at all.
+func writeRecord(dir string, r Record) error {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(sealed{Version: recordVersion, CRC32C: checksum(body), Record: body})
+	if err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(filepath.Join(dir, recordFile), append(b, '\n'), 0o600); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// readRecord gives an error that is fs.ErrNotExist when there is none.
+func readRecord(dir string) (Record, error) {
+	path := filepath.Join(dir, recordFile)
+	st, err := os.Stat(path)
+	if err != nil {
+		return Record{}, err
+	}
+	if st.Size() > maxRecord {
+		return Record{}, fmt.Errorf("%s: %d bytes", path, st.Size())
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Record{}, err
+	}
+	r, err := parseRecord(b)
+	if err != nil {
+		return Record{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return r, nil
+}
+
+func parseRecord(b []byte) (Record, error) {
+	var s sealed
+	if err := json.Unmarshal(b, &s); err != nil {
+		return Record{}, err
+	}
+	if s.Version != recordVersion {
+		return Record{}, fmt.Errorf("version %d, this program knows %d", s.Version, recordVersion)
+	}
+	if checksum(s.Record) != s.CRC32C {
+		return Record{}, errors.New("the checksum does not match")
+	}
+	var r Record
+	if err := json.Unmarshal(s.Record, &r); err != nil {
+		return Record{}, err
+	}
+	if err := r.Key.check(); err != nil {
+		return Record{}, err
+	}
+	if r.Base.Size < 0 {
+		return Record{}, fmt.Errorf("a base of %d bytes", r.Base.Size)
+	}
+	return r, nil
+}
+
+func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -1,0 +1,132 @@
+package cow
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// keepRetired is how many retired records of one machine and export are
+// remembered.
+const keepRetired = 8
+
+// Retire ends an overlay: no Open of it succeeds after this returned. Who has it
+// open keeps it until Close. Idempotent; a key without an overlay is no error.
+//
+// It touches memory only, so that it may be called with locks held. Sweep puts it
+// on disk and gives the space back.
+func (s *Store) Retire(key Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sl := s.slots[key]; sl != nil && sl.found && !sl.rec.Retired {
+		sl.rec.Retired, sl.unsaved = true, true
+	}
+}
+
+// Note adds to the notes of an overlay, under the same terms as Retire. A key
+// without an overlay is ignored.
+func (s *Store) Note(key Key, name, value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sl := s.slots[key]
+	if sl == nil || !sl.found || sl.rec.Note[name] == value {
+		return
+	}
+	note := maps.Clone(sl.rec.Note) // others may be reading the old one
+	if note == nil {
+		note = map[string]string{}
+	}
+	note[name] = value
+	sl.rec.Note, sl.unsaved = note, true
+}
+
+// Remove deletes an overlay and forgets it, so that its key may be used anew. One
+// that is open is an error; one that is not there is none.
+func (s *Store) Remove(key Key) error {
+	if err := key.check(); err != nil {
+		return err
+	}
+	sl := s.acquire(key)
+	defer s.release(sl)
+	if err := s.remove(sl); err != nil {
+		return fmt.Errorf("overlay %s: %w", key, err)
+	}
+	return nil
+}
+
+// remove does Remove with the slot busy.
+func (s *Store) remove(sl *slot) error {
+	s.mu.Lock()
+	key, inUse := sl.rec.Key, sl.open != nil
+	s.mu.Unlock()
+	if inUse {
+		return errors.New("in use")
+	}
+	dir := filepath.Join(s.dir, key.String())
+	// The record goes first: half removed is "never was".
+	if err := os.Remove(filepath.Join(dir, recordFile)); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sl.found, sl.rec, sl.unsaved, sl.broken = false, Record{Key: key}, false, nil
+	return nil
+}
+
+// Sweep puts on disk what Retire and Note said, gives back the space of retired
+// overlays that nobody has open, and forgets the oldest of them. Idempotent.
+func (s *Store) Sweep() error {
+	all := s.List()
+	slices.SortStableFunc(all, func(a, b Record) int { return b.Created.Compare(a.Created) }) // newest first
+	var errs []error
+	retired := map[[2]string]int{}
+	for _, r := range all {
+		forget := false
+		if r.Retired {
+			family := [2]string{r.Machine, r.Export}
+			retired[family]++
+			forget = retired[family] > keepRetired
+		}
+		if err := s.sweep(r.Key, forget); err != nil {
+			errs = append(errs, fmt.Errorf("overlay %s: %w", r.Key, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// sweep does one overlay.
+func (s *Store) sweep(key Key, forget bool) error {
+	sl := s.acquire(key)
+	defer s.release(sl)
+	s.mu.Lock()
+	rec, inUse, broken, unsaved := sl.rec, sl.open != nil, sl.broken != nil, sl.unsaved
+	sl.unsaved = false
+	s.mu.Unlock()
+	if rec.Retired && !inUse && (forget || broken) {
+		return s.remove(sl)
+	}
+	dir := filepath.Join(s.dir, key.String())
+	if unsaved && !broken {
+		if err := writeRecord(dir, rec); err != nil {
+			s.mu.Lock()
+			sl.unsaved = true
+			s.mu.Unlock()
+			return err
+		}
+	}
+	if !rec.Retired || inUse {
+		return nil
+	}
+	for _, name := range []string{dataFile, liveFile, flushedFile} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+	}
+	return nil
+}

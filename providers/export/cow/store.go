@@ -1,0 +1,323 @@
+package cow
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Errors of Open. They are wrapped with what was asked for.
+var (
+	ErrBase    = errors.New("the overlay lies over another base")
+	ErrRetired = errors.New("the boot that the overlay belonged to is over")
+)
+
+// Config of a store. Zero fields have defaults.
+type Config struct {
+	Log *slog.Logger // discards
+	Now func() time.Time
+	// BootID identifies the running kernel; "" reads /proc/sys/kernel/random/boot_id.
+	BootID string
+}
+
+// Store is a folder of overlays. One process may use it at a time; within that
+// it is safe for concurrent use.
+type Store struct {
+	dir    string
+	log    *slog.Logger
+	now    func() time.Time
+	bootID string
+
+	mu    sync.Mutex // guards slots, and in each all but busy; never held over disk work
+	slots map[Key]*slot
+}
+
+// slot is the place of one key.
+type slot struct {
+	// busy is held while files of the key are made, opened or removed, so that
+	// two hundred machines that boot at once wait for the disk together and not
+	// one after the other. It is taken before Store.mu.
+	busy sync.Mutex
+
+	found   bool   // there is an overlay on disk
+	rec     Record // Key is always set
+	unsaved bool   // rec is newer than the file
+	broken  error  // its record cannot be read: it is kept, and not opened
+	open    *Overlay
+}
+
+// OpenStore opens the store in dir, and makes the folder when it is missing. What
+// a killed process left half made or half removed is cleared away.
+func OpenStore(dir string, c Config) (*Store, error) {
+	s := &Store{dir: dir, log: c.Log, now: c.Now, bootID: c.BootID, slots: map[Key]*slot{}}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.bootID == "" {
+		b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+		if err != nil {
+			return nil, fmt.Errorf("overlays: %w", err)
+		}
+		s.bootID = strings.TrimSpace(string(b))
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("overlays: %w", err)
+	}
+	if err := s.scan(); err != nil {
+		return nil, fmt.Errorf("overlays: %w", err)
+	}
+	if err := s.Sweep(); err != nil { // costs space, and nobody's boot
+		s.log.Error("overlays of former boots cannot be cleared away", "err", err)
+	}
+	return s, s.prune()
+}
+
+// prune removes empty folders, of keys that are gone. It is done while nobody
+// makes an overlay.
+func (s *Store) prune() error {
+	for _, pattern := range []string{"*/*", "*"} {
+		dirs, err := filepath.Glob(filepath.Join(s.dir, pattern))
+		if err != nil {
+			return fmt.Errorf("overlays: %w", err)
+		}
+		for _, d := range dirs {
+			if err := unix.Rmdir(d); err != nil && err != unix.ENOTEMPTY && err != unix.EEXIST && err != unix.ENOTDIR {
+				return fmt.Errorf("overlays: %s: %w", d, err)
+			}
+		}
+	}
+	return nil
+}
+
+// scan reads every record.
+func (s *Store) scan() error {
+	dirs, err := filepath.Glob(filepath.Join(s.dir, "*", "*", "*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		key := Key{
+			Machine:  filepath.Base(filepath.Dir(filepath.Dir(dir))),
+			Instance: filepath.Base(filepath.Dir(dir)),
+			Export:   filepath.Base(dir),
+		}
+		rec, err := readRecord(dir)
+		if errors.Is(err, fs.ErrNotExist) { // it never was
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+			continue
+		}
+		if err == nil && rec.Key != key {
+			err = fmt.Errorf("its record is that of %s", rec.Key)
+		}
+		if err != nil {
+			s.log.Error("an overlay cannot be used", "overlay", key.String(), "err", err)
+			rec = Record{Key: key}
+		}
+		s.slots[key] = &slot{found: true, rec: rec, broken: err}
+	}
+	return nil
+}
+
+// acquire gives the slot of a key, busy. release it.
+func (s *Store) acquire(key Key) *slot {
+	for {
+		s.mu.Lock()
+		sl := s.slots[key]
+		if sl == nil {
+			sl = &slot{rec: Record{Key: key}}
+			s.slots[key] = sl
+		}
+		s.mu.Unlock()
+		sl.busy.Lock()
+		s.mu.Lock()
+		same := s.slots[key] == sl
+		s.mu.Unlock()
+		if same {
+			return sl
+		}
+		sl.busy.Unlock() // it was given up meanwhile
+	}
+}
+
+// release ends what acquire began. A slot of nothing is given up.
+func (s *Store) release(sl *slot) {
+	s.mu.Lock()
+	if !sl.found {
+		delete(s.slots, sl.rec.Key)
+	}
+	s.mu.Unlock()
+	sl.busy.Unlock()
+}
+
+// Open opens the overlay of that key, and makes it when there is none. Several
+// Opens of one key share the overlay; each has its Close. base must stay readable
+// until the last of them, and hold b.Size bytes. note is kept in a new record.
+func (s *Store) Open(key Key, b Base, base io.ReaderAt, note map[string]string) (*Overlay, error) {
+	if err := key.check(); err != nil {
+		return nil, err
+	}
+	sl := s.acquire(key)
+	defer s.release(sl)
+	o, err := s.openSlot(sl, b, base, note)
+	if err != nil {
+		return nil, fmt.Errorf("overlay %s: %w", key, err)
+	}
+	return o, nil
+}
+
+// openSlot does Open with the slot busy.
+func (s *Store) openSlot(sl *slot, b Base, base io.ReaderAt, note map[string]string) (*Overlay, error) {
+	s.mu.Lock()
+	found, rec, broken, o := sl.found, sl.rec, sl.broken, sl.open
+	s.mu.Unlock()
+	switch {
+	case broken != nil:
+		return nil, broken
+	case found && rec.Retired:
+		return nil, ErrRetired
+	case found && rec.Base != b:
+		return nil, fmt.Errorf("%w: %s, asked for %s", ErrBase, rec.Base.Digest, b.Digest)
+	}
+	if o != nil {
+		return s.use(sl, o)
+	}
+	dir := filepath.Join(s.dir, rec.Key.String())
+	if !found {
+		rec = Record{Key: rec.Key, Base: b, Created: s.now().UTC(), Note: note, ServerBoot: s.bootID}
+		if err := s.create(dir, rec); err != nil {
+			return nil, err
+		}
+	}
+	o, err := openFiles(dir, rec, base, rec.ServerBoot == s.bootID)
+	if err != nil {
+		return nil, err
+	}
+	if rec.ServerBoot != s.bootID { // live was made from flushed just now
+		rec.ServerBoot = s.bootID
+		if err := writeRecord(dir, rec); err != nil {
+			o.closeFiles()
+			return nil, err
+		}
+	}
+	o.store, o.slot, o.rec = s, sl, rec
+	return s.use(sl, o)
+}
+
+// use counts one more Open of o, unless its boot ended meanwhile.
+func (s *Store) use(sl *slot, o *Overlay) (*Overlay, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sl.rec.Retired {
+		if sl.open == nil {
+			o.closeFiles()
+		}
+		return nil, ErrRetired
+	}
+	if sl.open == nil {
+		note := sl.rec.Note
+		sl.rec = o.rec
+		if sl.found {
+			sl.rec.Note = note // may have been added to
+		}
+		sl.found, sl.open = true, o
+	}
+	o.refs++
+	return o, nil
+}
+
+// close does Overlay.Close.
+func (s *Store) close(o *Overlay) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o.refs--
+	if o.refs == 0 {
+		o.slot.open = nil
+		o.closeFiles()
+	}
+}
+
+// create makes an empty overlay on stable storage, or leaves nothing.
+func (s *Store) create(dir string, rec Record) (err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(dir)
+		}
+	}()
+	if err := makeFiles(dir, rec.Base.Size); err != nil {
+		return err
+	}
+	if err := writeRecord(dir, rec); err != nil {
+		return err
+	}
+	for d := filepath.Dir(dir); ; d = filepath.Dir(d) { // the folders above may be new
+		if err := syncDir(d); err != nil || d == s.dir {
+			return err
+		}
+	}
+}
+
+// Lookup gives the record of a key, retired or not.
+func (s *Store) Lookup(key Key) (Record, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sl := s.slots[key]; sl != nil && sl.found {
+		return sl.rec, true
+	}
+	return Record{}, false
+}
+
+// List gives the records of all overlays, retired ones too, in order of key. Of
+// one that cannot be read only the key is known.
+func (s *Store) List() []Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]Record, 0, len(s.slots))
+	for _, sl := range s.slots {
+		if sl.found {
+			out = append(out, sl.rec)
+		}
+	}
+	slices.SortFunc(out, func(a, b Record) int { return strings.Compare(a.Key.String(), b.Key.String()) })
+	return out
+}
+
+// Of gives the records of one machine's overlays of one export, or of all exports
+// when export is "", in no order.
+func (s *Store) Of(machine, export string) []Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Record
+	for k, sl := range s.slots {
+		if sl.found && k.Machine == machine && (export == "" || k.Export == export) {
+			out = append(out, sl.rec)
+		}
+	}
+	return out
+}
+
+// Bytes gives the disk space that an overlay's data takes; 0 when it is gone.
+func (s *Store) Bytes(key Key) int64 {
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(s.dir, key.String(), dataFile), &st); err != nil {
+		return 0
+	}
+	return st.Blocks * 512
+}

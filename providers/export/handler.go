@@ -1,0 +1,128 @@
+package export
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/providers/export/nbd"
+	"github.com/dlreconcile/dlreconcile/providers/internal/blob"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// handler is the provider as its NBD server sees it.
+type handler struct{ p *Provider }
+
+// client says who is behind an address. Nobody unknown gets anything.
+func (p *Provider) client(remote netip.AddrPort) (provider.Client, error) {
+	c, ok := p.clients.ByAddr(remote.Addr())
+	if !ok {
+		return provider.Client{}, denied("no machine is known at %s: it has no lease, no reservation and no boot session here", remote.Addr())
+	}
+	return c, nil
+}
+
+// who does what Info and Open have in common before a name is looked up.
+func (p *Provider) who(remote netip.AddrPort, raw string) (request, provider.Client, error) {
+	c, err := p.client(remote)
+	if err != nil {
+		return request{}, c, err
+	}
+	r, err := parseName(raw)
+	return r, c, err
+}
+
+// refused tells the world why a client was denied; other errors are the server's
+// to log.
+func (p *Provider) refused(remote netip.AddrPort, raw string, c provider.Client, err error) {
+	var d *denial
+	if !errors.As(err, &d) {
+		return
+	}
+	const longest = 255
+	p.event(provider.Event{
+		Kind: provider.EventDenied, MAC: c.MAC, Addr: remote.Addr(), Host: c.Host, Subnet: c.Subnet,
+		Generation: c.Generation, Name: raw[:min(len(raw), longest)], Err: d.reason,
+	})
+}
+
+// List implements nbd.Handler: what the client may attach to, of the generation it
+// is pinned to and of the current one.
+func (h handler) List(_ context.Context, remote netip.AddrPort) []nbd.Listed {
+	p := h.p
+	c, err := p.client(remote)
+	if err != nil {
+		return nil
+	}
+	pub := p.pub.Load()
+	var out []nbd.Listed
+	for _, t := range order(pub, c.Generation) {
+		if t.gen != c.Generation && t.gen != pub.Current {
+			continue
+		}
+		for _, s := range t.sorted() {
+			listed := slices.ContainsFunc(out, func(l nbd.Listed) bool { return l.Name == s.Name })
+			if !listed && access(pub, s, t, c, remote.Addr()) == nil {
+				out = append(out, nbd.Listed{Name: s.Name, Description: s.target(t.gen).description()})
+			}
+		}
+	}
+	return out
+}
+
+// Info implements nbd.Handler.
+func (h handler) Info(_ context.Context, remote netip.AddrPort, raw string) (nbd.Info, error) {
+	p, addr := h.p, remote.Addr()
+	r, c, err := p.who(remote, raw)
+	var t target
+	if err == nil {
+		t, err = p.resolve(p.pub.Load(), r, c, addr, p.overlayKey(r, c, addr))
+	}
+	if err != nil {
+		p.refused(remote, raw, c, err)
+		return nbd.Info{}, err
+	}
+	return t.info(r), nil
+}
+
+// Open implements nbd.Handler.
+func (h handler) Open(ctx context.Context, peer nbd.Peer, raw string) (nbd.Export, error) {
+	a, err := h.p.attach(ctx, peer, raw)
+	if err != nil {
+		return nbd.Export{}, err
+	}
+	return nbd.Export{
+		Info: a.info(a.request), Backend: a.backend,
+		Attached: a.attached, Detached: a.detached,
+	}, nil
+}
+
+// info is what a client is told; it follows from the name and the mode alone, so
+// that a client that comes back is told the same.
+func (t target) info(r request) nbd.Info {
+	i := nbd.Info{Name: t.Name, Description: t.description(), Size: t.Root.Size}
+	if t.Mode == schema.CopyOnWrite {
+		i.Zeroes = true
+		// A named instance has one connection at a time. Others share one
+		// overlay, whose Sync covers the writes of all.
+		i.MultiConn = r.Instance == ""
+		return i
+	}
+	i.ReadOnly, i.MultiConn = true, true
+	return i
+}
+
+func (t target) description() string {
+	return fmt.Sprintf("%s, %s, %s", t.Image, t.Filesystem, t.Mode)
+}
+
+// sealed is the backend of a read-only export.
+type sealed struct{ *blob.File }
+
+func (s sealed) Size() (int64, error)             { return s.Blob.Size, nil }
+func (sealed) WriteAt([]byte, int64) (int, error) { return 0, syscall.EROFS }
+func (sealed) Sync() error                        { return nil }

@@ -1,0 +1,116 @@
+package nbd
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+
+	"github.com/pojntfx/go-nbd/pkg/backend"
+	"github.com/pojntfx/go-nbd/pkg/protocol"
+)
+
+// ErrUnknown and ErrForbidden are what a Handler returns for a name that does not
+// exist, and for one that this client may not use. A client cannot tell them
+// apart: both are NBD_REP_ERR_UNKNOWN, so that names cannot be probed.
+var (
+	ErrUnknown   = errors.New("no such export")
+	ErrForbidden = errors.New("this client may not use the export")
+)
+
+// Handler says which exports there are, and for whom. Its methods are called from
+// many goroutines. The context ends when the client's handshake may no longer go
+// on: at the handshake's deadline, when the client is dropped, at shutdown.
+//
+// An error that is neither ErrUnknown nor ErrForbidden means that the export
+// exists but cannot be served now; it is logged, and the client is told to try
+// again later (NBD_REP_ERR_POLICY).
+type Handler interface {
+	// List gives the exports that the client may know of, in the order in which
+	// it will see them (NBD_OPT_LIST).
+	List(ctx context.Context, remote netip.AddrPort) []Listed
+	// Info describes an export without attaching to it (NBD_OPT_INFO).
+	Info(ctx context.Context, remote netip.AddrPort, name string) (Info, error)
+	// Open attaches the client (NBD_OPT_GO, NBD_OPT_EXPORT_NAME). The server
+	// calls the export's Detached once for every Open that gave no error.
+	Open(ctx context.Context, peer Peer, name string) (Export, error)
+}
+
+// Peer is the client that attaches.
+type Peer struct {
+	Remote netip.AddrPort
+	// Drop disconnects the client: no request is begun after it returned, the
+	// one in progress is finished, and then Detached is called. It does not wait
+	// for that, and may be called at any time, from anywhere, again and again.
+	Drop func()
+}
+
+// Listed is one line of NBD_OPT_LIST.
+type Listed struct {
+	Name        string
+	Description string // for people; may be empty
+}
+
+// Info is what a client is told about an export. All clients of one export must
+// be told the same while it is in use: a client that reconnects compares.
+type Info struct {
+	Name        string // canonical, NBD_INFO_NAME
+	Description string // for people, NBD_INFO_DESCRIPTION; may be empty
+	Size        int64  // bytes
+	ReadOnly    bool
+	// MultiConn says that a client may use several connections at once: a FLUSH
+	// on one covers what was answered on all (NBD_FLAG_CAN_MULTI_CONN).
+	MultiConn bool
+	// Zeroes says that the backend is a Zeroer: TRIM and WRITE_ZEROES are offered.
+	Zeroes bool
+}
+
+// flags gives the transmission flags ("Transmission flags").
+func (i Info) flags() uint16 {
+	f := flagHasFlags
+	if i.ReadOnly {
+		f |= flagReadOnly
+	} else {
+		f |= flagSendFlush | flagSendFUA
+		if i.Zeroes {
+			f |= flagSendTrim | flagSendWriteZeroes
+		}
+	}
+	if i.MultiConn {
+		f |= protocol.NEGOTIATION_REPLY_FLAGS_CAN_MULTI_CONN
+	}
+	return f
+}
+
+// Export is an export that a client is attached to.
+type Export struct {
+	Info
+	// Backend holds the bytes. Its methods are called from two goroutines of
+	// each connection: Sync beside the others. The server asks for nothing
+	// outside [0, Size), and never writes when ReadOnly. Sync returns when every
+	// write that returned before it was called is on stable storage. Errors reach
+	// the client as the errno they wrap; see errnoOf.
+	Backend backend.Backend
+	// Attached is called once the client was told that it is attached, before
+	// its first request is read. May be nil.
+	Attached func()
+	// Detached is called when the connection is over and nothing of it touches
+	// Backend any more. May be nil.
+	Detached func(Stats)
+}
+
+// Zeroer is a backend that makes a range read as zeros without being sent them.
+type Zeroer interface {
+	// Zero makes [off, off+length) read as zeros, and gives back the space it
+	// took if it can.
+	Zero(off, length int64) error
+}
+
+// Stats counts what a connection did.
+type Stats struct {
+	Requests uint64
+	Read     uint64 // bytes sent as payload
+	Written  uint64 // bytes of payload written, answered or not
+	// Err is why the connection ended; nil when the client said goodbye or just
+	// closed it between two requests.
+	Err error
+}

@@ -1,0 +1,147 @@
+package nbd
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Server answers NBD clients. Make one with New.
+type Server struct {
+	handler Handler
+	limits  Limits
+	log     *slog.Logger
+	census  census
+	buffers buffers
+	conns   sync.WaitGroup
+}
+
+// New makes a server. A nil log discards.
+func New(h Handler, l Limits, log *slog.Logger) *Server {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	l = l.withDefaults()
+	return &Server{
+		handler: h, limits: l, log: log,
+		census: census{total: l.Connections, perAddr: l.PerAddress, byAddr: map[netip.Addr]int{}},
+	}
+}
+
+// Serve accepts connections until l is closed or ctx ends; either is no error.
+// It may be called for several listeners at once.
+//
+// Connections outlive their listener, as a socket that is no longer declared must
+// not cut off who came through it. They end when ctx does; whoever calls Serve
+// calls Wait after that.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	pause := time.Duration(0)
+	for {
+		nc, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			s.start(ctx, nc)
+		case errors.Is(err, net.ErrClosed) || ctx.Err() != nil:
+			return nil
+		default: // out of descriptors, or the peer gave up: neither is for ever
+			if pause = min(max(2*pause, 5*time.Millisecond), time.Second); pause == time.Second {
+				s.log.Warn("nbd: accepting connections", "listen", l.Addr().String(), "err", err)
+			}
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// Wait returns when every connection is over. The contexts given to Serve must
+// have ended.
+func (s *Server) Wait() { s.conns.Wait() }
+
+func (s *Server) start(ctx context.Context, nc net.Conn) {
+	remote := addrPort(nc.RemoteAddr())
+	if !s.census.enter(remote.Addr()) {
+		s.log.Debug("nbd: connection refused: too many", "remote", remote)
+		nc.Close()
+		return
+	}
+	s.conns.Add(1)
+	go func() {
+		defer s.conns.Done()
+		defer s.census.leave(remote.Addr())
+		if tcp, ok := nc.(*net.TCPConn); ok {
+			if err := tune(tcp); err != nil {
+				s.log.Debug("nbd: connection lost", "remote", remote, "err", err)
+				nc.Close()
+				return
+			}
+		}
+		s.serveConn(ctx, nc, remote)
+	}()
+}
+
+// addrPort gives the address of a peer; the zero one when it has none of that
+// kind, as with a Unix socket.
+func addrPort(a net.Addr) netip.AddrPort {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		ap := tcp.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// conn is one connection. All of it belongs to the goroutine of serveConn, but
+// for what its comment says.
+type conn struct {
+	srv     *Server
+	nc      net.Conn // reads: serveConn's goroutine only; writes: through outbox
+	remote  netip.AddrPort
+	in      *bufio.Reader
+	log     *slog.Logger
+	cancel  context.CancelFunc
+	dropped atomic.Bool // by anyone
+}
+
+// drop disconnects the client; see Peer.Drop.
+func (c *conn) drop() {
+	c.dropped.Store(true)
+	c.cancel()
+	c.nc.Close()
+}
+
+// serveConn does one connection, from greeting to close.
+func (s *Server) serveConn(ctx context.Context, nc net.Conn, remote netip.AddrPort) {
+	cctx, cancel := context.WithCancel(ctx)
+	c := &conn{
+		srv: s, nc: nc, remote: remote, cancel: cancel,
+		in:  bufio.NewReaderSize(nc, 32<<10),
+		log: s.log.With("remote", remote),
+	}
+	defer c.drop()
+	stop := context.AfterFunc(ctx, c.drop)
+	defer stop()
+
+	exp, err := c.handshake(cctx)
+	if err != nil {
+		if !errors.Is(err, errGoodbye) {
+			c.log.Debug("nbd: handshake failed", "err", err)
+		}
+		return
+	}
+	c.log.Debug("nbd: attached", "export", exp.Name)
+	stats := c.transmit(exp)
+	if exp.Detached != nil {
+		exp.Detached(stats)
+	}
+	c.log.Debug("nbd: detached", "export", exp.Name, "requests", stats.Requests, "err", stats.Err)
+}

@@ -1,0 +1,55 @@
+package export
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/dlreconcile/dlreconcile/engine/plan"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// Observe implements provider.Provider: every open connection, and every overlay
+// that a machine may come back to.
+func (p *Provider) Observe(context.Context) ([]plan.Observation, error) {
+	var out []plan.Observation
+	p.mu.Lock()
+	for a := range p.conns {
+		o := plan.Observation{
+			Kind: plan.SawConnection, Host: a.client.Host, Address: a.remote.Addr().String(), Subnet: a.client.Subnet,
+			Generation: a.Generation, Image: a.Image, Export: a.Name, Artifact: a.Root.Digest,
+		}
+		if !a.client.MAC.IsZero() {
+			o.MAC = a.client.MAC.String()
+		}
+		out = append(out, o)
+	}
+	p.mu.Unlock()
+	for _, r := range p.overlays.List() {
+		if r.Retired || r.Base.Digest == "" {
+			continue
+		}
+		t := recorded(r)
+		o := plan.Observation{
+			Kind: plan.SawOverlay, Generation: t.Generation, Image: t.Image,
+			Export: t.Name, Artifact: t.Root.Digest, Bytes: p.overlays.Bytes(r.Key),
+		}
+		o.Host, _ = schema.ParseAddr(r.Note[noteHost]) // written by notes
+		if mac := strings.ReplaceAll(r.Machine, "-", ":"); len(mac) == len("00:00:00:00:00:00") {
+			o.MAC = mac
+		}
+		out = append(out, o)
+	}
+	// Several connections of one client look the same, and are reported once.
+	slices.SortFunc(out, compare)
+	return slices.CompactFunc(out, func(a, b plan.Observation) bool { return a == b }), nil
+}
+
+func compare(a, b plan.Observation) int {
+	return cmp.Or(
+		cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.MAC, b.MAC), cmp.Compare(a.Address, b.Address),
+		cmp.Compare(a.Export, b.Export), cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Bytes, b.Bytes),
+		a.Host.Compare(b.Host), a.Image.Compare(b.Image), a.Subnet.Compare(b.Subnet),
+	)
+}

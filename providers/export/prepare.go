@@ -1,0 +1,97 @@
+package export
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/providers/internal/sock"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// Prepare implements provider.Provider: it opens every root that will be served
+// and binds sockets that are not bound yet. Those of a retained generation are bound
+// once it and a current one are committed, if they can be.
+func (p *Provider) Prepare(ctx context.Context, in provider.Input) (provider.Txn, error) {
+	t, err := newTable(in, p.blobs)
+	if err != nil {
+		return nil, err
+	}
+	x := &txn{p: p, table: t, retained: in.Retained}
+	if !in.Retained {
+		keys := slices.SortedFunc(maps.Keys(t.listen), netip.AddrPort.Compare)
+		if x.socks, err = p.socks.Prepare(ctx, keys); err != nil {
+			t.release()
+			return nil, fmt.Errorf("export: %w", err)
+		}
+	}
+	return x, nil
+}
+
+// unbound is told that a listener of an earlier generation is not there.
+func (p *Provider) unbound(_ netip.AddrPort, err error) {
+	p.log.Warn("machines that booted with an earlier configuration cannot reach their root: its listener cannot be bound", "err", err)
+}
+
+// txn is one prepared generation.
+type txn struct {
+	p        *Provider
+	table    *table
+	socks    *sock.Pending[netip.AddrPort, net.Listener] // nil when retained
+	retained bool
+	once     sync.Once
+}
+
+// Outputs implements provider.Txn.
+func (x *txn) Outputs() map[schema.Addr]provider.Output {
+	out := make(map[schema.Addr]provider.Output, len(x.table.byAddr))
+	for a, s := range x.table.byAddr {
+		e := s.Export
+		out[a] = provider.Output{Export: &e}
+	}
+	return out
+}
+
+// Answer implements provider.Txn.
+func (x *txn) Answer(q provider.Query) []provider.Answer {
+	return x.table.answer(x.p.pub.Load().With(x.table.gen, x.table, x.retained), q)
+}
+
+// Commit implements provider.Txn.
+func (x *txn) Commit() {
+	x.once.Do(func() {
+		p := x.p
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		old := p.pub.Load()
+		if same := old.ByGen[x.table.gen]; same != nil { // the same generation, prepared anew
+			defer same.release()
+		}
+		next := old.With(x.table.gen, x.table, x.retained)
+		p.pub.Store(next)
+		if x.socks != nil {
+			x.socks.Commit()
+		}
+		if next.Current == 0 {
+			return // the sockets of the current generation come before all others
+		}
+		for _, t := range next.ByGen {
+			p.socks.Want(slices.Collect(maps.Keys(t.listen)), p.unbound)
+		}
+	})
+}
+
+// Abort implements provider.Txn.
+func (x *txn) Abort() {
+	x.once.Do(func() {
+		x.table.release()
+		if x.socks != nil {
+			x.socks.Abort()
+		}
+	})
+}

@@ -1,0 +1,134 @@
+package export
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/engine/store"
+	"github.com/dlreconcile/dlreconcile/providers/export/cow"
+	"github.com/dlreconcile/dlreconcile/providers/export/nbd"
+	"github.com/dlreconcile/dlreconcile/providers/internal/blob"
+	"github.com/dlreconcile/dlreconcile/providers/internal/published"
+	"github.com/dlreconcile/dlreconcile/providers/internal/sock"
+)
+
+// Config of the provider. Content, Dir and Clients are needed.
+type Config struct {
+	Content *store.Content
+	Dir     string // overlays; nothing else may be in it
+	Clients provider.Clients
+	Sink    provider.Sink // nil: nobody is told
+	Log     *slog.Logger  // nil: discards
+	Now     func() time.Time
+	Limits  nbd.Limits // zero fields have defaults
+}
+
+// Provider implements provider.Provider for exports.
+type Provider struct {
+	clients  provider.Clients
+	sink     provider.Sink
+	log      *slog.Logger
+	now      func() time.Time
+	blobs    *blob.Cache
+	overlays *cow.Store
+	server   *nbd.Server
+	socks    *sock.Set[netip.AddrPort, net.Listener]
+	sweep    chan struct{} // capacity 1: an overlay was retired, or a retired one was closed
+
+	// pub is read without a lock; it is replaced under mu.
+	pub published.Pointer[*table]
+
+	// mu guards below, and that a blob of a published table is held before the
+	// table is dropped. It is not held over network or long disk work.
+	mu    sync.Mutex
+	conns map[*attachment]struct{}
+}
+
+// New opens the overlays and makes a provider that serves nothing yet.
+func New(c Config) (*Provider, error) {
+	p := &Provider{
+		clients: c.Clients, sink: c.Sink, log: c.Log, now: c.Now,
+		blobs: blob.NewCache(c.Content.Open),
+		sweep: make(chan struct{}, 1),
+		conns: map[*attachment]struct{}{},
+	}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	if p.now == nil {
+		p.now = time.Now
+	}
+	var err error
+	if p.overlays, err = cow.OpenStore(c.Dir, cow.Config{Log: p.log, Now: p.now}); err != nil {
+		return nil, fmt.Errorf("export: %w", err)
+	}
+	p.server = nbd.New(handler{p}, c.Limits, p.log)
+	p.socks = sock.New(listen, func(ctx context.Context, _ netip.AddrPort, l net.Listener) error {
+		return p.server.Serve(ctx, l)
+	})
+	return p, nil
+}
+
+func listen(ctx context.Context, a netip.AddrPort) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp4", a.String())
+	if err != nil {
+		return nil, fmt.Errorf("NBD listener: %w", err)
+	}
+	return l, nil
+}
+
+// Name implements provider.Provider.
+func (p *Provider) Name() string { return "export" }
+
+// Kinds implements provider.Provider.
+func (p *Provider) Kinds() []string { return []string{"export.nbd"} }
+
+// Run implements provider.Provider. Clients are disconnected when it ends; they
+// come back to the next process.
+func (p *Provider) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { p.sweeper(ctx) })
+	err := p.socks.Run(ctx)
+	p.server.Wait()
+	wg.Wait()
+	return err
+}
+
+// sweeper gives back the space of overlays whose boot is over. That may take a
+// while for a large one, and nobody waits for it.
+func (p *Provider) sweeper(ctx context.Context) {
+	for {
+		select {
+		case <-p.sweep:
+			if err := p.overlays.Sweep(); err != nil {
+				p.log.Error("overlays of former boots cannot be cleared away", "err", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (p *Provider) pokeSweeper() {
+	select {
+	case p.sweep <- struct{}{}:
+	default:
+	}
+}
+
+func (p *Provider) event(ev provider.Event) {
+	if p.sink == nil {
+		return
+	}
+	ev.At, ev.Protocol = p.now(), wireProtocol
+	p.sink.Event(ev)
+}
+
+const wireProtocol = "nbd"

@@ -1,0 +1,158 @@
+package export
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/providers/export/cow"
+	"github.com/dlreconcile/dlreconcile/providers/export/nbd"
+	"github.com/dlreconcile/dlreconcile/providers/internal/published"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// denial is why a client does not get what it asked for. The client is told less:
+// see nbd.ErrForbidden.
+type denial struct{ reason string }
+
+func (d *denial) Error() string            { return d.reason }
+func (d *denial) Unwrap() error            { return nbd.ErrForbidden }
+func denied(format string, a ...any) error { return &denial{fmt.Sprintf(format, a...)} }
+
+// instanceName is what a client may call its boot. A boot id has 36 characters.
+var instanceName = regexp.MustCompile(`^[0-9a-zA-Z-]{1,64}$`)
+
+// request is a name as a client sent it, taken apart.
+type request struct {
+	Name     string // "arch@3f2a9c1d7e08", or the alias "arch"
+	Family   string // "arch"
+	Instance string // "" when the client named none
+}
+
+func parseName(raw string) (request, error) {
+	name, instance, named := strings.Cut(raw, "+")
+	if named && !instanceName.MatchString(instance) {
+		return request{}, denied("what follows the + is not a boot instance")
+	}
+	family, _, _ := strings.Cut(name, "@")
+	if !familyName.MatchString(family) {
+		return request{}, denied("that is not the name of an export")
+	}
+	return request{Name: name, Family: family, Instance: instance}, nil
+}
+
+// target is what a name stands for, for one client.
+type target struct {
+	Name       string // wire name
+	Family     string
+	Mode       schema.ExportMode
+	Root       provider.Blob
+	Filesystem string
+	Image      schema.Addr
+	Generation uint64
+	served     *served // nil: known only from the record of the client's overlay
+}
+
+func (s *served) target(gen uint64) target {
+	return target{
+		Name: s.Name, Family: s.Family, Mode: s.Mode, Root: s.Artifact.Root,
+		Filesystem: s.Filesystem, Image: s.Image, Generation: gen, served: s,
+	}
+}
+
+// resolve finds what r stands for, for client c at addr, and checks that it may
+// have it. key is that of the client's overlay.
+func (p *Provider) resolve(pub *published.Tables[*table], r request, c provider.Client, addr netip.Addr, key cow.Key) (target, error) {
+	mine, hasOverlay := p.overlayOf(key)
+	name := r.Name
+	if name == r.Family {
+		if hasOverlay { // what this boot began with, whatever is current now
+			name = mine.Name
+		} else if s := alias(pub, r.Family, c); s != nil {
+			name = s.Name
+		}
+	}
+	hasOverlay = hasOverlay && mine.Name == name
+	for _, t := range order(pub, c.Generation) {
+		s := t.byName[name]
+		// A root that was attached writable stays so while the boot lasts, even
+		// when the mode of the export was edited meanwhile.
+		if s == nil || hasOverlay && s.Mode != schema.CopyOnWrite {
+			continue
+		}
+		if err := access(pub, s, t, c, addr); err != nil {
+			return target{}, err
+		}
+		return s.target(t.gen), nil
+	}
+	if hasOverlay {
+		if now, t := latest(pub, mine.Family); now != nil {
+			if err := allowed(now, t, c, addr); err != nil {
+				return target{}, err
+			}
+		}
+		return mine, nil
+	}
+	return target{}, denied("there is no such export")
+}
+
+// access says why a client may not attach to s of table t; nil means that it may.
+// Which bytes a name stands for is settled by the generation that the client is
+// pinned to; who may have them, by the current one: access that was taken away is
+// gone for those who booted before, too. An export that the current generation
+// does not have keeps the list it had.
+func access(pub *published.Tables[*table], s *served, t *table, c provider.Client, addr netip.Addr) error {
+	if now, current := latest(pub, s.Family); now != nil {
+		s, t = now, current
+	}
+	return allowed(s, t, c, addr)
+}
+
+// latest gives the export of that family in the current generation, and its table;
+// nil when there is none.
+func latest(pub *published.Tables[*table], family string) (*served, *table) {
+	t, ok := pub.Of(0)
+	if !ok {
+		return nil, nil
+	}
+	return t.byFamily[family], t
+}
+
+// alias gives what the undigested name stands for.
+func alias(pub *published.Tables[*table], family string, c provider.Client) *served {
+	t, ok := pub.Of(c.Generation)
+	if !ok {
+		if t, ok = pub.Of(0); !ok {
+			return nil
+		}
+	}
+	return t.byFamily[family]
+}
+
+// order gives the tables in the order in which names are looked for: pinned,
+// current, the others from new to old.
+func order(pub *published.Tables[*table], pinned uint64) []*table {
+	rank := func(t *table) uint64 {
+		switch t.gen {
+		case pinned:
+			return 0
+		case pub.Current:
+			return 1
+		}
+		return ^t.gen // far above 1
+	}
+	out := make([]*table, 0, len(pub.ByGen))
+	for _, t := range pub.ByGen {
+		out = append(out, t)
+	}
+	slices.SortFunc(out, func(a, b *table) int {
+		if rank(a) < rank(b) {
+			return -1
+		}
+		return 1
+	})
+	return out
+}

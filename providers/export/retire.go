@@ -1,0 +1,33 @@
+package export
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+)
+
+// Retire implements provider.Provider. Beside the current generation and those
+// that live holds, generations stay that an open connection came through: its
+// client may lose the connection and ask for the same name again.
+func (p *Provider) Retire(_ context.Context, live provider.Live) error {
+	keep := map[netip.AddrPort]bool{}
+	p.mu.Lock()
+	inUse := map[uint64]bool{}
+	for a := range p.conns {
+		inUse[a.Generation] = true
+	}
+	next, dropped := p.pub.Load().Keep(func(gen uint64, _ *table) bool { return inUse[gen] || live.Generations[gen] })
+	for _, t := range next.ByGen {
+		for a := range t.listen {
+			keep[a] = true
+		}
+	}
+	p.pub.Store(next)
+	for _, t := range dropped {
+		t.release()
+	}
+	p.mu.Unlock()
+	p.socks.Retire(keep)
+	return nil
+}
