@@ -1,0 +1,43 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// mistake is what the author of an image can mend. It is raised where it is
+// noticed, and becomes a diagnostic with a range where the block is known: the
+// same build may serve several blocks.
+type mistake struct {
+	attr    string // of the image, as in schema.Attr.Name; or
+	file    string // path of the image's file block
+	summary string
+	detail  string
+}
+
+func (m *mistake) Error() string { return m.summary + ": " + m.detail }
+
+// diagnose gives the error of a build as the engine wants it: diagnostics for a
+// mistake, and a wrapped error that names the image for everything else.
+func diagnose(img *schema.Image, err error) error {
+	var m *mistake
+	if !errors.As(err, &m) {
+		return fmt.Errorf("%s: %w", img.Addr, err)
+	}
+	at := img.At(m.attr)
+	for _, f := range img.Files {
+		if m.file != "" && f.Path == m.file {
+			at = f.Range
+		}
+	}
+	return hcl.Diagnostics{{
+		Severity: hcl.DiagError,
+		Summary:  m.summary,
+		Detail:   fmt.Sprintf("%s: %s", img.Addr, m.detail),
+		Subject:  new(at.HCL()),
+	}}
+}
