@@ -1,0 +1,81 @@
+# dlreconcile: `make` lists the targets.
+SHELL := /bin/bash
+GO    ?= go
+BIN   := bin
+PAYLOAD := providers/image/payload
+
+# What the demo needs, and what the tests need beyond it: the machines they boot,
+# and the foreign clients and servers that they are held against.
+DEMO_PACKAGES := qemu-system-x86 ipxe-qemu seabios iproute2 tcpdump \
+	mmdebstrap e2fsprogs squashfs-tools zstd kmod cpio ipxe
+TEST_PACKAGES := $(DEMO_PACKAGES) ovmf qemu-utils debootstrap busybox-static xz-utils \
+	udhcpc isc-dhcp-client dnsmasq-base atftp tftp-hpa curl \
+	nbd-client nbd-server nbdkit libnbd-bin python3-libnbd git gcc libc6-dev
+
+# FLAGS are added to every `go test`.
+FLAGS ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.PHONY: deps
+deps: ## install the Debian packages and Go modules that tests need (root)
+	@.ci/packages $(TEST_PACKAGES)
+	$(GO) mod download
+
+.PHONY: demo-deps
+demo-deps:
+	@.ci/packages $(DEMO_PACKAGES)
+
+.PHONY: build
+build: ## build bin/dlreconcile, with nbdroot inside
+	CGO_ENABLED=0 GOARCH=amd64 $(GO) build -trimpath -ldflags='-s -w' -o $(PAYLOAD)/nbdroot-amd64 ./cmd/nbdroot
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/dlreconcile ./cmd/dlreconcile
+
+.PHONY: fmt
+fmt: ## format the Go files
+	gofmt -w $$(git ls-files '*.go')
+
+.PHONY: lint
+lint: ## gofmt, go vet, and the import table
+	@test -z "$$(gofmt -l $$(git ls-files '*.go') | tee /dev/stderr)"
+	$(GO) vet ./...
+	$(GO) test -count=1 -run 'TestLayers|TestPackageDocs|TestGoroutineCensus' ./cmd/dlreconcile
+
+.PHONY: check
+check: build lint ## lint and unit tests; no network, no root, no boots
+	$(GO) test $(FLAGS) ./...
+
+.PHONY: test
+test: deps build lint ## everything, boots included (root)
+	DLRECONCILE_TEST_FULL=1 $(GO) test -count=1 -timeout 30m $(FLAGS) ./...
+
+.PHONY: e2e
+e2e: deps build ## only the tests that boot real machines (root)
+	DLRECONCILE_TEST_FULL=1 $(GO) test -count=1 -timeout 30m -v -run 'TestE2E' $(FLAGS) ./cmd/dlreconcile
+
+.PHONY: race
+race: build ## unit tests under the race detector
+	$(GO) test -race $(FLAGS) ./...
+
+.PHONY: fuzz
+FUZZTIME ?= 20s
+fuzz: ## every fuzz test for FUZZTIME each
+	@set -e; for d in $$($(GO) list -f '{{.Dir}}' ./...); do \
+	  for f in $$(grep -hoE '^func (Fuzz[A-Za-z0-9]+)' $$d/*_test.go 2>/dev/null | cut -d' ' -f2); do \
+	    echo "$$d $$f"; (cd $$d && $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) .); done; done
+
+.PHONY: bench
+bench: ## Go benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: generate
+generate: ## rewrite the golden files of the tests
+	$(GO) test ./schema ./engine/plan ./cmd/dlreconcile -run "Valid|Invalid|Corpus|Stories|Examples" -update
+
+.PHONY: demo
+demo: demo-deps build ## boot a machine from a commit, change the commit, boot again (root)
+	$(BIN)/dlreconcile demo

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/dlreconcile/dlreconcile/engine"
+	"github.com/dlreconcile/dlreconcile/engine/node"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// completions says what a shell may offer behind each command and flag: folders
+// where folders are wanted, and what the daemon knows where its things are named.
+func (c *cli) completions(root *cobra.Command) {
+	nothing := cobra.NoFileCompletions
+	fixed := func(list ...cobra.Completion) cobra.CompletionFunc {
+		return cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp)
+	}
+	folders := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return nil, cobra.ShellCompDirectiveFilterDirs
+	}
+	byFlag := map[string]cobra.CompletionFunc{
+		"repo": folders, "path": folders, "state": folders,
+		"ref": nothing, "server": nothing, "poll": nothing, "var": nothing, "rev": nothing,
+		"arch":  fixed("0\tBIOS", "7\tUEFI x86-64", "16\tUEFI x86-64, HTTP"),
+		"class": fixed("iPXE\ta machine whose own ROM is iPXE"),
+	}
+	byCommand := map[string]cobra.CompletionFunc{
+		"explain": c.completeMachines, "nodes": c.completeMachines, "rollback": c.completeGenerations,
+		"apply": cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault), // a file
+	}
+	var visit func(*cobra.Command)
+	visit = func(cmd *cobra.Command) {
+		for name, f := range byFlag {
+			if cmd.Flags().Lookup(name) != nil || cmd.PersistentFlags().Lookup(name) != nil {
+				// It fails only for a flag that is not there, or has one already.
+				_ = cmd.RegisterFlagCompletionFunc(name, f)
+			}
+		}
+		if cmd.ValidArgsFunction == nil && !cmd.HasSubCommands() {
+			cmd.ValidArgsFunction = nothing
+			if f := byCommand[cmd.Name()]; f != nil {
+				cmd.ValidArgsFunction = f
+			}
+		}
+		for _, sub := range cmd.Commands() {
+			visit(sub)
+		}
+	}
+	visit(root)
+}
+
+// unquoted takes the quotes out of the usage of every flag. Help makes the name of
+// a value of them, but cobra offers them to shells as they are.
+func unquoted(root *cobra.Command) {
+	plain := func(f *pflag.Flag) { f.Usage = strings.ReplaceAll(f.Usage, "`", "") }
+	root.PersistentFlags().VisitAll(plain)
+	for _, cmd := range root.Commands() {
+		cmd.Flags().VisitAll(plain)
+		for _, sub := range cmd.Commands() {
+			sub.Flags().VisitAll(plain)
+		}
+	}
+}
+
+// completionLimit is how long somebody who pressed a key is kept waiting.
+const completionLimit = 2 * time.Second
+
+// ask gives what the daemon answers, or nothing: whoever completes a command line
+// is not told why.
+func (c *cli) ask(ctx context.Context, path string, v any) bool {
+	client, err := c.findDaemon(ctx)
+	return err == nil && client != nil && client.Get(ctx, path, nil, v) == nil
+}
+
+// completing prepares for a question to the daemon: the settings are not resolved
+// yet when a shell asks.
+func (c *cli) completing(cmd *cobra.Command) (context.Context, context.CancelFunc, error) {
+	ctx := cmd.Context()
+	if ctx == nil { // cobra gives none to what it completes
+		ctx = context.Background()
+	}
+	ctx, cancel := context.WithTimeout(ctx, completionLimit)
+	return ctx, cancel, c.settings.resolve(cmd.Flags(), os.Environ())
+}
+
+// completeMachines offers the hosts of the configuration that is served, and the
+// machines that were seen.
+func (c *cli) completeMachines(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel, err := c.completing(cmd)
+	defer cancel()
+	if len(args) > 0 || err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var list []string
+	var seen []node.Node
+	if c.ask(ctx, "/v1/nodes", &seen) {
+		for _, n := range seen {
+			list = append(list, n.MAC.String()+"\t"+n.Host.String()+" "+n.State)
+		}
+	}
+	var o engine.Observed
+	if cmd.Name() == "explain" && c.ask(ctx, "/v1/observed", &o) && o.Record != nil {
+		if d, err := c.recorded(&o); err == nil {
+			for _, h := range d.Hosts {
+				list = append(list, hostName(h)+"\t"+h.MAC)
+			}
+		}
+	}
+	return list, cobra.ShellCompDirectiveNoFileComp
+}
+
+// hostName is the name by which explain finds a host.
+func hostName(h *schema.Host) string {
+	if h.Addr.Key != "" {
+		return h.Addr.Key
+	}
+	return h.Addr.Name
+}
+
+// completeGenerations offers the generations that are kept.
+func (c *cli) completeGenerations(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel, err := c.completing(cmd)
+	defer cancel()
+	if len(args) > 0 || err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	history, err := c.history(ctx)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var list []string
+	for i := len(history) - 1; i >= 0; i-- {
+		h := history[i]
+		if !h.Current {
+			list = append(list, strconv.FormatUint(h.Generation, 10)+"\t"+short(h.Revision)+" "+h.Subject)
+		}
+	}
+	return list, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+}

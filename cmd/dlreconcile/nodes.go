@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dlreconcile/dlreconcile/engine/node"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+)
+
+func (c *cli) nodesCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "nodes [MACHINE]",
+		Short: "List the machines seen, what each runs, and how its boot went",
+		Long: `nodes lists every machine that booted from here: its state, the generation and the
+artifact it is pinned to. With the MAC, name or address of one machine it also prints
+the timeline of its boots, in seconds since the first DHCP packet.
+
+With --json it prints all of that, timelines included, for each machine.
+
+Exit codes: 0 asked, 1 no such machine has been seen, 5 no daemon.`,
+		Example: "  dlreconcile nodes\n  dlreconcile nodes 52:54:00:00:00:01\n  dlreconcile nodes render01 --json",
+		Args:    atMostOne,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := c.needDaemon(cmd.Context())
+			if err != nil {
+				return err
+			}
+			list := []node.Node{}
+			if err := client.Get(cmd.Context(), "/v1/nodes", nil, &list); err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				list = slices.DeleteFunc(list, func(n node.Node) bool { return !nodeIs(n, args[0]) })
+				if len(list) == 0 {
+					return fmt.Errorf("no machine %q has been seen: `dlreconcile nodes` lists those that have", args[0])
+				}
+			}
+			if c.json {
+				return c.printJSON(list)
+			}
+			return c.printNodes(list, len(args) == 1)
+		},
+	}
+}
+
+// printNodes prints a table, and below it how the boots went when they are asked for.
+func (c *cli) printNodes(list []node.Node, boots bool) error {
+	if len(list) == 0 {
+		fmt.Fprintln(c.out, "No machine has been seen.")
+		return nil
+	}
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "MAC\tHOST\tADDRESS\tSTATE\tGENERATION\tEXPORT")
+	for _, n := range list {
+		address := ""
+		if n.Address.IsValid() {
+			address = n.Address.String()
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", n.MAC, n.Host, address, n.State, n.Generation, n.Export)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if !boots {
+		return nil
+	}
+	for _, n := range list {
+		for _, t := range n.Boots {
+			fmt.Fprintln(c.out)
+			if err := t.Text(c.out); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func nodeIs(n node.Node, text string) bool {
+	if mac, err := provider.ParseMAC(text); err == nil {
+		return n.MAC == mac
+	}
+	return n.Address.String() == text || n.Host.String() == text || n.Host.Name == text || n.Host.Key == text
+}

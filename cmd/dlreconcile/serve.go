@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dlreconcile/dlreconcile/engine/api"
+)
+
+func (c *cli) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Follow the repo and serve what it describes",
+		Long: `serve is the daemon. It first serves the generation recorded in the state directory,
+without touching the network, and then follows the repo: every new commit is planned,
+prepared, checked and published, or refused with the reason in ` + "`dlreconcile status`" + `.
+
+It needs the right to bind its ports (67, 69, 80 and 10809 unless the configuration
+says otherwise) and, to build images, root. It logs to stderr, as text on a terminal
+and as JSON elsewhere. SIGINT and SIGTERM end it in good order; machines that run keep
+their roots, and go on when it is back.
+
+Exit codes: 0 ended by a signal, 1 failed, 5 another process holds the state directory.`,
+		Example: "  dlreconcile serve --repo https://git.example/site.git --ref main",
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.serve(cmd.Context())
+		},
+	}
+}
+
+func (c *cli) serve(ctx context.Context) (err error) {
+	c.daemon = true
+	if err := c.checkSocket(); err != nil {
+		return err
+	}
+	h, err := c.wire(wireServe)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	l, err := api.Listen(c.settings.Socket)
+	if err != nil {
+		return err
+	}
+	return c.serveOn(ctx, h, l)
+}
+
+func (c *cli) serveOn(ctx context.Context, h *house, l net.Listener) error {
+	srv := &api.Server{Engine: h.engine, Nodes: h.nodes, Store: h.store, Log: h.log}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return srv.Serve(ctx, l) })
+	g.Go(func() error { return h.nodes.Run(ctx) })
+	g.Go(func() error {
+		return h.engine.Run(ctx, func() {
+			h.log.Info("ready", "repo", c.settings.Repo, "state", c.settings.State, "socket", c.settings.Socket)
+			// Not under systemd: there is nobody to tell, which is no error.
+			_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
+		})
+	})
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
+
+// logger logs text to a terminal and JSON elsewhere. Commands that end by
+// themselves print what they have to say, and log only what goes wrong.
+func (c *cli) logger() *slog.Logger {
+	o := &slog.HandlerOptions{Level: slog.LevelWarn}
+	if c.daemon {
+		o.Level = slog.LevelInfo
+	}
+	if isTerminal(c.err) && !c.json {
+		return slog.New(slog.NewTextHandler(c.err, o))
+	}
+	return slog.New(slog.NewJSONHandler(c.err, o))
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dlreconcile/dlreconcile/engine"
+)
+
+func (c *cli) statusCommand() *cobra.Command {
+	var observed bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what is served, and if it is not the newest commit, why",
+		Long: `status asks the daemon what it serves, which commit it has seen, and, when a commit
+was refused, the reason with its place in the configuration.
+
+Exit codes: 0 asked (whatever the answer), 5 no daemon.`,
+		Example: "  dlreconcile status\n  dlreconcile status --json\n  dlreconcile status --observed >observed.json",
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := c.needDaemon(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if observed {
+				var o engine.Observed
+				if err := client.Get(cmd.Context(), "/v1/observed", nil, &o); err != nil {
+					return err
+				}
+				return c.printJSON(o)
+			}
+			s, err := client.Status(cmd.Context(), 0)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(s)
+			}
+			printStatus(c.out, &s)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&observed, "observed", false, "print, as JSON, everything that a plan is compared with (see plan --observed)")
+	return cmd
+}
+
+func printStatus(w io.Writer, s *engine.Status) {
+	if s.Generation == 0 {
+		fmt.Fprintln(w, "Serving     nothing yet")
+	} else {
+		fmt.Fprintf(w, "Serving     generation %d, revision %s %s\n", s.Generation, short(s.Revision), s.Subject)
+	}
+	if s.Tip != "" {
+		fmt.Fprintf(w, "Newest      %s %s\n", short(s.Tip), s.TipSubject)
+	}
+	if s.Attempt != "" {
+		fmt.Fprintf(w, "Working on  %s: %s\n", short(s.Attempt), s.Phase)
+		for _, p := range s.Progress {
+			fmt.Fprintf(w, "            %s: %s: %s\n", p.Addr, p.Step, clean(p.Text))
+		}
+	}
+	if s.Held != nil {
+		fmt.Fprintf(w, "Held        %s; %s until a newer commit or `dlreconcile release`\n", s.Held.Reason, skipped(s.Held))
+	}
+	if s.RepoError != "" {
+		fmt.Fprintf(w, "Repo        %s\n", clean(s.RepoError))
+	}
+	if s.ServeError != "" {
+		fmt.Fprintf(w, "Trouble     %s\n", clean(s.ServeError))
+	}
+	if f := s.Failure; f != nil {
+		fmt.Fprintf(w, "Refused     %s (%s, while %s)\n", short(f.Revision), f.Reason, f.Stage)
+		for _, line := range reasons(f) {
+			fmt.Fprintf(w, "            %s\n", line)
+		}
+		if f.Retry {
+			fmt.Fprintln(w, "            It is tried again by itself.")
+		}
+	}
+	for _, cond := range s.Conditions {
+		fmt.Fprintf(w, "%-18s%v (%s)\n", cond.Type, cond.Status, cond.Reason)
+	}
+}

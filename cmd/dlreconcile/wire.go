@@ -1,0 +1,143 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine"
+	"github.com/dlreconcile/dlreconcile/engine/node"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/engine/source"
+	"github.com/dlreconcile/dlreconcile/engine/store"
+	"github.com/dlreconcile/dlreconcile/providers/bootloader"
+	"github.com/dlreconcile/dlreconcile/providers/dhcp"
+	"github.com/dlreconcile/dlreconcile/providers/export"
+	"github.com/dlreconcile/dlreconcile/providers/image"
+)
+
+// buildLinger is how long a build that a newer commit cancelled goes on: that
+// commit usually wants the same image.
+const buildLinger = time.Minute
+
+// wireMode says what a command needs besides the state directory.
+type wireMode int
+
+const (
+	wireRecords wireMode = iota // nothing: only what is recorded
+	wireRepo                    // the repo
+	wireServe                   // the repo; but without it what is recorded is served
+)
+
+// house is everything that serves, wired.
+type house struct {
+	store  *store.Store
+	source engine.Source // nil: none is followed
+	nodes  *node.Tracker
+	engine *engine.Engine
+	log    *slog.Logger
+}
+
+func (h *house) Close() error { return h.store.Close() }
+
+// wire opens the state directory and puts the parts together. The order of the
+// providers is the order of Prepare and Commit.
+func (c *cli) wire(mode wireMode) (*house, error) {
+	log := c.logger()
+	st, err := store.Open(c.settings.State, store.Options{Log: log})
+	if err != nil {
+		return nil, err
+	}
+	h := &house{store: st, log: log}
+	if err := c.wireParts(h, mode); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return h, nil
+}
+
+func (c *cli) wireParts(h *house, mode wireMode) error {
+	if err := c.wireSource(h, mode); err != nil {
+		return err
+	}
+	// The node record asks the DHCP provider who holds an address, and the DHCP
+	// provider asks the node record which generation a machine is pinned to.
+	var leases *dhcp.Provider
+	var err error
+	h.nodes, err = node.New(node.Config{
+		DB:  h.store.DB(),
+		Log: h.log,
+		Lookup: func(a netip.Addr) (provider.Client, bool) {
+			return leases.Lookup(a)
+		},
+		Current: func() uint64 { return h.engine.Generation() },
+	})
+	if err != nil {
+		return err
+	}
+	leases, err = dhcp.New(dhcp.Config{DB: h.store.DB(), Sessions: h.nodes, Sink: h.nodes, Log: h.log})
+	if err != nil {
+		return err
+	}
+	images, err := image.New(image.Config{Content: h.store.Content(), Log: h.log, Linger: buildLinger})
+	if err != nil {
+		return err
+	}
+	exports, err := export.New(export.Config{
+		Content: h.store.Content(), Dir: filepath.Join(c.settings.State, "overlays"),
+		Clients: h.nodes, Sink: h.nodes, Log: h.log,
+	})
+	if err != nil {
+		return err
+	}
+	loaders, err := bootloader.New(bootloader.Config{Content: h.store.Content(), Clients: h.nodes, Sink: h.nodes, Log: h.log})
+	if err != nil {
+		return err
+	}
+	h.engine = engine.New(engine.Config{
+		Store:     h.store,
+		Source:    h.source,
+		Providers: []provider.Provider{images, exports, loaders, leases},
+		Nodes:     h.nodes,
+		Server:    c.settings.Server,
+		Vars:      c.settings.Vars,
+		Log:       h.log,
+	})
+	return nil
+}
+
+// wireSource opens the repo. A daemon that has something to serve waits for a repo
+// that is not there: its machines do not need it.
+func (c *cli) wireSource(h *house, mode wireMode) error {
+	if mode == wireRecords {
+		return nil
+	}
+	open := func() (*source.Source, error) { return c.openSource(filepath.Join(c.settings.State, "mirror")) }
+	src, err := open()
+	if err == nil {
+		h.source = src
+		return nil
+	}
+	err = c.ofRepo(err)
+	if mode != wireServe {
+		return err
+	}
+	switch _, recorded, broken := h.store.Current(); {
+	case broken != nil:
+		return errors.Join(err, broken)
+	case !recorded:
+		return err
+	}
+	h.log.Warn("the repo cannot be opened; serving what is recorded, and trying again", "error", err)
+	h.source = &patientSource{open: open, every: c.settings.Poll}
+	return nil
+}
+
+// openSource opens the repo. mirror is where a remote one is kept.
+func (c *cli) openSource(mirror string) (*source.Source, error) {
+	return source.Open(source.Config{
+		Repo: c.settings.Repo, Ref: c.settings.Ref, Path: c.settings.Path, TokenFile: c.settings.TokenFile,
+		Mirror: mirror, Poll: c.settings.Poll, Log: c.logger(),
+	})
+}
