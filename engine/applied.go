@@ -99,12 +99,11 @@ func (e *Engine) refuse(d *schema.Desired) hcl.Diagnostics {
 		if served[r.Addr.Kind] || served[r.Addr.Kind+"."+r.Addr.Type] {
 			continue
 		}
-		pos := hcl.Pos{Line: r.Range.Line, Column: r.Range.Column}
 		diags = append(diags, &hcl.Diagnostic{
 			Severity: hcl.DiagError,
 			Summary:  fmt.Sprintf("Nothing here serves %s", r.Addr),
 			Detail:   "The language knows this kind of block, but this version of dlreconcile has no provider for it. Remove the block, or use a version that has.",
-			Subject:  &hcl.Range{Filename: r.Range.File, Start: pos, End: pos},
+			Subject:  new(r.Range.HCL()),
 		})
 	}
 	return diags

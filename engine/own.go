@@ -31,8 +31,7 @@ func Own(d *schema.Desired, name string) (*schema.Desired, error) {
 		}
 		if len(d.Servers) > 0 {
 			r := d.Servers[0].Range
-			pos := hcl.Pos{Line: r.Line, Column: r.Column}
-			diag.Subject = &hcl.Range{Filename: r.File, Start: pos, End: pos}
+			diag.Subject = new(r.HCL())
 		}
 		return nil, hcl.Diagnostics{diag}
 	}
@@ -56,13 +55,12 @@ func foreignRoots(d, own *schema.Desired) hcl.Diagnostics {
 				continue
 			}
 			r := en.At("root")
-			pos := hcl.Pos{Line: r.Line, Column: r.Column}
 			diags = append(diags, &hcl.Diagnostic{
 				Severity: hcl.DiagError,
 				Summary:  fmt.Sprintf("The root of %s is on another server", en.Addr),
 				Detail: fmt.Sprintf("Machines of %s boot %s, and %s is exported by %s. A machine's root must come from the server it boots from: export the image on %s too, and give the machines an entry with that root.",
 					own.Servers[0].Addr, en.Addr, ex.Addr, ex.Server, own.Servers[0].Addr),
-				Subject: &hcl.Range{Filename: r.File, Start: pos, End: pos},
+				Subject: new(r.HCL()),
 			})
 		}
 	}

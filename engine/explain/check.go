@@ -200,8 +200,7 @@ func (c *check) diagnostics() hcl.Diagnostics {
 		}
 		diag := &hcl.Diagnostic{Severity: hcl.DiagError, Summary: p.who[0] + " would not boot", Detail: detail}
 		if p.at != (schema.Range{}) {
-			pos := hcl.Pos{Line: p.at.Line, Column: p.at.Column}
-			diag.Subject = &hcl.Range{Filename: p.at.File, Start: pos, End: pos}
+			diag.Subject = new(p.at.HCL())
 		}
 		diags = append(diags, diag)
 	}
