@@ -55,26 +55,31 @@ func recorded(rec *store.Record, own *schema.Desired) map[string]provider.Artifa
 // compare says what serving want would change. recorded holds the artifacts, by
 // recipe, that want's own record names.
 func (e *Engine) compare(revision string, want *schema.Desired, recorded map[string]provider.Artifact, obs []plan.Observation) *plan.Plan {
+	built, kernels := builtFor(want, e.cfg.Store.Content(), recorded)
 	return plan.Compute(plan.Input{
 		Revision:     &revision,
 		Want:         want,
 		Applied:      e.current().forPlan(),
-		Built:        builtFor(want, e.cfg.Store.Content(), recorded),
+		Built:        built,
+		Kernels:      kernels,
 		Observations: obs,
 	})
 }
 
-// builtFor gives the artifacts that need no build.
-func builtFor(d *schema.Desired, c *store.Content, recorded map[string]provider.Artifact) map[string]string {
-	m := map[string]string{}
+// builtFor gives the artifacts that need no build, and what plans want to know of
+// their kernels.
+func builtFor(d *schema.Desired, c *store.Content, recorded map[string]provider.Artifact) (map[string]string, map[string]plan.Kernel) {
+	built, kernels := map[string]string{}, map[string]plan.Kernel{}
 	for _, im := range d.Images {
-		if a, ok := recorded[im.Recipe]; ok {
-			m[im.Recipe] = a.Root.Digest
-		} else if a, ok := c.Artifact(im.Recipe); ok {
-			m[im.Recipe] = a.Root.Digest
+		a, ok := recorded[im.Recipe]
+		if !ok {
+			a, ok = c.Artifact(im.Recipe)
+		}
+		if ok {
+			built[im.Recipe], kernels[im.Recipe] = a.Root.Digest, store.KernelOf(a)
 		}
 	}
-	return m
+	return built, kernels
 }
 
 // bases lists the base archives that rebuilding d's images would want.

@@ -11,9 +11,10 @@ import (
 // Observed is what a plan is compared with: what `plan` asks a daemon for, and
 // what a snapshot test keeps in a file.
 type Observed struct {
-	Record       *store.Record      `json:"record,omitempty"` // what is served; nil: nothing
-	Built        map[string]string  `json:"built,omitempty"`  // artifact digest by recipe
-	Observations []plan.Observation `json:"observations,omitempty"`
+	Record       *store.Record          `json:"record,omitempty"`  // what is served; nil: nothing
+	Built        map[string]string      `json:"built,omitempty"`   // artifact digest by recipe
+	Kernels      map[string]plan.Kernel `json:"kernels,omitempty"` // by recipe
+	Observations []plan.Observation     `json:"observations,omitempty"`
 }
 
 func (e *Engine) observe(ctx context.Context) ([]plan.Observation, error) {
@@ -42,6 +43,9 @@ func (e *Engine) Observed(ctx context.Context) (Observed, error) {
 	if cur := e.current(); cur != nil {
 		o.Record = cur.record
 	}
-	o.Built, err = e.cfg.Store.Content().Built()
+	if o.Built, err = e.cfg.Store.Content().Built(); err != nil {
+		return o, err
+	}
+	o.Kernels, err = e.cfg.Store.Content().Kernels()
 	return o, err
 }

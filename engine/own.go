@@ -67,28 +67,42 @@ func foreignRoots(d, own *schema.Desired) hcl.Diagnostics {
 	return diags
 }
 
+// ownPart takes what own serves and all that this names: a group that only machines of
+// other servers are in is theirs.
 func ownPart(d *schema.Desired, own *schema.Server) *schema.Desired {
 	keep := map[schema.Addr]bool{own.Addr: true}
+	use := func(list ...schema.Addr) {
+		for _, a := range list {
+			keep[a] = true
+		}
+	}
 	out := &schema.Desired{Servers: []*schema.Server{own}, Variables: d.Variables, Files: d.Files}
 	for _, s := range d.Subnets {
 		if s.Server == own.Addr {
 			out.Subnets = append(out.Subnets, s)
-			keep[s.Addr], keep[s.Boot] = true, true
+			use(s.Addr)
+			use(s.Boot...)
 		}
 	}
 	for _, h := range d.Hosts {
 		// A host without an address may turn up on any subnet.
 		if h.Subnet.IsZero() || keep[h.Subnet] {
 			out.Hosts = append(out.Hosts, h)
-			keep[h.Addr], keep[h.Boot], keep[h.Entry] = true, true, true
+			use(h.Addr, h.Group, h.Entry)
+			use(h.Boot...)
+		}
+	}
+	for _, g := range d.Groups {
+		if keep[g.Addr] {
+			out.Groups = append(out.Groups, g)
+			use(g.Entry)
+			use(g.Boot...)
 		}
 	}
 	for _, b := range d.Bootloaders {
 		if keep[b.Addr] {
 			out.Bootloaders = append(out.Bootloaders, b)
-			for _, en := range b.Entries {
-				keep[en] = true
-			}
+			use(b.Entries...)
 		}
 	}
 	for _, en := range d.Entries {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -90,7 +91,33 @@ host "s" {
 }
 
 host "anywhere" {
-  mac = "52:54:00:00:00:03"
+  mac   = "52:54:00:00:00:03"
+  group = group.both
+}
+
+group "both" {
+  args = ["quiet"]
+}
+
+entry "rack" {
+  image = image.debian
+  root  = export.nbd.north
+}
+
+bootloader "ipxe" "rack" {
+  entries = [entry.rack]
+}
+
+group "rack" {
+  entry = entry.rack
+  boot  = bootloader.ipxe.rack
+  args  = ["debug"]
+}
+
+host "r" {
+  mac     = "52:54:00:00:00:04"
+  address = "10.0.0.22"
+  group   = group.rack
 }
 `
 
@@ -114,15 +141,35 @@ func TestOwn(t *testing.T) {
 		got = append(got, r.Addr.String())
 	}
 	want := []string{
-		"bootloader.ipxe.north", "entry.north", "export.nbd.north", "host.anywhere", "host.n", "image.debian", "server.north", "subnet.north",
+		"bootloader.ipxe.north", "bootloader.ipxe.rack", "entry.north", "entry.rack", "export.nbd.north", "group.both", "group.rack",
+		"host.anywhere", "host.n", "host.r", "image.debian", "server.north", "subnet.north",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	if len(own.Servers) != 1 || len(own.Images) != 1 || len(own.Exports) != 1 || len(own.Entries) != 1 || len(own.Bootloaders) != 1 || len(own.Subnets) != 1 || len(own.Hosts) != 2 {
+	if len(own.Servers) != 1 || len(own.Images) != 1 || len(own.Exports) != 1 || len(own.Entries) != 2 || len(own.Bootloaders) != 2 || len(own.Subnets) != 1 || len(own.Groups) != 2 || len(own.Hosts) != 3 {
 		t.Errorf("%+v", own)
 	}
-	if len(d.Servers) != 2 || len(d.Hosts) != 3 {
+	// The part says the same of a machine as the whole.
+	for _, h := range own.Hosts {
+		var whole *schema.Host
+		for _, o := range d.Hosts {
+			if o.Addr == h.Addr {
+				whole = o
+			}
+		}
+		if a, b := d.WayOf(whole, own.Subnets[0]), own.WayOf(h, own.Subnets[0]); !reflect.DeepEqual(a, b) {
+			t.Errorf("%s: %+v of the whole, %+v of the part", h.Addr, a, b)
+		}
+	}
+	south, err := Own(d, "south")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(south.Groups) != 1 || south.Groups[0].Addr.Name != "both" || len(south.Bootloaders) != 1 {
+		t.Errorf("%+v", south)
+	}
+	if len(d.Servers) != 2 || len(d.Hosts) != 4 {
 		t.Error("the whole was changed")
 	}
 }

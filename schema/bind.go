@@ -149,8 +149,8 @@ func (l *loader) resolve(e *hclsyntax.ScopeTraversalExpr) (*block, hcl.Traversal
 			return nil, nil
 		case !slices.Contains(spec.values, a.Type):
 			detail := fmt.Sprintf("A reference to %s has the form %s.", article(a.Kind), form)
-			if b := l.blocks[a.Kind+"."+spec.values[0]+"."+a.Type]; b != nil {
-				detail += fmt.Sprintf(" Did you mean %s?", b.addr)
+			if there := l.typesOf(a.Kind, a.Type); len(there) > 0 {
+				detail += fmt.Sprintf(" Did you mean %s?", listed(there, "or"))
 			} else {
 				detail += l.hint(a.Type, spec.values)
 			}
@@ -169,6 +169,17 @@ func (l *loader) resolve(e *hclsyntax.ScopeTraversalExpr) (*block, hcl.Traversal
 		return nil, nil
 	}
 	return b, t[used+1:]
+}
+
+// typesOf gives the blocks of a name, whatever their type.
+func (l *loader) typesOf(kind, name string) []string {
+	var out []string
+	for _, t := range language[kind].values {
+		if b := l.blocks[kind+"."+t+"."+name]; b != nil {
+			out = append(out, b.addr.String())
+		}
+	}
+	return out
 }
 
 // undeclared explains a dangling reference.

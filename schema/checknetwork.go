@@ -101,6 +101,7 @@ func (l *loader) checkHosts(subnets []*Subnet) {
 		servers[s.Address] = s
 	}
 	macs, addresses := map[string]*Host{}, map[netip.Addr]*Host{}
+	complete := l.complete("subnet")
 	for _, h := range l.out.Hosts {
 		if old := macs[h.MAC]; old != nil {
 			l.wrong(h.Addr, "mac", fmt.Sprintf("%s has the hardware address of %s", h.Addr, old.Addr), fmt.Sprintf("%s was written at %s already. Every machine has its own.", h.MAC, old.At("mac")))
@@ -117,7 +118,7 @@ func (l *loader) checkHosts(subnets []*Subnet) {
 		}
 		s := containing(subnets, h.Address)
 		if s == nil {
-			if !l.complete("subnet") {
+			if !complete {
 				continue // perhaps it is in one that failed
 			}
 			detail := "There is none."

@@ -95,6 +95,9 @@ func (l *loader) declare(blk *hclsyntax.Block) {
 	}
 	l.blocks[key] = b
 	l.order = append(l.order, b)
+	if b.addr.Kind == "server" {
+		l.serverAddrs = append(l.serverAddrs, b.addr)
+	}
 	if a := blk.Body.Attributes["for_each"]; a != nil {
 		if spec.forEach {
 			b.forEach = a.Expr
@@ -105,6 +108,9 @@ func (l *loader) declare(blk *hclsyntax.Block) {
 	}
 	before := len(l.diags)
 	b.body = l.checkBody(blk.Body, spec, blk.Type, b.at, "", b.ranges)
+	if spec.blocks["state"] != nil {
+		l.checkPaths(b.body)
+	}
 	b.broken = len(l.diags) > before
 	b.places = make(map[string]Range, len(b.ranges))
 	for n, r := range b.ranges {

@@ -170,7 +170,7 @@ func (l *loader) compileCall(e *hclsyntax.FunctionCallExpr, sc scope) hclsyntax.
 		case rest != nil:
 			want = rest.Type
 		}
-		unified := want.IsCollectionType() && want.ElementType() == cty.DynamicPseudoType || slices.Contains(unifying, e.Name)
+		unified := want.IsCollectionType() || slices.Contains(unifying, e.Name)
 		e.Args[i] = &argExpr{e.Args[i], l.meter, unified && !e.ExpandFinal}
 		if want == cty.Number {
 			e.Args[i] = &numberExpr{e.Args[i], l.meter}

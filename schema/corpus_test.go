@@ -80,7 +80,7 @@ func golden(t *testing.T, path, ext string, got []byte) {
 
 func TestInvalid(t *testing.T) {
 	cases := corpus(t, "../testdata/invalid")
-	if len(cases) < 40 {
+	if len(cases) < 80 {
 		t.Fatalf("only %d cases", len(cases))
 	}
 	for _, path := range cases {
@@ -132,6 +132,37 @@ func TestValid(t *testing.T) {
 			}
 			replay(t, tree, opts, d)
 		})
+	}
+}
+
+// TestDocumentation loads the examples of docs/language.md: together they are one
+// site.
+func TestDocumentation(t *testing.T) {
+	text, err := os.ReadFile("../docs/language.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var site strings.Builder
+	inside := false
+	for line := range strings.Lines(string(text)) {
+		switch {
+		case strings.HasPrefix(line, "```"):
+			inside = strings.TrimSpace(line) == "```hcl"
+			line = "\n"
+		case !inside:
+			line = "\n" // so that lines of diagnostics are those of the document
+		}
+		site.WriteString(line)
+	}
+	d := mustLoad(t, files("language.md.hcl", site.String(), "hosts.csv", "name,mac,address\nws01,52:54:00:00:01:01,10.0.0.101\n"), Options{})
+	kinds := map[string]bool{}
+	for _, r := range d.Resources {
+		kinds[r.Addr.Kind] = true
+	}
+	for _, kind := range resourceKinds {
+		if !kinds[kind] {
+			t.Errorf("no example of %s", article(kind))
+		}
 	}
 }
 

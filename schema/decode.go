@@ -12,7 +12,7 @@ import (
 func (l *loader) decodeAll() {
 	decode := map[string]func(*item){
 		"server": l.server, "image": l.image, "export": l.export, "entry": l.entry,
-		"bootloader": l.bootloader, "subnet": l.subnet, "host": l.host,
+		"bootloader": l.bootloader, "subnet": l.subnet, "group": l.group, "host": l.host,
 	}
 	for _, kind := range resourceKinds {
 		for _, b := range l.order {
@@ -28,6 +28,7 @@ func (l *loader) decodeAll() {
 	slices.SortFunc(o.Entries, func(a, b *Entry) int { return a.Addr.Compare(b.Addr) })
 	slices.SortFunc(o.Bootloaders, func(a, b *Bootloader) int { return a.Addr.Compare(b.Addr) })
 	slices.SortFunc(o.Subnets, func(a, b *Subnet) int { return a.Addr.Compare(b.Addr) })
+	slices.SortFunc(o.Groups, func(a, b *Group) int { return a.Addr.Compare(b.Addr) })
 	slices.SortFunc(o.Hosts, func(a, b *Host) int { return a.Addr.Compare(b.Addr) })
 }
 

@@ -24,10 +24,12 @@ func (l *loader) export(it *item) {
 
 func (l *loader) entry(it *item) {
 	e := &Entry{
-		Title: it.text("title", it.made.addr.Name, checkTitle),
+		Title: it.exposedText("title", inMenu, it.made.addr.Name, checkTitle),
 		Image: it.ref("image", "image"),
 		Root:  it.ref("root", "export"),
-		Args:  it.texts("args", nil, checkArg),
+		Args:  it.exposedTexts("args", onKernelLine, checkArg),
+
+		Settings: it.settings(),
 	}
 	it.needed("image")
 	it.needed("root")
@@ -36,22 +38,4 @@ func (l *loader) entry(it *item) {
 	}
 	e.Meta = it.meta()
 	l.out.Entries = append(l.out.Entries, e)
-}
-
-func (l *loader) bootloader(it *item) {
-	b := &Bootloader{
-		Timeout: it.integer("timeout", 0, 0, 3600),
-	}
-	ok := it.fine(func() {
-		b.Entries = it.refs("entries", true, "entry")
-		it.needed("entries")
-	})
-	if ok && it.has("entries") && len(b.Entries) == 0 {
-		it.fail(it.place("entries"), "A bootloader without entries", "It needs at least one; the first is what machines boot when nobody chooses.")
-	}
-	if it.made.failed {
-		return
-	}
-	b.Meta = it.meta()
-	l.out.Bootloaders = append(l.out.Bootloaders, b)
 }

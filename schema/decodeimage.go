@@ -182,18 +182,27 @@ func (it *item) filesystem() Filesystem {
 		return formatSize(n)
 	}
 	f.Size = read(it, "size", 0, parseFilesystemSize, show)
-	f.Label = it.text("label", "", matching(volumeLabel, 16, "A label has at most 16 letters, digits, hyphens, dots and underscores."))
+	longest := 16
+	if f.Type == "btrfs" {
+		longest = 255
+	}
+	f.Label = it.text("label", "", matching(volumeLabel, longest, fmt.Sprintf("A label has at most %d letters, digits, hyphens, dots and underscores.", longest)))
 	unwanted := func(attr, why string) {
 		if it.has(attr) {
 			it.fail(it.place(attr), fmt.Sprintf("%s has no %s", f.Type, attr), why)
 		}
 	}
+	if f.Type != "squashfs" && !it.has("size") {
+		it.fail(it.at, f.Type+" without a size", `Say how large the file system is: size = "2GiB". It is sparse, so what is not used costs nothing.`)
+	}
 	switch f.Type {
 	case "ext4":
-		if !it.has("size") {
-			it.fail(it.at, "ext4 without a size", `Say how large the file system is: size = "2GiB". It is sparse, so what is not used costs nothing.`)
+		unwanted("compress", "Take the line away, or use btrfs or squashfs.")
+	case "btrfs":
+		if f.Size > 0 && f.Size < minBtrfs {
+			it.fail(it.expression("size").Range(), fmt.Sprintf("Invalid %ssize %q", it.prefix, formatSize(f.Size)), fmt.Sprintf("A btrfs has %s at least: mkfs.btrfs makes none that is smaller.", formatSize(minBtrfs)))
 		}
-		unwanted("compress", "Take the line away, or use squashfs.")
+		f.Compress = it.text("compress", "", oneOf([]string{"zstd", "lzo", "zlib"}))
 	case "squashfs":
 		f.Compress = it.text("compress", "zstd", oneOf([]string{"zstd", "lz4", "xz", "gzip"}))
 		unwanted("size", "It is as large as what is in it. Take the line away.")

@@ -19,31 +19,72 @@ const defaultLease = time.Hour
 func (l *loader) subnet(it *item) {
 	s := &Subnet{
 		Server: it.server(),
+		Mode:   SubnetMode(it.text("mode", string(ModeServer), oneOf([]string{string(ModeServer), string(ModeProxy)}))),
 		CIDR:   read(it, "cidr", netip.Prefix{}, parseNetwork, func(p netip.Prefix) any { return showPrefix(p) }),
 
-		Authoritative:     it.boolean("authoritative", false),
-		BOOTP:             it.boolean("bootp", false),
-		Routers:           it.addresses("routers"),
-		DomainNameServers: it.addresses("domain_name_servers"),
-		DomainName:        it.text("domain_name", "", checkHostname),
-		NTPServers:        it.addresses("ntp_servers"),
-		InterfaceMTU:      it.mtu(),
-		NextServer:        it.address("next_server", netip.Addr{}),
-		LeaseTime:         read(it, "lease_time", defaultLease, parseLease, formatDuration),
-		Boot:              it.ref("boot", "bootloader"),
-		BootFileName:      it.bootFiles(),
+		NextServer:   it.address("next_server", netip.Addr{}),
+		LeaseTime:    defaultLease,
+		Boot:         it.loaders("boot", true),
+		BootFileName: it.bootFiles(),
 
 		RouterAdvertisement: it.boolean("router_advertisement", true),
 	}
 	it.needed("cidr")
-	for _, sub := range it.nested("pool") {
-		s.Pools = append(s.Pools, sub.pool())
+	if s.Mode == ModeProxy {
+		it.noLeases()
+	} else {
+		it.leases(s)
 	}
 	if it.made.failed {
 		return
 	}
 	s.Meta = it.meta()
 	l.out.Subnets = append(l.out.Subnets, s)
+}
+
+// leases reads what comes with an address.
+func (it *item) leases(s *Subnet) {
+	s.Authoritative = it.boolean("authoritative", false)
+	s.BOOTP = it.boolean("bootp", false)
+	s.Routers = it.addresses("routers")
+	s.DomainNameServers = it.addresses("domain_name_servers")
+	s.DomainName = it.text("domain_name", "", checkDomain)
+	s.NTPServers = it.addresses("ntp_servers")
+	s.InterfaceMTU = it.mtu()
+	s.LeaseTime = read(it, "lease_time", defaultLease, parseLease, formatDuration)
+	for _, sub := range it.nested("pool") {
+		s.Pools = append(s.Pools, sub.pool())
+	}
+}
+
+// noLeases refuses, in a subnet whose addresses another DHCP server gives out, what
+// is sent with an address only. What is written there that means "nothing" may stay,
+// so that mode can come from a variable.
+func (it *item) noLeases() {
+	const other = "Addresses, and what is sent with them, come from the other DHCP server: say it there. Take the line away."
+	for attr, why := range map[string]string{
+		"authoritative": "Only who gives out addresses knows which ones are wrong: that is the other DHCP server. Take the line away.",
+		"bootp":         "A client that speaks BOOTP asks for an address, and that comes from the other DHCP server. Take the line away.",
+		"routers":       other, "domain_name_servers": other, "domain_name": other, "ntp_servers": other, "interface_mtu": other, "lease_time": other,
+	} {
+		if v, _, written := it.value(attr); written && !meansNothing(v) {
+			it.fail(it.place(attr), fmt.Sprintf("A proxied subnet has no %s", attr), why)
+		}
+	}
+	for _, sub := range it.nested("pool") {
+		it.fail(sub.at, "A proxied subnet has no pool", `The addresses come from the other server. Take the block away, or give out addresses here with mode = "server" and switch the other server off.`)
+	}
+}
+
+// meansNothing reports whether a value says what leaving the attribute out says.
+func meansNothing(v cty.Value) bool {
+	switch ty := v.Type(); {
+	case ty == cty.Bool:
+		return v.False()
+	case ty.IsTupleType() || ty.IsListType() || ty.IsSetType():
+		return v.LengthInt() == 0
+	}
+	return false
 }
 
 func showPrefix(p netip.Prefix) any {
@@ -116,30 +157,4 @@ func (it *item) pool() Pool {
 	})
 	it.needed("range")
 	return p
-}
-
-func (l *loader) host(it *item) {
-	name := it.made.addr.Name
-	if it.made.addr.Key != "" {
-		name = it.made.addr.Key
-	}
-	h := &Host{
-		MAC:      read(it, "mac", "", parseMAC, plain),
-		Address:  it.address("address", netip.Addr{}),
-		Hostname: it.text("hostname", name, checkHostname),
-		Entry:    it.ref("entry", "entry"),
-		Boot:     it.ref("boot", "bootloader"),
-		Args:     it.texts("args", nil, checkArg),
-	}
-	it.needed("mac")
-	if h.Hostname == name && !it.made.failed {
-		if err := checkHostname(name); err != nil {
-			it.fail(it.at, fmt.Sprintf("%q is no host name", name), "Without hostname, the machine is called after its block or key. Write hostname = …. "+err.Error())
-		}
-	}
-	if it.made.failed {
-		return
-	}
-	h.Meta = it.meta()
-	l.out.Hosts = append(l.out.Hosts, h)
 }

@@ -18,6 +18,7 @@ type Desired struct {
 	Entries     []*Entry
 	Bootloaders []*Bootloader
 	Subnets     []*Subnet
+	Groups      []*Group
 	Hosts       []*Host
 
 	// Variables holds the value each variable had, as canonical JSON, sensitive
@@ -172,9 +173,9 @@ type Initramfs struct {
 
 // Filesystem is what the artifact's root is.
 type Filesystem struct {
-	Type     string // "ext4" or "squashfs"
-	Size     int64  // bytes, for ext4: sparse; a multiple of 4096. 0 for squashfs
-	Compress string // squashfs: "zstd" (default), "lz4", "xz", "gzip"
+	Type     string // "ext4", "btrfs" or "squashfs"
+	Size     int64  // bytes, for ext4 and btrfs: sparse; a multiple of 4096. 0 for squashfs
+	Compress string // squashfs: "zstd" (default), "lz4", "xz", "gzip"; btrfs: "" (none), "zstd", "lzo", "zlib"
 	Label    string
 }
 
@@ -211,19 +212,72 @@ type Entry struct {
 	Image Addr   // where kernel and initrd come from
 	Root  Addr   // the export that holds the root file system
 	Args  []string
+	Settings
 }
 
-// Bootloader says how an entry gets to a machine. Addr.Type is "ipxe".
+// The types of boot loader, as in Addr.Type of a Bootloader.
+const (
+	IPXE     = "ipxe"
+	GRUB     = "grub"
+	PXELINUX = "pxelinux"
+)
+
+// Protocol says by which protocol a boot loader fetches.
+type Protocol string
+
+// The protocols of boot files.
+const (
+	Fastest Protocol = "" // whichever is faster in that loader
+	TFTP    Protocol = "tftp"
+	HTTP    Protocol = "http"
+)
+
+// Fallback says what an iPXE does that cannot boot.
+type Fallback string
+
+const (
+	// FallbackRestart starts the machine over, after some attempts.
+	FallbackRestart Fallback = "restart"
+	// FallbackLocalDisk boots the machine's first disk, after some attempts.
+	FallbackLocalDisk Fallback = "local-disk"
+)
+
+// Bootloader says how an entry gets to a machine. Addr.Type is IPXE, GRUB or
+// PXELINUX.
 type Bootloader struct {
 	Meta
 	Entries []Addr // the first is the default
 	Timeout int    // seconds that a menu waits; 0 boots the default at once
+
+	// Protocol is how kernel and initrd are fetched, and, where the loader has a
+	// choice, its scripts too. PXELINUX by HTTP is LPXELINUX.
+	Protocol Protocol
+	// Serial is the serial console of GRUB and PXELINUX beside the screen: unit and
+	// speed, "0,115200" for the first port; "" means none.
+	Serial string
+	// SecureBoot has UEFI machines load the distribution's signed shim and GRUB,
+	// which start signed kernels only. GRUB only.
+	SecureBoot bool
+	// Fallback is what to do when nothing boots. iPXE only; default FallbackRestart.
+	Fallback Fallback
 }
+
+// SubnetMode says who gives out addresses on a subnet.
+type SubnetMode string
+
+const (
+	// ModeServer answers DHCP in full: the default.
+	ModeServer SubnetMode = "server"
+	// ModeProxy leaves addresses to a DHCP server that is not ours, and says only
+	// what to boot (PXE 2.1, section 2.2: proxyDHCP, ports 67 and 4011).
+	ModeProxy SubnetMode = "proxy"
+)
 
 // Subnet is one network segment that DHCP answers on.
 type Subnet struct {
 	Meta
 	Server            Addr
+	Mode              SubnetMode
 	CIDR              netip.Prefix
 	Authoritative     bool
 	BOOTP             bool
@@ -234,9 +288,9 @@ type Subnet struct {
 	InterfaceMTU      int // 0: not sent
 	NextServer        netip.Addr
 	LeaseTime         time.Duration     // whole seconds
-	Boot              Addr              // bootloader; zero: addresses only
+	Boot              []Addr            // bootloaders, the first that has a program for a machine counts; empty: addresses only
 	BootFileName      map[uint16]string // by client architecture; overrides what Boot would name
-	Pools             []Pool
+	Pools             []Pool            // none in ModeProxy
 	// RouterAdvertisement answers IPv6 router solicitations with "no router
 	// here", which spares iPXE a wait of 16 s. Default true.
 	RouterAdvertisement bool
@@ -248,6 +302,15 @@ type Pool struct {
 	From, To netip.Addr
 }
 
+// Group gives hosts what they do not say themselves.
+type Group struct {
+	Meta
+	Entry Addr
+	Boot  []Addr
+	Args  []string // between the entry's and the host's
+	Settings
+}
+
 // Host is one known machine.
 type Host struct {
 	Meta
@@ -255,7 +318,49 @@ type Host struct {
 	Address  netip.Addr // reservation; the zero Addr takes one from a pool
 	Subnet   Addr       // the subnet that holds Address; zero when Address is
 	Hostname string     // option 12; default: the for_each key, else the block's name
-	Entry    Addr       // zero: the bootloader's first entry
-	Boot     Addr       // zero: the subnet's
-	Args     []string   // appended to the entry's
+	Group    Addr       // zero: none
+	Entry    Addr       // zero: the group's, else the bootloader's first entry
+	Boot     []Addr     // empty: the group's, else the subnet's
+	Args     []string   // appended to the entry's and the group's
+	Settings
+}
+
+// Settings is what a machine does to its root when it has mounted it: blocks of an
+// entry, a group or a host. They reach the machine in a generated initrd of its
+// own, never in the shared image.
+type Settings struct {
+	Mounts []Mount     // sorted by Path
+	Files  []*HostFile // sorted by Path
+	States []State     // sorted by Path
+}
+
+// Mount is one line of the machine's fstab. Path "/" adds options to the root, which
+// is mounted already.
+type Mount struct {
+	Range   Range
+	Path    string // absolute
+	Type    string // "tmpfs", "ext4", "nfs", "none", …; may be "" for "/"
+	Device  string // first field of fstab; default: Type, which is right for tmpfs
+	Options []string
+}
+
+// HostFile is a file put into the machine's root.
+type HostFile struct {
+	Range       Range
+	Path        string // absolute
+	Content     string // the bytes, at most 256 KiB; from content or from a file of the repo
+	Digest      string // "sha256:…" of them
+	Sensitive   bool   // never print Content
+	Permissions uint32 // default 0644
+	Owner       int    // numeric
+	Group       int
+}
+
+// State is a directory that each machine has for itself although the root is
+// shared: a directory of its own, kept beside the root's files and mounted at Path.
+// It lives as long as the root that it lies on.
+type State struct {
+	Range Range
+	Path  string // absolute
+	Per   string // "host", the only one today
 }

@@ -178,7 +178,15 @@ func (it *item) convert(name string, at hcl.Range, v cty.Value, ty cty.Type, wha
 		it.fail(at, fmt.Sprintf("Invalid %s%s", it.prefix, name), fmt.Sprintf("It must be %s.", what))
 		return v, false
 	}
-	v, err := convert.Convert(v, ty)
+	if ty.IsCollectionType() {
+		same, d := it.l.alike(v, at)
+		if d != nil {
+			it.fail(at, d.Summary, d.Detail)
+			return v, false
+		}
+		raw = same
+	}
+	v, err := convert.Convert(raw, ty)
 	if err != nil {
 		it.fail(at, fmt.Sprintf("Invalid %s%s", it.prefix, name), fmt.Sprintf("It must be %s: %s", what, sentence(mismatch(err))))
 		return v, false
@@ -187,7 +195,10 @@ func (it *item) convert(name string, at hcl.Range, v cty.Value, ty cty.Type, wha
 }
 
 // record keeps an attribute for plans. Empty ones are left out, written or not.
-func (it *item) record(name string, v any, secret bool) {
+func (it *item) record(name string, v any, secret bool) { it.recordFrom(name, name, v, secret) }
+
+// recordFrom records what follows from an attribute that is called differently.
+func (it *item) recordFrom(name, from string, v any, secret bool) {
 	switch v := v.(type) {
 	case nil:
 		return
@@ -204,10 +215,10 @@ func (it *item) record(name string, v any, secret bool) {
 			return
 		}
 	}
-	full := it.prefix + name
-	a := Attr{Name: full, Value: canonical(v), Sensitive: secret}
-	if _, written := it.made.block.ranges[full]; written && !slices.Contains(it.made.nulls, full) {
-		a.Range = it.made.block.places[full]
+	a := Attr{Name: it.prefix + name, Value: canonical(v), Sensitive: secret}
+	from = it.prefix + from
+	if at, written := it.made.block.places[from]; written && !slices.Contains(it.made.nulls, from) {
+		a.Range = at
 	}
 	it.made.attrs = append(it.made.attrs, a)
 }

@@ -30,6 +30,16 @@ var notYet = &blockSpec{unsupported: true}
 
 var listener = &blockSpec{once: true, attrs: map[string]attrRule{"listen": optional, "enabled": optional}}
 
+// settings are the blocks that say what a machine does to its root: the same in
+// entries, groups and hosts.
+var settings = map[string]*blockSpec{
+	"mount": {labels: []string{"path"}, attrs: map[string]attrRule{"type": optional, "device": optional, "options": optional}},
+	"file": {labels: []string{"path"}, attrs: map[string]attrRule{
+		"content": optional, "source": optional, "permissions": optional, "owner": optional, "group": optional,
+	}},
+	"state": {labels: []string{"path"}, attrs: map[string]attrRule{"per": optional}},
+}
+
 // language is every kind of block in the root of a file. It is never written to.
 var language = map[string]*blockSpec{
 	"server": {
@@ -62,7 +72,7 @@ var language = map[string]*blockSpec{
 			},
 			"filesystem": {
 				once: true, labels: []string{"type"},
-				values: []string{"ext4", "squashfs"}, laterValues: []string{"btrfs", "xfs", "erofs"},
+				values: []string{"ext4", "btrfs", "squashfs"}, laterValues: []string{"xfs", "erofs"},
 				attrs: map[string]attrRule{"size": optional, "label": optional, "compress": optional},
 			},
 			"pacstrap": notYet, "oci": notYet, "qcow2": notYet, "copy": notYet,
@@ -78,30 +88,38 @@ var language = map[string]*blockSpec{
 	"entry": {
 		labels: []string{"name"}, forEach: true,
 		attrs:  map[string]attrRule{"title": optional, "image": required, "root": required, "args": optional},
-		blocks: map[string]*blockSpec{"mount": notYet, "state": notYet, "file": notYet},
+		blocks: settings,
 	},
 	"bootloader": {
 		labels: []string{"type", "name"}, forEach: true,
-		values: []string{"ipxe"}, laterValues: []string{"grub", "pxelinux"},
-		attrs: map[string]attrRule{"entries": required, "timeout": optional},
+		values: []string{IPXE, GRUB, PXELINUX},
+		attrs: map[string]attrRule{
+			"entries": required, "timeout": optional, "protocol": optional,
+			"serial": optional, "secure_boot": optional, "fallback": optional,
+		},
 	},
 	"subnet": {
 		labels: []string{"name"}, forEach: true,
 		attrs: map[string]attrRule{
-			"server": optional, "cidr": required, "authoritative": optional, "bootp": optional, "routers": optional,
+			"server": optional, "mode": optional, "cidr": required, "authoritative": optional, "bootp": optional, "routers": optional,
 			"domain_name_servers": optional, "domain_name": optional, "ntp_servers": optional,
 			"interface_mtu": optional, "next_server": optional, "lease_time": optional, "boot": optional,
 			"boot_file_name": optional, "router_advertisement": optional,
 		},
 		blocks: map[string]*blockSpec{"pool": {attrs: map[string]attrRule{"range": required}}},
 	},
+	"group": {
+		labels: []string{"name"}, forEach: true,
+		attrs:  map[string]attrRule{"entry": optional, "boot": optional, "args": optional},
+		blocks: settings,
+	},
 	"host": {
 		labels: []string{"name"}, forEach: true,
 		attrs: map[string]attrRule{
-			"mac": required, "address": optional, "hostname": optional, "entry": optional, "boot": optional, "args": optional,
-			"group": later,
+			"mac": required, "address": optional, "hostname": optional, "group": optional,
+			"entry": optional, "boot": optional, "args": optional,
 		},
-		blocks: map[string]*blockSpec{"file": notYet, "mount": notYet, "state": notYet},
+		blocks: settings,
 	},
 	"variable": {
 		labels: []string{"name"},
@@ -109,7 +127,7 @@ var language = map[string]*blockSpec{
 		blocks: map[string]*blockSpec{"validation": notYet},
 	},
 	"locals": {open: true},
-	"group":  notYet, "module": notYet, "moved": notYet, "check": notYet, "policy": notYet,
+	"module": notYet, "moved": notYet, "check": notYet, "policy": notYet,
 }
 
 // typed reports whether blocks of a kind have their type as first label, so that
@@ -118,7 +136,7 @@ func typed(kind string) bool { return kind == "export" || kind == "bootloader" }
 
 // resourceKinds are the kinds that references name, in the order in which they are
 // decoded.
-var resourceKinds = []string{"server", "image", "export", "entry", "bootloader", "subnet", "host"}
+var resourceKinds = []string{"server", "image", "export", "entry", "bootloader", "subnet", "group", "host"}
 
 // names gives the attributes of a spec that may be written today.
 func (s *blockSpec) names() []string {

@@ -32,13 +32,23 @@ const (
 // must be built anew because building means something else.
 const RecipeVersion = 1
 
+// BuildVersion is part of the recipe of every image, and not of its base's: the
+// packages are fetched as before. It goes up when the program that builds puts
+// something else into an image beside what the image says (its hook of the initramfs,
+// nbdroot, a unit), or has more to tell of it, so that the plan shows the build that
+// makes the difference, and nothing is served as what it is not.
+const BuildVersion = 2
+
 // Limits of what is served, from the formats on the wire.
 const (
 	maxKernelArgs   = 1500 // bytes; GRUB and iPXE cut the kernel line near 2 KiB, and the boot words need the rest
 	maxBootFileName = 127  // bytes; the BOOTP file field has 128 with its NUL, RFC 951
 	maxFileContent  = 4 << 20
-	minLease        = 60 // seconds
+	maxHostFile     = 256 << 10 // bytes of a file that machines get in an initrd of their own
+	maxHostFiles    = 1 << 20   // and of all such files of one block
+	minLease        = 60        // seconds
 	maxLease        = 0xffffffff - 1
 	minFilesystem   = 16 << 20
+	minBtrfs        = 109 << 20 // what mkfs.btrfs asks for
 	maxFilesystem   = 16 << 40
 )

@@ -91,8 +91,16 @@ func TestHostile(t *testing.T) {
 		"pools": files("a.hcl", "server \"a\" {\n address = \"10.0.0.1\"\n}\nsubnet \"a\" {\n cidr = \"10.0.0.0/8\"\n"+many(10_000, func(int) string {
 			return "pool {\n range = \"10.0.0.1-10.0.0.9\"\n}\n"
 		})+"}"),
-		"null bytes": files("a.hcl", rep("\x00", 1000)),
-		"no text":    files("a.hcl", rep("\xff", 1000)),
+		"settings":       files("a.hcl", "group \"a\" {\n"+many(10_000, func(i int) string { return fmt.Sprintf("mount \"/%d\" {\n}\nstate \"/a/%d\" {\n}\n", i, i) })+"}"),
+		"deep paths":     files("a.hcl", "group \"a\" {\n"+many(400, func(i int) string { return "state \"" + rep("/a", i+1) + "\" {\n}\n" })+"}"),
+		"large settings": files("a.hcl", "host \"a\" {\n for_each = { for i in range(20000) : \"h${i}\" => format(\"52:54:00:00:%02x:%02x\", floor(i / 256), i % 256) }\n mac = each.value\n file \"/a\" {\n content = \"${each.key}${file(\"x\")}\"\n }\n}", "x", rep("x", maxHostFile/2)),
+		"many servers": files("a.hcl", many(5_000, func(i int) string {
+			return fmt.Sprintf("server \"s%d\" {\n address = \"10.%d.%d.1\"\n http {\n enabled = false\n}\n}\nsubnet \"s%d\" {\n server = server.s%d\n cidr = \"10.%d.%d.0/24\"\n}\nhost \"h%d\" {\n mac = \"52:54:00:00:%02x:%02x\"\n boot = bootloader.ipxe.a\n}\n", i, i/256, i%256, i, i, i/256, i%256, i, i/256, i%256)
+		})+site[strings.Index(site, "image"):strings.Index(site, "bootloader")]+"bootloader \"ipxe\" \"a\" {\n entries = [entry.a]\n protocol = \"http\"\n}"),
+		"list of types":  files("a.hcl", local(`join("", concat([for i in range(50000) : "x"], [for i in range(50000) : i]))`)),
+		"list attribute": files("a.hcl", "image \"a\" {\n mask = concat([for i in range(50000) : \"x.service\"], [for i in range(50000) : i])\n}"),
+		"null bytes":     files("a.hcl", rep("\x00", 1000)),
+		"no text":        files("a.hcl", rep("\xff", 1000)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -161,6 +169,7 @@ func FuzzLoad(f *testing.F) {
 			f.Fatal(err)
 		}
 	}
+	f.Add([]byte("group \"g\" {\n for_each = toset([\"a\"])\n args = [each.key]\n mount \"/\" {\n options = [\"ro\"]\n }\n file \"/etc/t\" {\n source = \"t\"\n }\n state \"/srv\" {}\n}\nhost \"h\" {\n mac = \"52:54:00:00:00:01\"\n group = group.g[\"a\"]\n}"), false)
 	f.Add([]byte("locals {\n a = [for x in range(3) : templatefile(\"t\", { x = x })]\n}"), false)
 	f.Fuzz(func(t *testing.T, src []byte, json bool) {
 		if len(src) > 64<<10 {

@@ -62,10 +62,11 @@ type loader struct {
 	diags   hcl.Diagnostics
 	stopped bool // a limit was hit: evaluate nothing more
 
-	blocks    map[string]*block // by address
-	order     []*block          // in the order of the files
-	locals    map[string]*local
-	variables map[string]*variable
+	blocks      map[string]*block // by address
+	order       []*block          // in the order of the files
+	serverAddrs []Addr            // of the server blocks, in that order too
+	locals      map[string]*local
+	variables   map[string]*variable
 
 	root      *hcl.EvalContext // functions only; names are bound when compiled
 	refs      map[Addr]cty.Value

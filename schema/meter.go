@@ -182,9 +182,9 @@ func (e *equalExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 type argExpr struct {
 	hclsyntax.Expression
 	m *meter
-	// collection says that the function takes lists, sets or maps of any type. A
-	// tuple or object is converted for it by comparing all element types with each
-	// other, which is avoided where they are the same.
+	// collection says that the function takes lists, sets or maps. A tuple or object is
+	// converted for it by comparing all element types with each other, which is avoided
+	// where they are the same.
 	collection bool
 }
 
@@ -230,6 +230,26 @@ func uniform(v cty.Value) (cty.Value, bool) {
 		return cty.MapVal(attrs).WithMarks(marks), true
 	}
 	return cty.ListVal(list).WithMarks(marks), true
+}
+
+// alike prepares a value for its conversion to a list, set or map, as argExpr does
+// for arguments.
+func (l *loader) alike(v cty.Value, at hcl.Range) (same cty.Value, d *hcl.Diagnostic) {
+	if same, ok := uniform(v); ok {
+		return same, nil
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			x, ok := r.(exhausted)
+			if !ok {
+				panic(r)
+			}
+			l.stopped = l.stopped || x.final
+			same, d = v, x.diag
+		}
+	}()
+	l.meter.spend(l.meter.weigh(v, at).pairs/pairsPerStep, 0, at)
+	return v, nil
 }
 
 // numberExpr is an operand that becomes a number, or an index. Text with thousands

@@ -24,6 +24,7 @@ type debootstrapSpec struct {
 }
 
 type imageSpec struct {
+	Build      int            `json:"build"`
 	Base       baseSpec       `json:"base"`
 	Hostname   string         `json:"hostname,omitempty"`
 	Timezone   string         `json:"timezone,omitempty"`
@@ -74,7 +75,8 @@ func (l *loader) recipes(img *Image) (base, whole string) {
 		b.Tar = img.Tar.Digest
 	}
 	s := imageSpec{
-		Base: b, Hostname: img.Hostname, Timezone: img.Timezone, Locale: img.Locale, Keymap: img.Keymap, Mask: img.Mask,
+		Build: BuildVersion,
+		Base:  b, Hostname: img.Hostname, Timezone: img.Timezone, Locale: img.Locale, Keymap: img.Keymap, Mask: img.Mask,
 		Initramfs:  initramfsSpec(img.Initramfs),
 		Filesystem: filesystemSpec(img.Filesystem),
 	}

@@ -29,6 +29,13 @@ func (it *item) refs(name string, ordered bool, kinds ...string) []Addr {
 	if !ok {
 		return nil
 	}
+	out := it.references(name, v, secret, ordered, kinds...)
+	it.record(name, addrTexts(out), secret)
+	return out
+}
+
+// references reads the elements of a list of references.
+func (it *item) references(name string, v cty.Value, secret, ordered bool, kinds ...string) []Addr {
 	at := it.expression(name).Range()
 	if ty := v.Type(); !ty.IsTupleType() && !ty.IsListType() && !ty.IsSetType() {
 		detail := fmt.Sprintf("It must be a list of references: %s = [%s].", name, example(kinds[0]))
@@ -39,6 +46,7 @@ func (it *item) refs(name string, ordered bool, kinds ...string) []Addr {
 		return nil
 	}
 	var out []Addr
+	seen := map[Addr]bool{}
 	i := 0
 	for el := v.ElementIterator(); el.Next(); i++ {
 		_, one := el.Element()
@@ -49,21 +57,25 @@ func (it *item) refs(name string, ordered bool, kinds ...string) []Addr {
 		a, ok := it.target(name, where, one, secret, kinds)
 		switch {
 		case !ok:
-		case slices.Contains(out, a):
+		case seen[a]:
 			it.fail(where, fmt.Sprintf("%s is written twice in %s%s", a, it.prefix, name), "Once is enough.")
 		default:
+			seen[a] = true
 			out = append(out, a)
 		}
 	}
 	if !ordered {
 		slices.SortFunc(out, Addr.Compare)
 	}
-	texts := make([]string, len(out))
-	for i, a := range out {
+	return out
+}
+
+func addrTexts(all []Addr) []string {
+	texts := make([]string, len(all))
+	for i, a := range all {
 		texts[i] = a.String()
 	}
-	it.record(name, texts, secret)
-	return out
+	return texts
 }
 
 // target checks one reference.
@@ -121,22 +133,17 @@ func (it *item) server() Addr {
 	if a := it.ref("server", "server"); !a.IsZero() || it.has("server") {
 		return a
 	}
-	var all []string
-	for _, b := range it.l.order {
-		if b.addr.Kind == "server" {
-			all = append(all, b.addr.String())
-		}
-	}
+	all := it.l.serverAddrs
 	switch len(all) {
 	case 1:
-		a, _ := ParseAddr(all[0])
+		a := all[0]
 		it.made.noted.add(a)
 		it.record("server", a.String(), false)
 		return a
 	case 0:
 		it.fail(it.at, "There is no server", sentence(article(it.made.addr.Kind)+" needs a server block: its address and the sockets that exist"))
 	default:
-		it.fail(it.at, `Missing attribute "server"`, fmt.Sprintf("There is more than one server: say which with server = %s.", listed(all, "or")))
+		it.fail(it.at, `Missing attribute "server"`, fmt.Sprintf("There is more than one server: say which with server = %s.", listed(addrTexts(all), "or")))
 	}
 	return Addr{}
 }

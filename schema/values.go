@@ -87,8 +87,22 @@ func parseMAC(s string) (string, error) {
 
 var hostLabel = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
 
-// checkHostname checks a host name, RFC 1123 section 2.1.
+// maxHostname is HOST_NAME_MAX of Linux: what a machine can be called.
+const maxHostname = 64
+
+// checkHostname checks the name of a machine: a domain name that Linux takes.
 func checkHostname(s string) error {
+	if err := checkDomain(s); err != nil {
+		return err
+	}
+	if len(s) > maxHostname {
+		return fmt.Errorf("A machine's name has at most %d characters, dots included: Linux takes no longer one.", maxHostname)
+	}
+	return nil
+}
+
+// checkDomain checks a domain name, RFC 1123 section 2.1.
+func checkDomain(s string) error {
 	ok := len(s) <= 253
 	for label := range strings.SplitSeq(s, ".") {
 		ok = ok && hostLabel.MatchString(label)
@@ -246,6 +260,12 @@ func checkTitle(s string) error {
 func checkArg(s string) error {
 	if s == "" {
 		return errors.New("A kernel argument is not empty.")
+	}
+	for word := range strings.FieldsSeq(s) {
+		key, _, has := strings.Cut(word, "=")
+		if has && slices.Contains([]string{"root", "nbdroot", "initrd", "BOOTIF", "dlreconcile.url", "dlreconcile.overlay"}, key) {
+			return fmt.Errorf("dlreconcile writes %s= itself, from the entry's image and root; a second one would send the machine elsewhere. Say it there, and take the word away.", key)
+		}
 	}
 	return checkLine(s)
 }

@@ -79,6 +79,14 @@ func (l *loader) decideVariable(b *block) *variable {
 	if v.defaults != nil && !raw.IsNull() {
 		raw = v.defaults.Apply(raw)
 	}
+	if v.ty.IsCollectionType() {
+		same, d := l.alike(raw, at)
+		if d != nil {
+			l.report(d)
+			return v
+		}
+		raw = same
+	}
 	value, err := convert.Convert(raw, v.ty)
 	if err != nil {
 		l.report(mistake(at, fmt.Sprintf("The value of var.%s has the wrong type", name), fmt.Sprintf("It must be %s: %s", article(typeexpr.TypeString(v.ty)), sentence(mismatch(err)))))

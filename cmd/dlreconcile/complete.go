@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/dlreconcile/dlreconcile/engine"
+	"github.com/dlreconcile/dlreconcile/engine/explain"
 	"github.com/dlreconcile/dlreconcile/engine/node"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
@@ -27,8 +28,8 @@ func (c *cli) completions(root *cobra.Command) {
 	}
 	byFlag := map[string]cobra.CompletionFunc{
 		"repo": folders, "path": folders, "state": folders,
-		"ref": nothing, "server": nothing, "poll": nothing, "var": nothing, "rev": nothing,
-		"arch":  fixed("0\tBIOS", "7\tUEFI x86-64", "16\tUEFI x86-64, HTTP"),
+		"ref": nothing, "server": nothing, "poll": nothing, "var": nothing, "rev": nothing, "file": nothing,
+		"arch":  fixed(archCompletions()...),
 		"class": fixed("iPXE\ta machine whose own ROM is iPXE"),
 	}
 	byCommand := map[string]cobra.CompletionFunc{
@@ -54,6 +55,15 @@ func (c *cli) completions(root *cobra.Command) {
 		}
 	}
 	visit(root)
+}
+
+// archCompletions are the client architectures that explain knows by name.
+func archCompletions() []cobra.Completion {
+	var list []cobra.Completion
+	for _, a := range explain.ArchNames() {
+		list = append(list, a.Name+"\t"+schema.ClientArchOf(a.Arch).Name)
+	}
+	return list
 }
 
 // unquoted takes the quotes out of the usage of every flag. Help makes the name of
@@ -102,7 +112,7 @@ func (c *cli) completeMachines(cmd *cobra.Command, args []string, _ string) ([]s
 	var seen []node.Node
 	if c.ask(ctx, "/v1/nodes", &seen) {
 		for _, n := range seen {
-			list = append(list, n.MAC.String()+"\t"+n.Host.String()+" "+n.State)
+			list = append(list, nodeKey(n)+"\t"+n.Host.String()+" "+n.State)
 		}
 	}
 	var o engine.Observed

@@ -108,6 +108,7 @@ func kernelHeader(version string) []byte {
 	binary.LittleEndian.PutUint16(k[0x1fe:], 0xaa55)
 	copy(k[0x202:], "HdrS")
 	binary.LittleEndian.PutUint16(k[0x206:], 0x020f) // protocol 2.15
+	k[0x236] |= 1                                    // XLF_KERNEL_64
 	const at = 0x600
 	binary.LittleEndian.PutUint16(k[0x20e:], at-0x200)
 	copy(k[at:], version+" (demo) #1 SMP")

@@ -77,7 +77,7 @@ var goroutines = map[string]string{
 	"engine/loop.go":                          "looks at the source and runs attempts; the loop waits for both",
 	"providers/bootloader/httpboot/server.go": "runs the HTTP server; Serve waits",
 	"providers/bootloader/provider.go":        "both servers' sockets; Run waits",
-	"providers/bootloader/tftp/server.go":     "one for each windowed transfer, bounded; Serve waits",
+	"providers/bootloader/tftp/server.go":     "one for each transfer of the own sender, bounded; Serve waits",
 	"providers/dhcp/dhcp4/advert.go":          "one reader of router solicitations per interface; Run waits",
 	"providers/dhcp/dhcp4/serve.go":           "a fixed set of workers per socket; Serve waits",
 	"providers/dhcp/provider.go":              "sockets and advertisements; Run waits",

@@ -17,7 +17,8 @@ func (c *cli) nodesCommand() *cobra.Command {
 		Short: "List the machines seen, what each runs, and how its boot went",
 		Long: `nodes lists every machine that booted from here: its state, the generation and the
 artifact it is pinned to. With the MAC, name or address of one machine it also prints
-the timeline of its boots, in seconds since the first DHCP packet.
+the timeline of its boots, in seconds since the first DHCP packet. A machine whose
+address is another DHCP server's is listed by that address.
 
 With --json it prints all of that, timelines included, for each machine.
 
@@ -60,7 +61,7 @@ func (c *cli) printNodes(list []node.Node, boots bool) error {
 		if n.Address.IsValid() {
 			address = n.Address.String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", n.MAC, n.Host, address, n.State, n.Generation, n.Export)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", nodeKey(n), n.Host, address, n.State, n.Generation, n.Export)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -77,6 +78,15 @@ func (c *cli) printNodes(list []node.Node, boots bool) error {
 		}
 	}
 	return nil
+}
+
+// nodeKey is by what a machine is told apart: by its hardware address, or, where
+// another DHCP server keeps that to itself, by its address.
+func nodeKey(n node.Node) string {
+	if a, ok := n.MAC.Address(); ok {
+		return a.String()
+	}
+	return n.MAC.String()
 }
 
 func nodeIs(n node.Node, text string) bool {

@@ -29,7 +29,8 @@ func (c *cli) planCommand() *cobra.Command {
 		Use:   "plan",
 		Short: "Show what would change, why, and for which machines",
 		Long: `plan compares the configuration with what is served, and prints every change with
-its reason and what it means for which machines. It changes nothing.
+its reason and what it means for which machines, and warnings of what would be applied
+and not work for somebody. It changes nothing.
 
 It compares with --observed FILE if given, else with what the daemon serves, else
 with the state directory, else with nothing. It reads the files of the work tree,
@@ -39,7 +40,7 @@ committed or not; with --rev, or from a bare or remote repo, those of a commit.
 exactly that or refuses.
 
 Exit codes: 0 planned, 1 failed, 2 changes pending (only with --detailed-exitcode),
-3 invalid configuration.`,
+3 invalid configuration, or one that apply is known to refuse.`,
 		Example: `  dlreconcile plan
   dlreconcile plan --rev main --json
   dlreconcile plan --detailed-exitcode --no-color
@@ -70,7 +71,8 @@ func (c *cli) plan(ctx context.Context, o planFlags) error {
 	if err != nil {
 		return err
 	}
-	if o.out != "" {
+	keep := o.out != "" && !p.Refused()
+	if keep {
 		if err := savePlan(o.out, p); err != nil {
 			return err
 		}
@@ -78,8 +80,11 @@ func (c *cli) plan(ctx context.Context, o planFlags) error {
 	if err := c.printPlan(p); err != nil {
 		return err
 	}
-	if o.out != "" && !c.json {
+	if keep && !c.json {
 		fmt.Fprintf(c.out, "\nKept in %s: `dlreconcile apply %s` does exactly this.\n", o.out, o.out)
+	}
+	if p.Refused() {
+		return &silent{exitInvalid} // printed with the plan
 	}
 	if o.detailed && len(p.Changes) > 0 {
 		return &silent{exitPending}
@@ -93,7 +98,7 @@ func (c *cli) compute(ctx context.Context, l *loaded, file string) (*plan.Plan, 
 	if err != nil {
 		return nil, err
 	}
-	in := plan.Input{Revision: l.revision, Want: l.own, Built: o.Built, Observations: o.Observations}
+	in := plan.Input{Revision: l.revision, Want: l.own, Built: o.Built, Kernels: o.Kernels, Observations: o.Observations}
 	if o.Record != nil {
 		own, err := c.recorded(&o)
 		if err != nil {
@@ -145,7 +150,10 @@ func (c *cli) observed(ctx context.Context, file string) (engine.Observed, error
 	if ok {
 		o.Record = rec
 	}
-	o.Built, err = st.Content().Built()
+	if o.Built, err = st.Content().Built(); err != nil {
+		return o, err
+	}
+	o.Kernels, err = st.Content().Kernels()
 	return o, err
 }
 

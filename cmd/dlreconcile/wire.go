@@ -91,7 +91,7 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 	if err != nil {
 		return err
 	}
-	loaders, err := bootloader.New(bootloader.Config{Content: h.store.Content(), Clients: h.nodes, Sink: h.nodes, Log: h.log})
+	loaders, err := bootloader.New(bootloader.Config{Content: h.store.Content(), Clients: h.nodes, Sessions: h.nodes, Sink: h.nodes, Log: h.log})
 	if err != nil {
 		return err
 	}

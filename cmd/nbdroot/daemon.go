@@ -91,7 +91,7 @@ const attached = "attached\n"
 // attach, or the device is gone.
 func runResident(t target) error {
 	parent := os.NewFile(3, "parent")
-	log := openConsole()
+	log := openConsole(notice)
 	err := runDevice(t, log, func() error {
 		_, err := io.WriteString(parent, attached)
 		parent.Close()

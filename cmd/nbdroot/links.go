@@ -75,7 +75,8 @@ func carriers() (map[int]bool, error) {
 }
 
 // normalMAC takes the spelling of BOOTIF= too: "01-52-54-00-12-34-56", where 01 is
-// the hardware type.
+// the hardware type. GRUB, whose $net_default_mac has colons, makes of it
+// "01-52:54:00:12:34:56"; initramfs-tools takes both, in lower case.
 func normalMAC(s string) string {
 	s = strings.ToLower(strings.ReplaceAll(s, "-", ":"))
 	if len(s) == 20 {

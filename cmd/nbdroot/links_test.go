@@ -16,6 +16,8 @@ func TestNormalMAC(t *testing.T) {
 	for in, want := range map[string]string{
 		"01-52-54-00-AB-cd-56": "52:54:00:ab:cd:56",
 		"52-54-00-ab-cd-56":    "52:54:00:ab:cd:56",
+		"01-52:54:00:ab:cd:56": "52:54:00:ab:cd:56", // GRUB's $net_default_mac after "01-"
+		"01:52:54:00:ab:cd:56": "52:54:00:ab:cd:56",
 		"01:02:03:04:05:06":    "01:02:03:04:05:06",
 		"":                     "",
 	} {
@@ -54,7 +56,7 @@ func TestRaiseLinks(t *testing.T) {
 		t.Fatal("want boot0 up and other0 left alone")
 	}
 	ip("link", "set", "far0", "up")
-	if err := raiseLinks("01-52-54-00-00-00-01", 5*time.Second); err != nil {
+	if err := raiseLinks("01-52:54:00:00:00:01", 5*time.Second); err != nil {
 		t.Fatal(err)
 	}
 }

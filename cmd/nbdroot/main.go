@@ -1,6 +1,6 @@
 // Command nbdroot is the client half of dlreconcile: a small static program for
-// the initramfs that attaches the NBD root, and stays to attach it again whenever
-// the server was away.
+// the initramfs that attaches the NBD root, makes it that of the machine, and stays
+// to attach it again whenever the server was away.
 //
 // The stock nbd-client leaves nobody behind who could do that: a server restart
 // ends in I/O errors on the root. This one asks the kernel (generic netlink
@@ -29,13 +29,22 @@ const usage = `usage:
       POST to URL/phone/STAGE; a failure is told and forgiven unless --strict
   nbdroot links [--mac MAC] [--wait 10s]
       bring network links up and wait for a carrier
+  nbdroot settle --root DIR --mac MAC [--hostname NAME] [--settings FILE]
+      make the root mounted at DIR that of the machine with this boot interface;
+      exit code 1: something of its settings is not in force, 2: the root takes no
+      writes at all
 `
 
 func main() {
-	if err := run(os.Args[1:], os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "nbdroot:", err)
-		os.Exit(1)
+	err := run(os.Args[1:], os.Stderr)
+	if err == nil {
+		return
 	}
+	fmt.Fprintln(os.Stderr, "nbdroot:", err)
+	if errors.As(err, new(unwritable)) {
+		os.Exit(2)
+	}
+	os.Exit(1)
 }
 
 func run(args []string, stderr io.Writer) error {
@@ -76,6 +85,8 @@ func run(args []string, stderr io.Writer) error {
 			return err
 		}
 		return raiseLinks(*mac, *wait)
+	case "settle":
+		return settleVerb(args, stderr)
 	default:
 		return fmt.Errorf("unknown verb %q\n%s", verb, usage)
 	}

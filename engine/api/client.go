@@ -147,13 +147,23 @@ func (c *Client) Change(ctx context.Context, path string, body any, progress fun
 // Events calls f for every event line after since, as raw JSON, until ctx ends,
 // the daemon does, or f returns an error.
 func (c *Client) Events(ctx context.Context, since uint64, f func(json.RawMessage) error) error {
-	resp, err := c.do(ctx, http.MethodGet, "/v1/events", url.Values{"since": {fmt.Sprint(since)}}, nil)
+	return c.Lines(ctx, "/v1/events", url.Values{"since": {fmt.Sprint(since)}}, f)
+}
+
+// maxLine bounds a line of NDJSON: an explained boot holds a script for each of its
+// menu's entries.
+const maxLine = 16 << 20
+
+// Lines calls f with each line of path's answer, which is NDJSON, until ctx ends, the
+// daemon does, or f returns an error. f may keep what it is given.
+func (c *Client) Lines(ctx context.Context, path string, q url.Values, f func(json.RawMessage) error) error {
+	resp, err := c.do(ctx, http.MethodGet, path, q, nil)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	sc := bufio.NewScanner(resp.Body)
-	sc.Buffer(nil, 1<<20)
+	sc.Buffer(nil, maxLine)
 	for sc.Scan() {
 		if err := f(append(json.RawMessage(nil), sc.Bytes()...)); err != nil {
 			return err

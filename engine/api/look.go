@@ -2,17 +2,12 @@ package api
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"time"
 
-	"github.com/dlreconcile/dlreconcile/engine/explain"
-	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/store"
-	"github.com/dlreconcile/dlreconcile/schema"
 )
 
 // status answers GET /v1/status. With ?wait=SEQ it waits until the status is
@@ -87,86 +82,6 @@ func History(st *store.Store) ([]HistoryEntry, error) {
 		})
 	}
 	return list, nil
-}
-
-// explain answers GET /v1/explain?machine=MAC|HOST|ADDRESS&arch=N&class=iPXE.
-func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
-	v := r.URL.Query()
-	q, err := s.query(v.Get("machine"), v.Get("arch"), v.Get("class"))
-	if err != nil {
-		problem(w, http.StatusBadRequest, err)
-		return
-	}
-	if g := v.Get("generation"); g != "" {
-		if q.Generation, err = strconv.ParseUint(g, 10, 64); err != nil {
-			problem(w, http.StatusBadRequest, fmt.Errorf("generation %q: want a number", g))
-			return
-		}
-	}
-	reply(w, explain.Walk(s.Engine.Answer, q))
-}
-
-// query finds out which machine is meant.
-func (s *Server) query(machine, arch, class string) (provider.Query, error) {
-	q := provider.Query{Class: class}
-	if arch != "" {
-		n, err := strconv.ParseUint(arch, 0, 16)
-		if err != nil {
-			return q, fmt.Errorf("arch %q: want a number of option 93, such as 0 (BIOS) or 7 (UEFI)", arch)
-		}
-		q.Arch = uint16(n)
-	}
-	d := s.Engine.Desired()
-	if d == nil {
-		return q, errors.New("nothing is applied yet: no machine gets an answer")
-	}
-	return Machine(d, machine, q, s.Nodes)
-}
-
-// Machine completes q with the machine that text names: a MAC, a host's name or
-// address in the configuration, or an IP address.
-func Machine(d *schema.Desired, text string, q provider.Query, clients provider.Clients) (provider.Query, error) {
-	if text == "" {
-		return q, errors.New("name a machine: a MAC, a host, or an address")
-	}
-	if mac, err := provider.ParseMAC(text); err == nil {
-		q.MAC = mac
-		for _, h := range d.Hosts {
-			if h.MAC == mac.String() {
-				return host(h, q)
-			}
-		}
-		return q, nil
-	}
-	if addr, err := netip.ParseAddr(text); err == nil {
-		for _, h := range d.Hosts {
-			if h.Address == addr {
-				return host(h, q)
-			}
-		}
-		if clients != nil {
-			if c, ok := clients.ByAddr(addr); ok {
-				q.MAC, q.Host, q.Subnet, q.Address = c.MAC, c.Host, c.Subnet, addr
-				return q, nil
-			}
-		}
-		return q, fmt.Errorf("no machine has the address %s: neither a reservation nor a lease", addr)
-	}
-	for _, h := range d.Hosts {
-		if h.Addr.String() == text || h.Hostname == text || (h.Addr.Key == "" && h.Addr.Name == text) || h.Addr.Key == text {
-			return host(h, q)
-		}
-	}
-	return q, fmt.Errorf("no host is called %q, and it is neither a MAC nor an address", text)
-}
-
-func host(h *schema.Host, q provider.Query) (provider.Query, error) {
-	mac, err := provider.ParseMAC(h.MAC)
-	if err != nil {
-		return q, err
-	}
-	q.MAC, q.Host, q.Subnet = mac, h.Addr, h.Subnet
-	return q, nil
 }
 
 // events answers GET /v1/events?since=N: NDJSON, from the event after N on,

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/dlreconcile/dlreconcile/engine"
-	"github.com/dlreconcile/dlreconcile/engine/explain"
 	"github.com/dlreconcile/dlreconcile/engine/node"
 	"github.com/dlreconcile/dlreconcile/engine/plan"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -132,41 +131,6 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-func TestExplain(t *testing.T) {
-	d := newDaemon(t)
-	d.served(1)
-	d.repo.commit(site("two"))
-	if err := d.Post(t.Context(), "/v1/poll"); err != nil {
-		t.Fatal(err)
-	}
-	d.served(2)
-	for machine, want := range map[string]string{
-		"52:54:00:00:00:01": "host.ws01", "52-54-00-00-00-01": "host.ws01", "host.ws01": "host.ws01", "ws01": "host.ws01", "10.0.0.21": "host.ws01",
-		"10.0.0.200": "02:00:00:00:00:00", "52:54:00:00:00:99": "52:54:00:00:00:99",
-	} {
-		var r explain.Result
-		if err := d.Get(t.Context(), "/v1/explain", url.Values{"machine": {machine}, "arch": {"0x7"}, "class": {"iPXE"}}, &r); err != nil {
-			t.Errorf("%s: %v", machine, err)
-			continue
-		}
-		if r.Machine != want || r.Arch != 7 || r.Class != "iPXE" || len(r.Steps) != 1 || r.Steps[0].Fields["domain name"] != "two" {
-			t.Errorf("%s: %+v", machine, r)
-		}
-	}
-	var r explain.Result
-	if err := d.Get(t.Context(), "/v1/explain", url.Values{"machine": {"ws01"}, "generation": {"1"}}, &r); err != nil || r.Steps[0].Fields["domain name"] != "one" {
-		t.Errorf("%+v, %v", r, err)
-	}
-	for _, q := range []url.Values{
-		{}, {"machine": {"nobody"}}, {"machine": {"10.0.0.77"}}, {"machine": {"ws01"}, "arch": {"x86"}}, {"machine": {"ws01"}, "arch": {"65536"}},
-		{"machine": {"ws01"}, "generation": {"-1"}},
-	} {
-		if err := d.Get(t.Context(), "/v1/explain", q, &r); err == nil {
-			t.Errorf("%v: no error", q)
-		}
-	}
-}
-
 // The nodes, and the events that they are made of: old ones, and new ones as they
 // come.
 func TestNodesAndEvents(t *testing.T) {
@@ -256,15 +220,5 @@ func TestBadRequests(t *testing.T) {
 	}
 	if err := d.Get(t.Context(), "/v1/nothing", nil, nil); err == nil || !strings.Contains(err.Error(), "404") {
 		t.Error(err)
-	}
-}
-
-func TestMachineMistakes(t *testing.T) {
-	d := newDaemon(t)
-	d.served(1)
-	for _, text := range []string{"", "10.0.0.200"} { // without anybody to ask about leases
-		if _, err := Machine(d.engine.Desired(), text, provider.Query{}, nil); err == nil {
-			t.Errorf("%q: no error", text)
-		}
 	}
 }

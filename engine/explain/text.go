@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/schema"
 )
 
 // JSON gives the result as indented JSON with a newline at its end.
@@ -30,22 +32,24 @@ func (r Result) JSON() ([]byte, error) {
 
 // Text prints the boot for people: one numbered line per answer, with the place in
 // the configuration that caused it, what the answer holds below it, and at last why
-// it would not work.
+// it would not work. Files that are asked for in vain, as they may be, share a line.
 func (r Result) Text(w io.Writer) error {
 	out := bufio.NewWriter(w)
 	line := func(s string) { fmt.Fprintln(out, strings.TrimRight(s, " ")) }
-	head := r.Machine
-	if r.Machine != r.MAC.String() {
-		head += "  " + r.MAC.String()
-	}
-	head += fmt.Sprintf("  client architecture %d (%s)", r.Arch, ArchName(r.Arch))
-	if r.Class != "" {
-		head += ", " + r.Class + " in its ROM"
-	}
-	line(printable(head))
-	for n, a := range r.Steps {
+	line(r.head())
+	n := 0
+	for rest := r.Steps; len(rest) > 0; {
+		a, absent := rest[0], leadingAbsent(rest)
+		n++
 		line("")
-		s := fmt.Sprintf("%2d. %-6s  %s", n+1, a.Kind, describe(a))
+		s := fmt.Sprintf("%2d. %-6s  ", n, a.Kind)
+		if len(absent) > 0 {
+			line(s + notThere(absent))
+			rest = rest[len(absent):]
+			continue
+		}
+		rest = rest[1:]
+		s += describe(a)
 		if at := a.Range.String(); at != "" {
 			s += "     " + printable(at)
 		}
@@ -53,6 +57,10 @@ func (r Result) Text(w io.Writer) error {
 		for _, l := range details(a) {
 			line("      " + l)
 		}
+	}
+	if last := len(r.Steps) - 1; last >= 0 && len(r.Fails) == 0 && r.KernelLine == "" && r.Steps[last].Kind == provider.AnswerLoader {
+		line("")
+		line("What this program fetches is not known here.")
 	}
 	if len(r.Fails) > 0 {
 		line("")
@@ -62,6 +70,48 @@ func (r Result) Text(w io.Writer) error {
 		}
 	}
 	return out.Flush()
+}
+
+// head says whose boot it is.
+func (r Result) head() string {
+	s := r.Machine
+	if r.Machine != r.MAC.String() {
+		if _, only := r.MAC.Address(); !only {
+			s += "  " + r.MAC.String()
+		}
+	}
+	if r.Host.IsZero() && !r.Subnet.IsZero() {
+		s += "  on " + r.Subnet.String()
+	}
+	s += fmt.Sprintf("  client architecture %d (%s), %s", r.Arch, schema.ClientArchOf(r.Arch).Name, r.Vendor)
+	if r.Class != "" {
+		s += ", " + r.Class + " in its ROM"
+	}
+	return printable(s)
+}
+
+// leadingAbsent gives the answers at the beginning of a list that are of files which
+// are not there and need not be.
+func leadingAbsent(list []provider.Answer) []provider.Answer {
+	n := 0
+	for n < len(list) && list[n].Absent && list[n].Fail == "" {
+		n++
+	}
+	return list[:n]
+}
+
+// notThere names files of which only the first of a folder is told with it.
+func notThere(list []provider.Answer) string {
+	var names []string
+	dir := ""
+	for _, a := range list {
+		d, base := path.Split(a.Name)
+		if d != dir || len(names) == 0 {
+			base, dir = a.Name, d
+		}
+		names = append(names, printable(base))
+	}
+	return "asked for, not there, not needed: " + strings.Join(names, ", ") + ", " + printable(list[0].Protocol)
 }
 
 // describe is an answer in one line.

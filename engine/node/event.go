@@ -27,22 +27,50 @@ func (t *Tracker) Event(ev provider.Event) {
 			}
 		}
 	}
+	foreign := t.isForeign(ev)
 	t.mu.Lock()
-	if m := t.machines[ev.MAC]; m != nil {
+	if ev.Kind == provider.EventFile || ev.Kind == provider.EventFileError {
+		if ev.Kind == provider.EventFile {
+			t.handOver(&ev)
+		}
+		t.attribute(&ev)
+	}
+	if m := t.machines[ev.MAC]; m != nil && !(m.isNameless() && ev.Protocol == wireDHCP) {
 		t.expire(m, ev.At)
 		t.alive(m, ev.At)
-		t.learn(m, ev)
+		t.learn(m, ev, foreign)
 	}
 	t.ring.add(ev)
 	t.mu.Unlock()
 	t.poke()
 }
 
-// learn draws the conclusions. The caller holds t.mu.
-func (t *Tracker) learn(m *machine, ev provider.Event) {
+// wireDHCP is Event.Protocol of what a DHCP server saw.
+const wireDHCP = "dhcp"
+
+// isForeign reports whether an address is acknowledged that is not ours to give: only
+// the client says that it has it. The caller does not hold t.mu.
+func (t *Tracker) isForeign(ev provider.Event) bool {
+	switch {
+	case ev.Kind == provider.EventTaken:
+		return true
+	case ev.Kind != provider.EventAck || t.cfg.Lookup == nil || !ev.Addr.IsValid():
+		return false
+	}
+	c, ok := t.lookup(ev.Addr) // a lease is on disk before it is acknowledged
+	return !ok || c.MAC != ev.MAC
+}
+
+// learn draws the conclusions. foreign is what isForeign says. The caller holds t.mu.
+func (t *Tracker) learn(m *machine, ev provider.Event, foreign bool) {
+	t.heard(m, ev)
+	if m.isNameless() && m.subnet != ev.Subnet && !ev.Subnet.IsZero() {
+		m.subnet = ev.Subnet // no acknowledgement says it
+		t.touch(m)
+	}
 	switch ev.Kind {
-	case provider.EventAck:
-		t.acked(m, ev)
+	case provider.EventAck, provider.EventTaken:
+		t.acked(m, ev, foreign)
 	case provider.EventNak:
 		m.stage(ev.At, stageNak, "DHCP refused the address")
 	case provider.EventFile:
@@ -60,7 +88,30 @@ func (t *Tracker) learn(m *machine, ev provider.Event) {
 	}
 }
 
-func (t *Tracker) acked(m *machine, ev provider.Event) {
+// heard remembers what architecture a machine's firmware says that it has. An iPXE
+// that was loaded says what it was built for; one in the ROM is the firmware.
+func (t *Tracker) heard(m *machine, ev provider.Event) {
+	switch ev.Kind {
+	case provider.EventDiscover, provider.EventOffer, provider.EventAck, provider.EventTaken:
+	default:
+		return
+	}
+	if !ev.HasArch || m.arch != nil && *m.arch == ev.Arch {
+		return
+	}
+	switch v := voiceOf(ev.Vendor, ev.Class); {
+	case v == voiceFirmware:
+	case v == voiceIPXE && m.booting != nil && !m.booting.Firmware && !m.booting.ByFile:
+	default:
+		return
+	}
+	m.arch = new(ev.Arch)
+	t.touch(m)
+}
+
+// acked takes note of an address that the machine was given, by us or, for
+// EventTaken, by somebody else.
+func (t *Tracker) acked(m *machine, ev provider.Event, foreign bool) {
 	// The acknowledgement is what says which host block the machine has now.
 	if m.host != ev.Host || m.subnet != ev.Subnet {
 		m.host, m.subnet = ev.Host, ev.Subnet
@@ -71,14 +122,15 @@ func (t *Tracker) acked(m *machine, ev provider.Event) {
 	if b == nil || v == voiceOS && !b.Acked && m.running != nil {
 		// The system that is up renews; a session that somebody opened beside
 		// it is none of its business.
-		t.setAddr(m, ev.Addr)
+		t.move(m, ev.Addr, foreign, ev.At)
 		return
 	}
 	if b.Addr != ev.Addr && ev.Addr.IsValid() {
+		t.unclaim(m, b)
 		b.Addr = ev.Addr
 		t.touch(m)
 	}
-	t.setAddr(m, ev.Addr)
+	t.move(m, ev.Addr, foreign, ev.At)
 	if !b.Acked || v == voiceIPXE && !b.IPXE {
 		b.Acked = true
 		b.IPXE = b.IPXE || v == voiceIPXE
@@ -86,42 +138,19 @@ func (t *Tracker) acked(m *machine, ev provider.Event) {
 	}
 	if v != voiceOS || b.Root == nil {
 		b.Seen = ev.At
-		m.stage(ev.At, stageDHCP, fmt.Sprintf("%s for %s", ev.Addr, v))
-	}
-}
-
-func (t *Tracker) fetched(m *machine, ev provider.Event) {
-	b := m.booting
-	if b == nil || !b.Acked && m.running != nil && m.running.Root.Addr == ev.Addr {
-		return // the system that is up fetches something
-	}
-	b.Seen = ev.At
-	if r := m.running; r != nil && r != b && b.Acked && b.Addr == ev.Addr && !r.Root.Quiet.IsZero() {
-		// Firmware got an address and fetched a file from there, and nothing is
-		// connected: the machine has rebooted, and nobody comes back to that root.
-		// Whoever plays all of this for a machine whose cable is out cannot be told
-		// from it.
-		t.setRunning(m, nil)
-	}
-	if !b.Fetched || b.IPXE && !b.IPXEFetched || ev.Tree != "" && b.Tree != ev.Tree {
-		b.Acked, b.Fetched = true, true
-		b.IPXEFetched = b.IPXEFetched || b.IPXE
-		if ev.Tree != "" {
-			b.Tree = ev.Tree
+		what := fmt.Sprintf("%s for %s", ev.Addr, v)
+		if ev.Kind == provider.EventTaken {
+			what += ", from another server"
 		}
-		t.touch(m)
+		m.stage(ev.At, stageDHCP, what)
 	}
-	name := string(ev.Role)
-	if name == "" {
-		name = "file"
-	}
-	m.stage(ev.At, name, fmt.Sprintf("%s, %s over %s", ev.Name, size(ev.Bytes), ev.Protocol))
 }
 
 // attached ties a connection to a boot. The same instance as before is the same
 // boot, come back after a restart of the daemon or a break in the network; another
 // one is the boot whose session is open.
 func (t *Tracker) attached(m *machine, ev provider.Event) {
+	t.succeed(m, ev.Addr)
 	name, inst := exportInstance(ev)
 	b, r := m.booting, m.running
 	if b != nil && !b.Acked && r != nil {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"container/list"
 	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -10,16 +11,25 @@ import (
 // tracker is full, the machine that was silent longest, of those that nothing
 // hangs on, is forgotten; when something hangs on every one, admit gives nil. So a
 // flood of invented hardware addresses costs a bounded amount of memory and disk,
-// and no machine that boots or is up loses anything. The caller holds t.mu.
+// and no machine that boots or is up loses anything. Invented addresses of machines
+// that nothing else is known of take a quarter of the room at most, and then each
+// other's. The caller holds t.mu.
 func (t *Tracker) admit(mac provider.MAC, now time.Time) *machine {
 	if m := t.machines[mac]; m != nil {
 		return m
 	}
-	if len(t.machines) >= t.cfg.MaxMachines {
-		// A disk that does not take deletions any more stops newcomers, not memory.
-		if len(t.dirty) >= 2*t.cfg.MaxMachines || !t.evict(now) {
-			return nil
-		}
+	_, guest := mac.Address()
+	crowded := guest && t.guests.Len() >= max(1, t.cfg.MaxMachines/4)
+	full := len(t.machines) >= t.cfg.MaxMachines
+	// A disk that does not take deletions any more stops newcomers, not memory.
+	if (crowded || full) && len(t.dirty) >= 2*t.cfg.MaxMachines {
+		return nil
+	}
+	switch {
+	case crowded:
+		t.forget(t.guests.Back().Value.(*machine))
+	case full && !t.evict(now):
+		return nil
 	}
 	m := &machine{mac: mac, seen: now}
 	t.machines[mac] = m
@@ -30,7 +40,7 @@ func (t *Tracker) admit(mac provider.MAC, now time.Time) *machine {
 // evict forgets one machine, and reports whether there was one to forget. The
 // caller holds t.mu.
 func (t *Tracker) evict(now time.Time) bool {
-	last := t.loose.Back()
+	last := t.oldest()
 	if last == nil {
 		// Timeouts are noticed when a machine is looked at; look now.
 		for e := t.held.Back(); e != nil; {
@@ -39,28 +49,47 @@ func (t *Tracker) evict(now time.Time) bool {
 				break // all before it were seen later still
 			}
 			t.expire(m, now)
-			if t.loose.Len() == 0 && m.booting == nil && m.running != nil && m.running.silent(now, t.cfg.SessionTimeout) {
+			if t.oldest() == nil && m.booting == nil && m.running != nil && m.running.silent(now, t.cfg.SessionTimeout) {
 				// Room is worth more than the root of a machine that is gone.
 				t.setRunning(m, nil)
 			}
 			e = prev
 		}
-		if last = t.loose.Back(); last == nil {
+		if last = t.oldest(); last == nil {
 			return false
 		}
 	}
-	m := last.Value.(*machine)
-	t.loose.Remove(last)
+	t.forget(last)
+	return true
+}
+
+// oldest gives the machine that was silent longest of those that nothing hangs on;
+// nil when there is none. The caller holds t.mu.
+func (t *Tracker) oldest() *machine {
+	var found *machine
+	for _, l := range [...]*list.List{t.loose, t.guests} {
+		if e := l.Back(); e != nil {
+			if m := e.Value.(*machine); found == nil || m.seen.Before(found.seen) {
+				found = m
+			}
+		}
+	}
+	return found
+}
+
+// forget drops all that is known of a machine. The caller holds t.mu.
+func (t *Tracker) forget(m *machine) {
+	m.in.Remove(m.elem)
 	delete(t.machines, m.mac)
 	if t.addrs[m.addr] == m {
 		delete(t.addrs, m.addr)
 	}
+	t.unclaim(m, m.booting)
 	delete(t.dirty, m.mac)
 	if t.stored[m.mac] {
 		t.dirty[m.mac] = true // its record goes from the disk
 		t.poke()
 	}
-	return true
 }
 
 // place puts m where evict looks for it. The caller holds t.mu.
@@ -69,8 +98,11 @@ func (t *Tracker) place(m *machine) {
 		return
 	}
 	in := t.loose
-	if m.isHeld() {
+	switch {
+	case m.isHeld():
 		in = t.held
+	case m.isNameless():
+		in = t.guests
 	}
 	if m.in == in {
 		return

@@ -17,17 +17,19 @@ type machine struct {
 	subnet schema.Addr
 	addr   netip.Addr // last acknowledged, or attached from
 	seen   time.Time  // last sign of life
+	arch   *uint16    // client architecture that its firmware said last; nil: none
 
 	booting *boot // the open session; nil when none is
 	running *boot // the boot whose root is attached, or was within its timeout
 
 	timelines []*Timeline // the oldest first; the last belongs to the newest boot
 
-	elem *list.Element // in Tracker.loose or Tracker.held
+	elem *list.Element // in Tracker.loose, Tracker.guests or Tracker.held
 	in   *list.List
 }
 
-// boot is one boot of one machine, from its first DISCOVER on.
+// boot is one boot of one machine, from its first DISCOVER on, or, for one whose
+// DHCP packets are not seen here, from the first file that it asked for.
 type boot struct {
 	ID         string    `json:"id"`
 	Generation uint64    `json:"generation"` // the one that its exchanges are answered from
@@ -41,6 +43,10 @@ type boot struct {
 	IPXEFetched bool       `json:"ipxe_fetched,omitempty"` // and fetched a file after that
 	Addr        netip.Addr `json:"addr,omitzero"`          // of the last acknowledgement
 	Tree        string     `json:"tree,omitempty"`
+	ByFile      bool       `json:"by_file,omitempty"` // opened by a file that was asked for
+	Got         bool       `json:"got,omitempty"`     // and a file was delivered since
+	Script      bool       `json:"script,omitempty"`  // what a boot program reads was asked for
+	Kernel      bool       `json:"kernel,omitempty"`  // a kernel or initrd was delivered
 
 	Root *root `json:"root,omitempty"` // nil until it is attached
 
@@ -70,15 +76,29 @@ type root struct {
 func newID() string { return rand.Text() }
 
 // idle reports whether the session has had no sign of life for the timeout. A
-// session whose first exchange never ended does not live from retransmissions:
-// else whoever repeats a DISCOVER holds a generation for ever.
+// session that does not get on does not live from repetitions: else whoever repeats
+// a DISCOVER, or loads a boot program that does not work, holds a generation for
+// ever.
 func (b *boot) idle(now time.Time, timeout time.Duration) bool {
 	since := b.Seen
-	if !b.Acked {
+	if !b.isUnderWay() {
 		since = b.Opened
 	}
 	return now.Sub(since) > timeout
 }
+
+// isUnderWay reports whether the session got past what a machine does again and
+// again that cannot boot: its first DHCP exchange, or, where nobody saw that, the
+// time before its kernel.
+func (b *boot) isUnderWay() bool {
+	if b.ByFile {
+		return b.hasKernel()
+	}
+	return b.Acked
+}
+
+// hasKernel reports whether the boot got as far as its kernel.
+func (b *boot) hasKernel() bool { return b.Kernel || b.Root != nil }
 
 // silent reports whether the root has been detached, and the machine silent, for
 // the timeout, the time that the daemon was down not counted.
@@ -181,6 +201,9 @@ func (t *Tracker) close(m *machine) {
 		return
 	}
 	m.booting = nil
+	if b != m.running {
+		t.unclaim(m, b)
+	}
 	// A session that led to nothing leaves no timeline.
 	if n := len(m.timelines); n > 0 && m.timelines[n-1] == b.timeline && len(b.timeline.Stages) == 0 {
 		m.timelines = m.timelines[:n-1]
@@ -193,6 +216,9 @@ func (t *Tracker) setRunning(m *machine, b *boot) {
 	if m.running != nil {
 		if a := m.running.Root.Addr; t.roots[a] == m {
 			delete(t.roots, a)
+		}
+		if m.running != m.booting && m.running != b {
+			t.unclaim(m, m.running)
 		}
 	}
 	m.running = b
@@ -215,6 +241,9 @@ func (t *Tracker) setAddr(m *machine, addr netip.Addr) {
 		t.touch(m)
 	}
 	t.addrs[addr] = m
+	if t.claims[addr] == m {
+		delete(t.claims, addr)
+	}
 }
 
 // touch notes that m has changed and is to be written. The caller holds t.mu.

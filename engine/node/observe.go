@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"net/netip"
 	"sort"
 	"strings"
@@ -13,10 +14,11 @@ import (
 
 // Node is one machine as observed.
 type Node struct {
-	MAC        provider.MAC `json:"mac"`
+	MAC        provider.MAC `json:"mac"`           // provider.AddressMAC where only the address is known
 	Host       schema.Addr  `json:"host,omitzero"` // zero: no host block
 	Subnet     schema.Addr  `json:"subnet,omitzero"`
 	Address    netip.Addr   `json:"address,omitzero"`
+	Arch       *uint16      `json:"arch,omitempty"`       // client architecture (option 93) that its firmware said last; nil: none
 	State      string       `json:"state"`                // StateBooting, StateUp or StateGone
 	Generation uint64       `json:"generation,omitempty"` // it is tied to; 0: none
 	Session    string       `json:"session,omitempty"`    // of the boot that State speaks of
@@ -52,8 +54,8 @@ func (t *Tracker) Live() map[uint64]bool {
 	return live
 }
 
-// Observe reports every machine that booted from here, sorted by hardware address.
-// One that only ever sent DHCP packets is reported while a boot session of it is
+// Observe reports every machine that booted from here, sorted by hardware address;
+// one of which only its address is known has none. One that only ever sent DHCP packets is reported while a boot session of it is
 // open and acknowledged.
 func (t *Tracker) Observe() []plan.Observation {
 	now := t.now()
@@ -67,8 +69,14 @@ func (t *Tracker) Observe() []plan.Observation {
 			continue
 		}
 		o := plan.Observation{Kind: plan.SawNode, Host: m.host, MAC: m.mac.String(), Subnet: m.subnet, State: m.state(now, t.cfg.SessionTimeout)}
+		if m.isNameless() {
+			o.MAC = ""
+		}
 		if m.addr.IsValid() {
 			o.Address = m.addr.String()
+		}
+		if m.arch != nil {
+			o.Arch = new(*m.arch)
 		}
 		if b != nil {
 			o.Generation, o.Tree = b.served(), b.Tree
@@ -78,7 +86,10 @@ func (t *Tracker) Observe() []plan.Observation {
 		}
 		list = append(list, o)
 	}
-	sort.Slice(list, func(i, j int) bool { return list[i].MAC < list[j].MAC })
+	sort.Slice(list, func(i, j int) bool {
+		a, b := list[i], list[j]
+		return cmp.Or(strings.Compare(a.MAC, b.MAC), strings.Compare(a.Address, b.Address)) < 0
+	})
 	t.poke()
 	return list
 }
@@ -132,6 +143,9 @@ func (m *machine) node(now time.Time, timeout time.Duration) Node {
 			n.Image, n.Artifact, n.Export = b.Root.Image, b.Root.Artifact, b.Root.Export
 			n.Connected = b.Root.Quiet.IsZero()
 		}
+	}
+	if m.arch != nil {
+		n.Arch = new(*m.arch)
 	}
 	for _, tl := range m.timelines {
 		n.Boots = append(n.Boots, tl.clone())

@@ -21,6 +21,7 @@ type record struct {
 	Host     schema.Addr `json:"host,omitzero"`
 	Subnet   schema.Addr `json:"subnet,omitzero"`
 	Addr     netip.Addr  `json:"addr,omitzero"`
+	Arch     *uint16     `json:"arch,omitempty"`
 	Seen     time.Time   `json:"seen"`
 	Booting  *boot       `json:"booting,omitempty"`
 	Running  *boot       `json:"running,omitempty"` // left out when it is Booting
@@ -29,7 +30,7 @@ type record struct {
 }
 
 func (m *machine) encode() ([]byte, error) {
-	r := record{Host: m.host, Subnet: m.subnet, Addr: m.addr, Seen: m.seen, Booting: m.booting, Running: m.running}
+	r := record{Host: m.host, Subnet: m.subnet, Addr: m.addr, Arch: m.arch, Seen: m.seen, Booting: m.booting, Running: m.running}
 	if r.Booting != nil && r.Booting == r.Running {
 		r.Running, r.Same = nil, true
 	}
@@ -46,7 +47,7 @@ func decode(mac provider.MAC, value []byte, now time.Time) (*machine, error) {
 	if err := json.Unmarshal(value, &r); err != nil {
 		return nil, err
 	}
-	m := &machine{mac: mac, host: r.Host, subnet: r.Subnet, addr: r.Addr, seen: r.Seen, booting: r.Booting, running: r.Running}
+	m := &machine{mac: mac, host: r.Host, subnet: r.Subnet, addr: r.Addr, arch: r.Arch, seen: r.Seen, booting: r.Booting, running: r.Running}
 	if r.Same {
 		m.running = m.booting
 	}
@@ -64,7 +65,7 @@ func decode(mac provider.MAC, value []byte, now time.Time) (*machine, error) {
 		if b == m.booting || b.Seen.After(now) {
 			b.Seen = now
 		}
-		if !b.Acked {
+		if !b.isUnderWay() {
 			b.Opened = now
 		}
 		if r := b.Root; r != nil && (r.Quiet.IsZero() || r.Quiet.After(now)) {
@@ -120,11 +121,16 @@ func (t *Tracker) load() error {
 		}
 		t.machines[m.mac] = m
 		t.place(m)
-		if m.addr.IsValid() {
+		if m.addr.IsValid() && (!m.isNameless() || t.addrs[m.addr] == nil) {
 			t.addrs[m.addr] = m
 		}
 		if m.running != nil && m.running.Root.Addr.IsValid() {
 			t.roots[m.running.Root.Addr] = m
+		}
+		for _, b := range []*boot{m.running, m.booting} {
+			if b != nil && b.Addr.IsValid() && b.Addr != m.addr && !m.isNameless() {
+				t.claims[b.Addr] = m
+			}
 		}
 	}
 	for len(t.machines) > t.cfg.MaxMachines && t.evict(now) {

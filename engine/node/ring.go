@@ -39,6 +39,7 @@ type loggedJSON struct {
 	Image      schema.Addr         `json:"image,omitzero"`
 	Class      string              `json:"class,omitempty"`
 	Vendor     string              `json:"vendor,omitempty"`
+	Arch       *uint16             `json:"arch,omitempty"`
 	Bytes      int64               `json:"bytes,omitempty"`
 	Err        string              `json:"error,omitempty"`
 }
@@ -46,11 +47,15 @@ type loggedJSON struct {
 // MarshalJSON writes one flat object; what does not apply is left out.
 func (l Logged) MarshalJSON() ([]byte, error) {
 	e := l.Event
+	var arch *uint16
+	if e.HasArch {
+		arch = &e.Arch
+	}
 	return json.Marshal(loggedJSON{
 		Seq: l.Seq, Kind: e.Kind, At: e.At.UTC(), MAC: e.MAC, Addr: e.Addr, Host: e.Host, Subnet: e.Subnet,
 		Generation: e.Generation, Protocol: e.Protocol, Name: e.Name, Role: e.Role, Tree: e.Tree,
 		Artifact: e.Artifact, Instance: e.Instance, Image: e.Image, Class: e.Class, Vendor: e.Vendor,
-		Bytes: e.Bytes, Err: e.Err,
+		Arch: arch, Bytes: e.Bytes, Err: e.Err,
 	})
 }
 
@@ -66,6 +71,9 @@ func (l *Logged) UnmarshalJSON(b []byte) error {
 		Artifact: j.Artifact, Instance: j.Instance, Image: j.Image, Class: j.Class, Vendor: j.Vendor,
 		Bytes: j.Bytes, Err: j.Err,
 	}}
+	if j.Arch != nil {
+		l.Arch, l.HasArch = *j.Arch, true
+	}
 	return nil
 }
 

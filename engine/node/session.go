@@ -49,6 +49,9 @@ func (v voice) String() string {
 func (t *Tracker) Boot(c provider.Contact) (provider.Session, error) {
 	now := t.now()
 	v := voiceOf(c.Vendor, c.Class)
+	if _, ok := c.MAC.Address(); ok {
+		return provider.Session{}, nil // no network card has such an address
+	}
 
 	t.mu.Lock()
 	m := t.machines[c.MAC]
@@ -56,7 +59,7 @@ func (t *Tracker) Boot(c provider.Contact) (provider.Session, error) {
 		t.expire(m, now)
 	}
 	if v != voiceOS && opens(m, v, c.Discover) {
-		m = t.open(c.MAC, v, now)
+		m = t.open(c.MAC, &boot{Firmware: v == voiceFirmware}, now)
 	}
 	if m == nil || m.booting == nil {
 		if m != nil {
@@ -72,7 +75,7 @@ func (t *Tracker) Boot(c provider.Contact) (provider.Session, error) {
 	if v != voiceOS || b.Root == nil {
 		b.Seen = now
 	}
-	s := provider.Session{ID: b.ID, Generation: b.Generation}
+	s := provider.Session{ID: b.ID, Generation: pin(b.Generation)}
 	durable := b.durable
 	t.mu.Unlock()
 
@@ -97,7 +100,9 @@ func opens(m *machine, v voice, discover bool) bool {
 	case !discover:
 		return false
 	case v == voiceFirmware:
-		return b.Acked || b.Fetched
+		return b.Acked || b.Fetched || b.ByFile
+	case b.ByFile: // iPXE, and nobody heard its firmware: chain-loaded, until it has read its script
+		return b.Script || b.hasKernel()
 	case b.Firmware: // iPXE, and firmware came first: chain-loaded
 		return b.IPXEFetched
 	default: // iPXE in the ROM
@@ -105,15 +110,15 @@ func opens(m *machine, v voice, discover bool) bool {
 	}
 }
 
-// open starts a session, in the place of an open one. It leaves the running boot
-// alone. It gives nil when there is no room. The caller holds t.mu.
-func (t *Tracker) open(mac provider.MAC, v voice, now time.Time) *machine {
+// open starts b as the session of a machine, in the place of an open one. It leaves
+// the running boot alone. It gives nil when there is no room. The caller holds t.mu.
+func (t *Tracker) open(mac provider.MAC, b *boot, now time.Time) *machine {
 	m := t.admit(mac, now)
 	if m == nil {
 		return nil
 	}
 	t.close(m)
-	b := &boot{ID: newID(), Generation: t.cfg.Current(), Opened: now, Seen: now, Firmware: v == voiceFirmware}
+	b.ID, b.Generation, b.Opened, b.Seen = newID(), t.cfg.Current(), now, now
 	m.booting = b
 	t.startTimeline(m, b)
 	t.touch(m)

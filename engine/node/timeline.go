@@ -9,20 +9,23 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider"
 )
 
 // Timeline is one boot of one machine: which stage it reached when.
 type Timeline struct {
 	Session    string    `json:"session"`
 	Generation uint64    `json:"generation"`
-	Started    time.Time `json:"started"`  // its first DISCOVER; UTC
+	Started    time.Time `json:"started"`  // its first DISCOVER, or the first file it asked for; UTC
 	Complete   bool      `json:"complete"` // it reported userland
 	Stages     []Stage   `json:"stages"`   // in the order in which they were seen
 }
 
-// Stage is one step of a boot. The names are dhcp, loader, script, kernel, initrd,
-// attach (the root), what the machine itself reports (initramfs, attached, root,
-// userland, shutdown), and nak, failed, denied for what went wrong.
+// Stage is one step of a boot. The names are dhcp, loader (a boot program or a part
+// of one), script (what configures it), kernel, initrd, attach (the root), what the machine itself reports (initramfs, attached, root,
+// userland, shutdown), and nak, failed, denied and the machine's own settle-failed for
+// what went wrong.
 type Stage struct {
 	Name    string  `json:"stage"`
 	Seconds float64 `json:"seconds"` // since Started, to the millisecond
@@ -31,25 +34,31 @@ type Stage struct {
 
 // Stages that a packet alone makes.
 const (
-	stageDHCP = "dhcp"
-	stageNak  = "nak"
+	stageDHCP   = "dhcp"
+	stageNak    = "nak"
+	stageLoader = string(provider.AnswerLoader)
 )
 
 // Bounds of a timeline: a machine may ask for the same file for ever.
 const (
-	maxStages = 40
-	maxWhat   = 160
+	maxStages  = 40
+	maxLoaders = 16 // of which loader: there are programs of very many parts
+	maxWhat    = 160
 )
 
 // add notes a stage, once.
 func (t *Timeline) add(at time.Time, name, what string) {
 	name, what = printable(name), printable(what)
+	same := 0
 	for _, s := range t.Stages {
 		if s.Name == name && s.What == what {
 			return
 		}
+		if s.Name == name {
+			same++
+		}
 	}
-	if len(t.Stages) >= maxStages {
+	if len(t.Stages) >= maxStages || name == stageLoader && same >= maxLoaders {
 		return
 	}
 	sec := math.Round(at.Sub(t.Started).Seconds()*1000) / 1000

@@ -63,7 +63,9 @@ type Tracker struct {
 	machines map[provider.MAC]*machine
 	addrs    map[netip.Addr]*machine // who was last acknowledged, or attached, at an address
 	roots    map[netip.Addr]*machine // whose running root is attached from an address
+	claims   map[netip.Addr]*machine // one of whose boots says that it is at an address; see claim
 	loose    *list.List              // machines that may be forgotten, the least recently seen last
+	guests   *list.List              // likewise, those of which only an address is known
 	held     *list.List              // machines that may not
 	dirty    map[provider.MAC]bool   // what memory knows and the disk does not
 	stored   map[provider.MAC]bool   // who may have a record on disk; see wrote
@@ -115,7 +117,9 @@ func New(cfg Config) (*Tracker, error) {
 		machines: map[provider.MAC]*machine{},
 		addrs:    map[netip.Addr]*machine{},
 		roots:    map[netip.Addr]*machine{},
+		claims:   map[netip.Addr]*machine{},
 		loose:    list.New(),
+		guests:   list.New(),
 		held:     list.New(),
 		dirty:    map[provider.MAC]bool{},
 		stored:   map[provider.MAC]bool{},

@@ -33,13 +33,16 @@ const Masked = "(sensitive value)"
 //     clients it boots: both are in its boot trees;
 //   - a subnet, by the address of its server, which is in every DHCP answer.
 //
-// Hosts and subnets are not listed because the boot tree that they hand out is
-// another one: a rebuilt image would list a thousand hosts. They are named by the
+// Hosts, groups and subnets are not listed because the boot tree that they hand out is
+// another one, nor hosts because their group is: a rebuilt image would list a thousand hosts. They are named by the
 // Impact of the change they follow from, and that change is the outermost one: the
 // image, not the export, entry and bootloader between. So one edited host is one
-// change, and one rebuilt image is one change with an impact.
+// change, one edited group is one change, and one rebuilt image is one change with an
+// impact. A host or a group that changes itself lists what it follows too.
 //
 // Nothing that is served today has to be replaced: Replace does not occur.
+//
+// Warnings need no change: they speak of what is wanted and of what was seen.
 //
 // The plan depends on the input's content alone, not on its order, and its lists
 // are never nil.
@@ -68,6 +71,7 @@ func Compute(in Input) *Plan {
 		ch.Impact = c.impact(ch)
 		p.Changes = append(p.Changes, *ch)
 	}
+	p.Warnings = c.warn(in.Kernels)
 	return p
 }
 

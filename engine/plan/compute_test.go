@@ -218,6 +218,9 @@ func TestOrderDoesNotMatter(t *testing.T) {
 		{Kind: SawConnection, MAC: "52:54:00:00:00:01", Artifact: artifact1, Export: "arch@77aabbccddee"},
 		{Kind: SawLease, MAC: "52:54:00:00:00:09", Address: "10.0.0.200", Subnet: addr("subnet.lan")},
 		{Kind: SawOverlay, Host: addr("host.render01"), Bytes: 4096},
+		{Kind: SawNode, MAC: "52:54:00:00:00:0a", Subnet: addr("subnet.lan"), State: "gone", Arch: new(uint16(31))},
+		{Kind: SawNode, MAC: "52:54:00:00:00:0b", Subnet: addr("subnet.lan"), State: "gone", Arch: new(uint16(31))},
+		{Kind: SawNode, MAC: "52:54:00:00:00:0b", Subnet: addr("subnet.lan"), State: "gone", Arch: new(uint16(6))},
 	}
 	edit := func(s *site) {
 		s.recipe, s.mode, s.allow, s.nbdPort, s.dns = recipe2, schema.ReadOnly, []string{"subnet.lan"}, 10810, "10.0.0.2"

@@ -9,10 +9,11 @@ import (
 
 // Details that several impacts share.
 const (
-	untilReboot   = "until it reboots"
-	nextRenewal   = "at its next renewal"
-	untilLeaseEnd = "until its lease ends"
-	oldLeaseEnds  = "when its lease of the old one ends" // renewals keep an address
+	untilReboot    = "until it reboots"
+	nextRenewal    = "at its next renewal"
+	untilLeaseEnd  = "until its lease ends"
+	otherLeaseEnds = "when its lease of the other server ends"
+	oldLeaseEnds   = "when its lease of the old one ends" // renewals keep an address
 )
 
 // impact says what a change means for which machines. What follows from another
@@ -33,6 +34,8 @@ func (c *comparison) impact(ch *Change) []Impact {
 		c.bootImpact(i, ch)
 	case kindSubnet:
 		c.subnetImpact(i, ch)
+	case kindGroup:
+		c.groupImpact(i, ch)
 	case kindHost:
 		c.hostImpact(i, ch)
 	}
@@ -182,7 +185,11 @@ func (c *comparison) bootImpact(i *impacts, ch *Change) {
 	case Create:
 		i.add(EffectNextBoot, "", "", names(c.want.uses[ch.Address])...)
 	case Update:
-		c.bootsOther(i, names(c.want.uses[ch.Address]))
+		list := names(c.want.uses[ch.Address])
+		if onlySettings(c.own[ch.Address]) {
+			list = slices.DeleteFunc(list, func(n string) bool { return c.hidesSettings(n, ch.Address) })
+		}
+		c.bootsOther(i, list)
 	}
 }
 

@@ -19,7 +19,7 @@ func (c *comparison) serverImpact(i *impacts, ch *Change) {
 		if s.Server != a {
 			continue
 		}
-		if d.told || d.dhcp {
+		if (d.told || d.dhcp) && s.Mode != schema.ModeProxy {
 			i.add(EffectLive, "", nextRenewal, c.onSubnet(s.Addr)...)
 		}
 		if d.told || d.tftp || d.http || d.nbd {
@@ -75,6 +75,10 @@ func (c *comparison) subnetImpact(i *impacts, ch *Change) {
 		c.keeps(i, "", func(m *machine) bool { return m.subnet == a && len(c.want.chainsOf(*m)) == 0 })
 	default:
 		own := c.own[a]
+		if own["mode"] {
+			c.modeImpact(i, a)
+			return
+		}
 		for name := range own {
 			switch name {
 			case "boot", "boot_file_name", "next_server", "router_advertisement":
@@ -83,7 +87,9 @@ func (c *comparison) subnetImpact(i *impacts, ch *Change) {
 				// says which addresses there are
 			default:
 				// a lease option
-				i.add(EffectLive, "", nextRenewal, c.onSubnet(a)...)
+				if c.want.subnets[a].Mode != schema.ModeProxy {
+					i.add(EffectLive, "", nextRenewal, c.onSubnet(a)...)
+				}
 			}
 		}
 		switch {
@@ -98,14 +104,29 @@ func (c *comparison) subnetImpact(i *impacts, ch *Change) {
 	}
 }
 
+// modeImpact: another server gives out the addresses from now on, or ours does. A
+// machine keeps the one that it has until its lease ends.
+func (c *comparison) modeImpact(i *impacts, a schema.Addr) {
+	i.add(EffectNextBoot, "", "", names(c.want.uses[a])...)
+	if c.want.subnets[a].Mode != schema.ModeProxy {
+		i.add(EffectLive, "", "its address from here "+otherLeaseEnds, c.onSubnet(a)...)
+		return
+	}
+	for _, o := range c.seen.leases {
+		if o.Subnet == a {
+			i.add(EffectKeeps, "", o.Address+" "+untilLeaseEnd, c.holder(o))
+		}
+	}
+}
+
 // followers gives the machines that boot what the subnet says.
 func (c *comparison) followers(a schema.Addr) []string {
 	list := []string{}
 	for _, v := range []*view{c.have, c.want} { // before, for a boot that is taken away
 		for n := range v.uses[a] {
 			addr, err := schema.ParseAddr(n)
-			if err == nil && v.hosts[addr] != nil && !v.hosts[addr].Boot.IsZero() {
-				continue
+			if h := v.hosts[addr]; err == nil && h != nil && len(v.desired.WayOf(h, &schema.Subnet{}).Boot) > 0 {
+				continue // it has a boot of its own, or of its group
 			}
 			list = append(list, n)
 		}
@@ -191,25 +212,24 @@ func (c *comparison) hostUpdate(i *impacts, name string, was, is *schema.Host) {
 	boots := false
 	for attr := range own {
 		switch attr {
-		case "address", "subnet", "hostname":
-		case "entry", "boot": // what was the default may have been written down
-			m := machine{host: is.Addr}
-			boots = boots || !slices.Equal(c.have.chainsOf(m), c.want.chainsOf(m))
-		default:
+		case "address": // it may be on another subnet, and boot there as that says
+			boots = boots || !c.sameChains(was, is)
+		case "mac", "hostname":
 			boots = true
+		default: // what was the default, or is the group's, may have been written down
+			boots = boots || !c.sameBoot(was, is)
 		}
 	}
-	if own["hostname"] {
+	had, has := c.have.leases(was), c.want.leases(is)
+	if own["hostname"] && had && has {
 		i.add(EffectLive, "", nextRenewal, name)
 	}
-	if own["address"] {
-		spell := func(h *schema.Host) string {
-			if h.Address.IsValid() {
-				return h.Address.String()
-			}
-			return "a pool address"
+	if own["address"] && (had || has) {
+		when := oldLeaseEnds
+		if !had {
+			when = otherLeaseEnds
 		}
-		i.add(EffectLive, "", fmt.Sprintf("%s -> %s %s", spell(was), spell(is), oldLeaseEnds), name)
+		i.add(EffectLive, "", fmt.Sprintf("%s -> %s %s", c.have.addressOf(was), c.want.addressOf(is), when), name)
 		c.addressTaken(i, name, is)
 	}
 	if !boots {
@@ -221,6 +241,23 @@ func (c *comparison) hostUpdate(i *impacts, name string, was, is *schema.Host) {
 	}
 	i.add(EffectNextBoot, "", "is "+is.MAC+" now", name)
 	c.keepsAsHost(i, name, was, machine{mac: was.MAC, host: c.hostByMAC(was.MAC)})
+}
+
+// leases reports whether a host may have a lease of ours.
+func (v *view) leases(h *schema.Host) bool {
+	list := v.subnetsOf(h)
+	return len(list) == 0 || slices.ContainsFunc(list, v.desired.Leases)
+}
+
+// addressOf says in words which address a host gets.
+func (v *view) addressOf(h *schema.Host) string {
+	switch {
+	case !v.leases(h):
+		return "another server's address"
+	case h.Address.IsValid():
+		return h.Address.String()
+	}
+	return "a pool address"
 }
 
 // keepsAsHost tells that the machine with the hardware address of h runs something
@@ -242,7 +279,7 @@ func (c *comparison) keepsAsHost(i *impacts, name string, h *schema.Host, next m
 
 // addressTaken tells who has the lease of an address that a host is to get.
 func (c *comparison) addressTaken(i *impacts, name string, h *schema.Host) {
-	if !h.Address.IsValid() {
+	if !h.Address.IsValid() || !c.want.leases(h) {
 		return
 	}
 	want := h.Address.String()

@@ -34,4 +34,7 @@ type Observation struct {
 	Tree       string          `json:"tree,omitempty"`     // boot tree id
 	State      string          `json:"state,omitempty"`    // node: "booting", "up" or "gone"
 	Bytes      int64           `json:"bytes,omitempty"`
+	// Arch is the client architecture (DHCP option 93) that the machine's firmware
+	// said last; nil when it never said one.
+	Arch *uint16 `json:"arch,omitempty"`
 }

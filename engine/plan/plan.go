@@ -51,6 +51,29 @@ type Plan struct {
 	BaseGeneration uint64   `json:"base_generation"` // 0: nothing is applied
 	Changes        []Change `json:"changes"`         // sorted by address; no-ops left out
 	Summary        Summary  `json:"summary"`
+	// Warnings say what would be applied all the same and not work for somebody.
+	Warnings []Warning `json:"warnings"`
+}
+
+// Warning is something that the operator should know before it is applied: it
+// changes nothing.
+type Warning struct {
+	Summary  string       `json:"summary"`
+	Detail   string       `json:"detail"`
+	Machines []string     `json:"machines"` // as in Impact
+	Range    schema.Range `json:"range"`
+	// Refused says that apply will not do it.
+	Refused bool `json:"refused"`
+}
+
+// Refused reports whether it is known that apply will not do the plan.
+func (p *Plan) Refused() bool {
+	for _, w := range p.Warnings {
+		if w.Refused {
+			return true
+		}
+	}
+	return false
 }
 
 // Summary counts changes by action.
@@ -106,6 +129,15 @@ type Input struct {
 	Applied  *Applied // nil: nothing is applied
 	// Built holds the digest of the artifact already in the store for a recipe:
 	// these are known before they are applied.
-	Built        map[string]string
+	Built map[string]string
+	// Kernels holds what is known of the kernel of each artifact that is in the
+	// store, by recipe.
+	Kernels      map[string]Kernel
 	Observations []Observation
+}
+
+// Kernel is what a plan needs to know of a built kernel.
+type Kernel struct {
+	Arch   string `json:"arch"`   // Debian architecture
+	Signed bool   `json:"signed"` // for UEFI Secure Boot
 }

@@ -35,6 +35,18 @@ func (c *comparison) propagate() {
 		}
 		c.follow(a, in)
 	}
+	for _, a := range c.both(kindGroup) {
+		is := c.want.groups[a]
+		c.beside(a, c.thoseServedOther(append(slices.Clone(is.Boot), is.Entry)...))
+	}
+	for _, a := range c.both(kindHost) {
+		is := c.want.hosts[a]
+		in := c.thoseServedOther(append(slices.Clone(is.Boot), is.Entry)...)
+		if ch := c.changes[is.Group]; ch != nil && ch.Action == Update {
+			in = append(in, is.Group)
+		}
+		c.beside(a, in)
+	}
 	for _, a := range c.both(kindSubnet) {
 		is := c.want.subnets[a]
 		if d := c.serverDelta(is.Server); d.told || d.dhcp {
@@ -86,6 +98,17 @@ func (c *comparison) follow(a schema.Addr, inputs []schema.Addr) {
 	}
 	c.pseudo(ch)
 	c.changes[a] = ch
+}
+
+// beside lists the inputs of a resource that changes for a reason of its own. It makes
+// no change of one that does not.
+func (c *comparison) beside(a schema.Addr, inputs []schema.Addr) {
+	ch := c.changes[a]
+	if ch == nil || len(inputs) == 0 {
+		return
+	}
+	slices.SortFunc(inputs, schema.Addr.Compare)
+	ch.Inputs = slices.Compact(inputs)
 }
 
 // serverDelta says which parts of a server differ.

@@ -102,7 +102,7 @@ func (s *site) desired() *schema.Desired {
 	d.Bootloaders = []*schema.Bootloader{{Meta: add(menu, map[string]any{"entries": []string{"entry.arch"}}), Entries: []schema.Addr{entry}}}
 	d.Subnets = []*schema.Subnet{{
 		Meta:   add(lan, map[string]any{"cidr": "10.0.0.0/24", "boot": menu.String(), "domain_name_servers": s.dns, "pool[0].range": s.pool[0] + "-" + s.pool[1]}),
-		Server: server, CIDR: netip.MustParsePrefix("10.0.0.0/24"), Boot: menu,
+		Server: server, CIDR: netip.MustParsePrefix("10.0.0.0/24"), Boot: []schema.Addr{menu},
 		Pools: []schema.Pool{{From: netip.MustParseAddr(s.pool[0]), To: netip.MustParseAddr(s.pool[1])}},
 	}}
 	for _, h := range s.hosts {

@@ -25,11 +25,12 @@ var update = flag.Bool("update", false, "write the plans of the stories instead 
 
 // story is story.json: what a repo does not say.
 type story struct {
-	Generation uint64            `json:"generation"`
-	Artifacts  map[string]string `json:"artifacts"` // that are served, by image
-	Built      map[string]string `json:"built"`     // that are in the store beside those, by image as it is wanted
-	Lost       []string          `json:"lost"`      // that are not in the store, by image
-	Dirty      bool              `json:"dirty"`     // an edited work tree is planned
+	Generation uint64                 `json:"generation"`
+	Artifacts  map[string]string      `json:"artifacts"` // that are served, by image
+	Built      map[string]string      `json:"built"`     // that are in the store beside those, by image as it is wanted
+	Lost       []string               `json:"lost"`      // that are not in the store, by image
+	Kernels    map[string]plan.Kernel `json:"kernels"`   // what is known of kernels, by image as it is wanted
+	Dirty      bool                   `json:"dirty"`     // an edited work tree is planned
 }
 
 // TestStories plays the stories of testdata/plans. One is a txtar archive of the
@@ -134,6 +135,12 @@ func read(t *testing.T, ar *txtar.Archive) (plan.Input, map[string]string) {
 	for _, im := range in.Want.Images {
 		if digest, ok := s.Built[im.Addr.String()]; ok {
 			in.Built[im.Recipe] = digest
+		}
+		if k, ok := s.Kernels[im.Addr.String()]; ok {
+			if in.Kernels == nil {
+				in.Kernels = map[string]plan.Kernel{}
+			}
+			in.Kernels[im.Recipe] = k
 		}
 	}
 	return in, golden

@@ -26,12 +26,13 @@ const (
 )
 
 // Text prints the plan for people: per change a line with its consequence below,
-// per attribute that differs a line, and at last the counts. Of a created resource
+// per attribute that differs a line, then the warnings, and at last the counts. Of a created resource
 // the attributes that are empty are left out, of a deleted one all are. Nothing in
 // a plan reaches the terminal with control characters in it.
 func (p *Plan) Text(w io.Writer, opts TextOptions) error {
 	t := &text{w: bufio.NewWriter(w), opts: opts}
 	if len(p.Changes) == 0 {
+		t.warnings(p.Warnings)
 		t.unchanged(p)
 		return t.w.Flush()
 	}
@@ -39,6 +40,7 @@ func (p *Plan) Text(w io.Writer, opts TextOptions) error {
 		t.change(&p.Changes[n])
 		t.line("")
 	}
+	t.warnings(p.Warnings)
 	s := p.Summary
 	t.line(fmt.Sprintf("Plan: %d to create, %d to update, %d to replace, %d to delete.", s.Create, s.Update, s.Replace, s.Delete))
 	return t.w.Flush()

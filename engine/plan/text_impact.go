@@ -99,3 +99,27 @@ func nameList(list []string) string {
 	}
 	return s
 }
+
+// warnings prints each as a line that begins with "Warning: ", or "Refused: ", and tells its place,
+// below it what is wrong, and who is meant.
+func (t *text) warnings(list []Warning) {
+	for _, w := range list {
+		head, color := "Warning: ", "\x1b[33m"
+		if w.Refused {
+			head, color = "Refused: ", "\x1b[31m"
+		}
+		head += printable(w.Summary)
+		if t.opts.Color {
+			head = color + head + "\x1b[0m"
+		}
+		if r := w.Range.String(); r != "" {
+			head += "     " + printable(r)
+		}
+		t.line(head)
+		t.line("  " + printable(w.Detail))
+		if len(w.Machines) > 0 {
+			t.line("  " + nameList(w.Machines))
+		}
+		t.line("")
+	}
+}

@@ -14,11 +14,13 @@ const (
 	kindEntry      = "entry"
 	kindBootloader = "bootloader"
 	kindSubnet     = "subnet"
+	kindGroup      = "group"
 	kindHost       = "host"
 )
 
 // view is a desired state with indexes: who is what, and which machine uses what.
 type view struct {
+	desired     *schema.Desired
 	resources   map[schema.Addr]*schema.Resource
 	servers     map[schema.Addr]*schema.Server
 	images      map[schema.Addr]*schema.Image
@@ -26,9 +28,11 @@ type view struct {
 	entries     map[schema.Addr]*schema.Entry
 	bootloaders map[schema.Addr]*schema.Bootloader
 	subnets     map[schema.Addr]*schema.Subnet
+	groups      map[schema.Addr]*schema.Group
 	hosts       map[schema.Addr]*schema.Host
 	byMAC       map[string]*schema.Host
-	bootable    []*schema.Subnet                // those that a machine may turn up on, sorted
+	bootable    []*schema.Subnet                // all of them, sorted
+	open        []*schema.Subnet                // those of them where a machine without a reservation may turn up
 	serversOf   map[schema.Addr][]schema.Addr   // by bootloader: whose clients it boots
 	uses        map[schema.Addr]map[string]bool // machines by what their boots go through; see usedBy
 }
@@ -38,6 +42,7 @@ func newView(d *schema.Desired) *view {
 		d = &schema.Desired{}
 	}
 	v := &view{
+		desired:     d,
 		resources:   map[schema.Addr]*schema.Resource{},
 		servers:     index(d.Servers, func(s *schema.Server) schema.Addr { return s.Addr }),
 		images:      index(d.Images, func(i *schema.Image) schema.Addr { return i.Addr }),
@@ -45,6 +50,7 @@ func newView(d *schema.Desired) *view {
 		entries:     index(d.Entries, func(e *schema.Entry) schema.Addr { return e.Addr }),
 		bootloaders: index(d.Bootloaders, func(b *schema.Bootloader) schema.Addr { return b.Addr }),
 		subnets:     index(d.Subnets, func(s *schema.Subnet) schema.Addr { return s.Addr }),
+		groups:      index(d.Groups, func(g *schema.Group) schema.Addr { return g.Addr }),
 		hosts:       index(d.Hosts, func(h *schema.Host) schema.Addr { return h.Addr }),
 		byMAC:       map[string]*schema.Host{},
 		serversOf:   map[schema.Addr][]schema.Addr{},
@@ -59,11 +65,18 @@ func newView(d *schema.Desired) *view {
 	v.bootable = slices.Clone(d.Subnets)
 	slices.SortFunc(v.bootable, func(a, b *schema.Subnet) int { return a.Addr.Compare(b.Addr) })
 	for _, s := range v.bootable {
-		v.boots(s.Boot, s.Server)
+		if d.Open(s) {
+			v.open = append(v.open, s)
+		}
+		for _, b := range s.Boot {
+			v.boots(b, s.Server)
+		}
 	}
 	for _, h := range d.Hosts {
 		for _, s := range v.subnetsOf(h) {
-			v.boots(h.Boot, s.Server)
+			for _, b := range d.WayOf(h, s).Boot {
+				v.boots(b, s.Server)
+			}
 		}
 	}
 	return v
@@ -97,17 +110,19 @@ func (v *view) has(a schema.Addr) bool {
 		return v.bootloaders[a] != nil
 	case kindSubnet:
 		return v.subnets[a] != nil
+	case kindGroup:
+		return v.groups[a] != nil
 	case kindHost:
 		return v.hosts[a] != nil
 	}
 	return false
 }
 
-// subnetsOf gives the subnets on which a host may boot: its own, or any when its
-// address comes from a pool.
+// subnetsOf gives the subnets on which a host may boot: its own, or, when it has no
+// reservation, any where it can get an address.
 func (v *view) subnetsOf(h *schema.Host) []*schema.Subnet {
 	if h.Subnet.IsZero() {
-		return v.bootable
+		return v.open
 	}
 	if s := v.subnets[h.Subnet]; s != nil {
 		return []*schema.Subnet{s}
@@ -115,53 +130,71 @@ func (v *view) subnetsOf(h *schema.Host) []*schema.Subnet {
 	return nil
 }
 
-// chain is what one boot goes through. The zero chain is no boot from here.
+// chain is what one boot goes through.
 type chain struct {
 	subnet, loader, entry, image, export schema.Addr
 }
 
-// chainOf follows the boot of a host, nil for a machine without a host block, on a
-// subnet.
-func (v *view) chainOf(h *schema.Host, s *schema.Subnet) chain {
-	loader := s.Boot
-	if h != nil && !h.Boot.IsZero() {
-		loader = h.Boot
-	}
-	b := v.bootloaders[loader]
-	if b == nil {
-		return chain{}
-	}
-	c := chain{subnet: s.Addr, loader: loader}
-	if h != nil && !h.Entry.IsZero() {
-		c.entry = h.Entry
-	} else if len(b.Entries) > 0 {
-		c.entry = b.Entries[0]
-	}
-	if e := v.entries[c.entry]; e != nil {
-		c.image, c.export = e.Image, e.Root
-	}
-	return c
-}
-
-// chainsOf gives every boot that a machine may do.
-func (v *view) chainsOf(m machine) []chain {
-	var subnets []*schema.Subnet
-	h := v.hosts[m.host]
-	switch {
-	case h != nil:
-		subnets = v.subnetsOf(h)
-	case v.subnets[m.subnet] != nil:
-		subnets = []*schema.Subnet{v.subnets[m.subnet]}
-	case len(v.bootable) == 1:
-		subnets = v.bootable
-	}
+// chainsOn follows the boots of a host, nil for a machine without a host block, on a
+// subnet: one for each of its boot loaders, in order of preference.
+func (v *view) chainsOn(h *schema.Host, s *schema.Subnet) []chain {
 	var list []chain
-	for _, s := range subnets {
-		if c := v.chainOf(h, s); c != (chain{}) {
-			list = append(list, c)
+	way := v.desired.WayOf(h, s)
+	for _, loader := range way.Boot {
+		b := v.bootloaders[loader]
+		if b == nil {
+			continue
 		}
+		c := chain{subnet: s.Addr, loader: loader, entry: way.Entry}
+		if c.entry.IsZero() && len(b.Entries) > 0 {
+			c.entry = b.Entries[0]
+		}
+		if e := v.entries[c.entry]; e != nil {
+			c.image, c.export = e.Image, e.Root
+		}
+		list = append(list, c)
 	}
 	return list
+}
+
+// subnetsFor gives the subnets on which a machine may boot; h is its host block, nil
+// when it has none.
+func (v *view) subnetsFor(m machine) (h *schema.Host, subnets []*schema.Subnet) {
+	switch h = v.hosts[m.host]; {
+	case h != nil:
+		return h, v.subnetsOf(h)
+	case v.subnets[m.subnet] != nil:
+		return nil, []*schema.Subnet{v.subnets[m.subnet]}
+	case len(v.bootable) == 1:
+		return nil, v.bootable
+	}
+	return nil, nil
+}
+
+// chainsOf gives every boot that a machine may do, on each subnet in order of
+// preference: where its client architecture is known, those of the loaders which are
+// made for it, else, or when none is, those of all. The first that is made for it need
+// not be the one that counts, for whether its programs are there is not known here.
+func (v *view) chainsOf(m machine) []chain {
+	var list []chain
+	h, subnets := v.subnetsFor(m)
+	for _, s := range subnets {
+		chains := v.chainsOn(h, s)
+		if m.arch != nil {
+			made := slices.DeleteFunc(slices.Clone(chains), func(c chain) bool { return !madeFor(c.loader, *m.arch) })
+			if len(made) > 0 {
+				chains = made
+			}
+		}
+		list = append(list, chains...)
+	}
+	return list
+}
+
+// madeFor reports whether a type of boot loader has programs for a client
+// architecture.
+func madeFor(loader schema.Addr, arch uint16) bool {
+	return slices.Contains(schema.LoaderPlatforms(loader.Type), schema.ClientArchOf(arch).Platform)
 }
 
 // usedBy fills uses: for each resource the hosts, and the machines without a host
@@ -184,7 +217,11 @@ func (v *view) usedBy(w *world) {
 		}
 	}
 	for a, h := range v.hosts {
-		add(machine{host: a, mac: h.MAC})
+		m := machine{host: a, mac: h.MAC}
+		if seen := w.byMAC[h.MAC]; seen != nil {
+			m.arch = seen.arch
+		}
+		add(m)
 	}
 	for _, m := range w.machines {
 		if m.host.IsZero() && m.runs() && v.byMAC[m.mac] == nil {

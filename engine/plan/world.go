@@ -26,8 +26,9 @@ type machine struct {
 	image    schema.Addr
 	export   string
 	artifact string
-	gen      uint64 // the machine is pinned to
-	attached bool   // a connection was seen
+	gen      uint64  // the machine is pinned to
+	arch     *uint16 // client architecture that its firmware said last; nil: not known
+	attached bool    // a connection was seen
 	leased   bool
 }
 
@@ -115,6 +116,9 @@ func (m *machine) merge(o Observation) {
 	if o.Kind == SawNode {
 		fill(&m.state, o.State)
 		m.gen = max(m.gen, o.Generation)
+		if m.arch == nil {
+			m.arch = o.Arch
+		}
 	}
 	m.attached = m.attached || o.Kind == SawConnection
 	m.leased = m.leased || o.Kind == SawLease
@@ -132,8 +136,8 @@ func (c *comparison) complete(m *machine, in Input) {
 		return
 	}
 	if m.artifact == "" && in.Applied != nil && m.gen == in.Applied.Generation {
-		if chains := c.have.chainsOf(*m); len(chains) == 1 {
-			m.image = chains[0].image
+		if image, ok := onlyImage(c.have.chainsOf(*m)); ok {
+			m.image = image
 			m.artifact = c.artifacts.before(c.have.images[m.image])
 		}
 	}
@@ -144,6 +148,18 @@ func (c *comparison) complete(m *machine, in Input) {
 			}
 		}
 	}
+}
+
+// onlyImage gives the image that all boots of a machine have; ok is false when there
+// are several, or no boot.
+func onlyImage(chains []chain) (image schema.Addr, ok bool) {
+	for _, c := range chains {
+		if ok && c.image != image {
+			return schema.Addr{}, false
+		}
+		image, ok = c.image, true
+	}
+	return image, ok
 }
 
 func compareObservations(a, b Observation) int {
@@ -160,5 +176,14 @@ func compareObservations(a, b Observation) int {
 		cmp.Compare(a.Tree, b.Tree),
 		cmp.Compare(a.State, b.State),
 		cmp.Compare(a.Bytes, b.Bytes),
+		cmp.Compare(archNumber(a.Arch), archNumber(b.Arch)),
 	)
+}
+
+// archNumber orders client architectures, those that are not known last.
+func archNumber(a *uint16) int {
+	if a == nil {
+		return 1 << 16
+	}
+	return int(*a)
 }

@@ -16,6 +16,12 @@ type Query struct {
 	Arch       uint16      // option 93
 	Vendor     string      // option 60 up to the first colon: "PXEClient", "HTTPClient", ""
 	Class      string      // option 77: "iPXE", ""
+	// File is the boot file that a DHCP server which is not ours named to the
+	// client; "" when ours answers.
+	File string
+	// Root is the wire name of the export that the client's kernel line names; "" is
+	// that of the entry which it boots when nobody chooses.
+	Root string
 }
 
 // AnswerKind says what an answer is about.
@@ -45,4 +51,11 @@ type Answer struct {
 	Mode     string            `json:"mode,omitempty"`   // export mode
 	Range    schema.Range      `json:"range,omitzero"`   // the HCL that caused it
 	Fail     string            `json:"fail,omitempty"`   // why this would not work; "" when it would
+	// Absent says that the file is asked for, is not there, and need not be: the
+	// loader goes on.
+	Absent bool `json:"absent,omitempty"`
+	// Again, of a loader, is the user class (option 77) under which the program asks
+	// DHCP anew when it runs: "iPXE". "" when it reads on by itself: then the answers
+	// that follow it are what it asks for, in its order.
+	Again string `json:"again,omitempty"`
 }

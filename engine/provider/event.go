@@ -30,6 +30,22 @@ func ParseMAC(s string) (MAC, error) {
 	return MAC(hw), nil
 }
 
+// AddressMAC gives the key of a machine of which only its IPv4 address is known,
+// because another DHCP server gave it out. It is the address of a group, so that no
+// machine has it.
+func AddressMAC(a netip.Addr) MAC {
+	b := a.Unmap().As4()
+	return MAC{0x03, 0, b[0], b[1], b[2], b[3]}
+}
+
+// Address undoes AddressMAC.
+func (m MAC) Address() (netip.Addr, bool) {
+	if m[0] != 0x03 || m[1] != 0 {
+		return netip.Addr{}, false
+	}
+	return netip.AddrFrom4([4]byte(m[2:])), true
+}
+
 // MarshalText spells the address as String does.
 func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
@@ -51,6 +67,7 @@ const (
 	EventOffer     EventKind = "dhcp.offer"
 	EventAck       EventKind = "dhcp.ack"
 	EventNak       EventKind = "dhcp.nak"
+	EventTaken     EventKind = "dhcp.taken" // a client on a proxied subnet asks another server for Addr
 	EventFile      EventKind = "file"       // a whole boot file was delivered: Name, Role, Bytes
 	EventFileError EventKind = "file.error" // it was not: Err
 	EventAttach    EventKind = "nbd.attach" // a client passed GO: Name is the export
@@ -77,6 +94,8 @@ type Event struct {
 	Image      schema.Addr
 	Class      string // DHCP: user class
 	Vendor     string // DHCP: vendor class up to the first colon
+	Arch       uint16 // DHCP: option 93
+	HasArch    bool   // it was there
 	Bytes      int64
 	Err        string
 }
@@ -86,12 +105,21 @@ type Sink interface{ Event(Event) }
 
 // Sessions ties a machine to the generation that it boots on.
 type Sessions interface {
-	// Boot is called for every DISCOVER and REQUEST, before the answer is made.
+	// Boot is called for every DISCOVER and REQUEST, and for an INFORM on port 4011,
+	// before the answer is made.
 	// It opens a boot session, or continues the one that is open, and returns it.
 	// What it returns is on disk, and survives a crash, before it returns. A
 	// machine that never network-boots has the zero Session, which means the
 	// current generation.
 	Boot(Contact) (Session, error)
+	// Fetch is called for every boot file that is asked for by an undigested name (an
+	// alias), before the answer is made, with the role that the file has. A machine
+	// whose addresses are given out by somebody else begins its boot there: the
+	// session is opened, or the open one continued, under the same promises as Boot
+	// makes. addr is the client's. AnswerLoader is for the program that firmware is
+	// told to load; what that loads after itself, further parts of it too, comes as
+	// AnswerScript or as what it is.
+	Fetch(addr netip.Addr, role AnswerKind) (Client, error)
 	// Holds reports whether a machine other than mac lives on addr without a
 	// lease being renewed: its root is attached from there. Such an address
 	// must not be given away.
@@ -101,7 +129,7 @@ type Sessions interface {
 // Contact is what a DHCP packet says about where a machine is in its boot.
 type Contact struct {
 	MAC      MAC
-	Discover bool   // a DISCOVER; else a REQUEST
+	Discover bool   // a DISCOVER on the server's own port; else a boot that goes on
 	Vendor   string // option 60 up to the first colon
 	Class    string // option 77
 	XID      uint32
@@ -120,7 +148,7 @@ type Clients interface {
 
 // Client is a machine as the servers see it.
 type Client struct {
-	MAC        MAC
+	MAC        MAC         // AddressMAC where only the address is known
 	Host       schema.Addr // zero: no host block
 	Subnet     schema.Addr
 	Session    string // of its newest boot; "" when it never booted from here

@@ -31,8 +31,29 @@ type Artifact struct {
 	Kernel        Blob   `json:"kernel"`
 	Initrd        Blob   `json:"initrd"` // padded with zeros to a multiple of 4 bytes
 	KernelVersion string `json:"kernel_version"`
-	Filesystem    string `json:"filesystem"` // "ext4", "squashfs"
+	Filesystem    string `json:"filesystem"` // "ext4", "btrfs", "squashfs"
+
+	Arch string `json:"arch,omitempty"` // Debian architecture; "" is "amd64"
+	// Signed says that the kernel carries a signature as UEFI Secure Boot wants it
+	// (PE certificate table). Whose it is, only firmware knows.
+	Signed bool `json:"signed,omitempty"`
+	// Settles says that the initramfs reads a generated initrd after it: one with
+	// the machine's Settings, see package bootloader.
+	Settles bool `json:"settles,omitempty"`
+	// Loaders are boot programs that the image's packages brought, by name: see
+	// LoaderShim and so on. nil when it has none.
+	Loaders map[string]Blob `json:"loaders,omitempty"`
 }
+
+// Names in Artifact.Loaders.
+const (
+	LoaderShim       = "shimx64.efi"    // /usr/lib/shim/shimx64.efi.signed
+	LoaderSignedGRUB = "grubx64.efi"    // /usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed
+	LoaderGRUBPrefix = "grub-modules/"  // + platform: a tar of /usr/lib/grub/<platform>, names without folder
+	LoaderPXELINUX   = "pxelinux.0"     // /usr/lib/PXELINUX/pxelinux.0
+	LoaderLPXELINUX  = "lpxelinux.0"    // /usr/lib/PXELINUX/lpxelinux.0
+	LoaderC32Prefix  = "syslinux/bios/" // + file of /usr/lib/syslinux/modules/bios
+)
 
 // Short gives the 12 hex digits that wire names carry.
 func (a Artifact) Short() string { return ShortDigest(a.Root.Digest) }
@@ -81,6 +102,8 @@ type Target struct {
 	Class   string // user class (option 77) that the client must carry; "" is firmware
 	HTTP    bool   // HTTP boot: the client said HTTPClient in option 60
 	File    string // what goes into the DHCP answer: a TFTP path without leading slash, or a URL
+	Prefix  string // PXELINUX path prefix, option 210 (RFC 5071 section 5); "": not sent
+	Config  string // PXELINUX configuration file, option 209 (RFC 5071 section 4); "": not sent
 	Comment string // "iPXE for BIOS", for explain
 }
 

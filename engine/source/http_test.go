@@ -154,7 +154,7 @@ func TestUnreachableRemoteLeavesTheLastGood(t *testing.T) {
 	r := newRemote(t)
 	noGit(t)
 	first := r.commit("first", files{"a": "1"})
-	s := mustOpen(t, Config{Repo: r.url, Mirror: t.TempDir(), Timeout: 200 * time.Millisecond})
+	s := mustOpen(t, Config{Repo: r.url, Mirror: t.TempDir(), Timeout: 3 * time.Second})
 	mustTip(t, s)
 	second := r.commit("second", files{"a": "2"})
 	stalled := make(chan struct{})

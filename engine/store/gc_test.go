@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +44,8 @@ func recipe(name string) string { return "sha256:" + digest([]byte(name)) }
 // build makes an artifact under a recipe, with a base of its own.
 func (h *shed) build(name string) provider.Artifact {
 	h.t.Helper()
-	a := provider.Artifact{Recipe: recipe(name), Root: h.put(name + " root"), Kernel: h.put("shared kernel"), Initrd: h.put(name + " initrd")}
+	a := provider.Artifact{Recipe: recipe(name), Root: h.put(name + " root"), Kernel: h.put("shared kernel"), Initrd: h.put(name + " initrd"),
+		Loaders: map[string]provider.Blob{provider.LoaderShim: h.put("shared shim")}}
 	if err := h.Content().SetArtifact(a); err != nil {
 		h.t.Fatal(err)
 	}
@@ -278,8 +280,62 @@ func TestCollectKeepsTheImagesOfARecord(t *testing.T) {
 			t.Errorf("%s is gone", b.Digest)
 		}
 	}
-	if got := mustCurrent(t, h.Store).Images[schema.Addr{Kind: "image", Name: "arch"}]; got != a {
+	if got := mustCurrent(t, h.Store).Images[schema.Addr{Kind: "image", Name: "arch"}]; !reflect.DeepEqual(got, a) {
 		t.Errorf("the record has %+v, want %+v", got, a)
+	}
+}
+
+// The boot programs of an artifact went although the artifact stayed, and its next
+// generation could not be made.
+func TestCollectTookTheLoaders(t *testing.T) {
+	h := newShed(t)
+	a := h.build("a")
+	a.Loaders = map[string]provider.Blob{provider.LoaderShim: h.put("shim"), provider.LoaderGRUBPrefix + "i386-pc": h.put("modules")}
+	if err := h.Content().SetArtifact(a); err != nil {
+		t.Fatal(err)
+	}
+	collect := func() {
+		h.shift += 2 * time.Hour
+		h.collect(Roots{Keep: 1})
+	}
+	// The recipe is kept for being young once, and for the record's sake ever after.
+	h.collect(Roots{Keep: 1})
+	mustRecord(t, h.Store, &Record{Revision: "r", Trigger: TriggerCommit, Artifacts: map[string]provider.Artifact{a.Recipe: a}})
+	collect()
+	if got, ok := h.Content().Artifact(a.Recipe); !ok || !reflect.DeepEqual(got, a) {
+		t.Errorf("the recipe gives %+v, %v", got, ok)
+	}
+	for name, b := range a.Loaders {
+		if !h.Content().Has(b) {
+			t.Errorf("%s is gone", name)
+		}
+	}
+	if err := h.Content().Remove(a.Loaders[provider.LoaderShim].Digest); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := h.Content().Artifact(a.Recipe); ok {
+		t.Error("an artifact without its shim counts as there")
+	}
+	mustRecord(t, h.Store, &Record{Revision: "r", Trigger: TriggerCommit})
+	collect()
+	if modules := a.Loaders[provider.LoaderGRUBPrefix+"i386-pc"]; h.Content().Has(modules) {
+		t.Error("nothing needs the modules any more, and they stay")
+	}
+}
+
+// Records of programs that knew nothing of it say nothing of it.
+func TestArtifactOfAnOlderProgram(t *testing.T) {
+	h := newShed(t)
+	a := h.build("a")
+	old := fmt.Sprintf(`{"recipe":%q,"root":{"digest":%q,"size":%d},"kernel":{"digest":%q,"size":%d},"initrd":{"digest":%q,"size":%d},"kernel_version":"6.1","filesystem":"ext4"}`,
+		a.Recipe, a.Root.Digest, a.Root.Size, a.Kernel.Digest, a.Kernel.Size, a.Initrd.Digest, a.Initrd.Size)
+	file := filepath.Join(h.dir, "recipes", "artifact", strings.TrimPrefix(a.Recipe, "sha256:")+".json")
+	if err := os.WriteFile(file, []byte(old), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	want := provider.Artifact{Recipe: a.Recipe, Root: a.Root, Kernel: a.Kernel, Initrd: a.Initrd, KernelVersion: "6.1", Filesystem: "ext4"}
+	if got, ok := h.Content().Artifact(a.Recipe); !ok || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v", got, ok)
 	}
 }
 

@@ -1,14 +1,18 @@
 package store
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
+	"github.com/dlreconcile/dlreconcile/engine/plan"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 )
 
@@ -32,6 +36,24 @@ func (c *Content) Built() (map[string]string, error) {
 		return nil
 	})
 	return built, err
+}
+
+// Kernels says what plans need to know of the kernel of every artifact that is
+// whole, by recipe.
+func (c *Content) Kernels() (map[string]plan.Kernel, error) {
+	kernels := map[string]plan.Kernel{}
+	err := c.eachRecipe("artifact", func(recipe, _ string) error {
+		if a, ok := c.Artifact(recipe); ok {
+			kernels[recipe] = KernelOf(a)
+		}
+		return nil
+	})
+	return kernels, err
+}
+
+// KernelOf says what plans need to know of an artifact's kernel.
+func KernelOf(a provider.Artifact) plan.Kernel {
+	return plan.Kernel{Arch: cmp.Or(a.Arch, "amd64"), Signed: a.Signed}
 }
 
 // eachRecipe calls f with every recipe of a kind and the file that records it.
@@ -60,7 +82,8 @@ func (c *Content) eachRecipe(kind string, f func(recipe, file string) error) err
 // state gives the state directory.
 func (c *Content) state() string { return filepath.Dir(c.scratch) }
 
-// blobsOf lists the files of an artifact.
+// blobsOf lists the files of an artifact: what a record or a recipe that names it
+// keeps.
 func blobsOf(a provider.Artifact) []provider.Blob {
-	return []provider.Blob{a.Root, a.Kernel, a.Initrd}
+	return slices.AppendSeq([]provider.Blob{a.Root, a.Kernel, a.Initrd}, maps.Values(a.Loaders))
 }

@@ -54,8 +54,18 @@ func (c *Content) writeRecipe(kind, recipe string, v any) error {
 // all of its files are still there.
 func (c *Content) Artifact(recipe string) (provider.Artifact, bool) {
 	var a provider.Artifact
-	ok := c.readRecipe("artifact", recipe, &a) && c.Has(a.Root) && c.Has(a.Kernel) && c.Has(a.Initrd)
+	ok := c.readRecipe("artifact", recipe, &a) && c.hasAll(a)
 	return a, ok
+}
+
+// hasAll reports whether all files of an artifact are there.
+func (c *Content) hasAll(a provider.Artifact) bool {
+	for _, b := range blobsOf(a) {
+		if !c.Has(b) {
+			return false
+		}
+	}
+	return true
 }
 
 // SetArtifact records that a is what its recipe gives. Its blobs must be sealed

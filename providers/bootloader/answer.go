@@ -1,6 +1,10 @@
 package bootloader
 
 import (
+	"fmt"
+	"slices"
+	"strings"
+
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
@@ -16,63 +20,110 @@ func (p *Provider) Answer(q provider.Query) []provider.Answer {
 }
 
 func (t *table) answer(q provider.Query) []provider.Answer {
-	key, h, subnet := t.key(q)
-	o := t.offers[key]
-	if o == nil {
+	offers, h, subnet := t.offered(q)
+	if len(offers) == 0 {
 		return nil
 	}
-	var list []provider.Answer
-	if q.Class != classIPXE {
-		list = append(list, t.loader(o, q, subnet))
-	}
-	file := o.places.script(o.tree.path(scriptName))
-	script := o.answer(provider.AnswerScript, file, o.boot.Range)
-	script.Text = o.tree.file(scriptName).text
-	list = append(list, script)
-	protocol, _, _ := o.places.locate(file)
-	for _, c := range o.choices {
-		at := c.entry.Range
+	at := func(c choice) schema.Range {
 		switch {
 		case h == nil:
 		case len(h.Args) > 0:
-			at = h.At("args")
+			return h.At("args")
 		case !h.Entry.IsZero():
-			at = h.At("entry")
+			return h.At("entry")
 		}
-		base := ""
-		if protocol == "http" { // siblings of the script come from where it came
-			base = o.places.httpURL() + "/"
-		}
-		kernel := o.answer(provider.AnswerKernel, base+o.tree.path(c.dir+"/"+kernelName), at)
-		kernel.Line = c.line
-		if !q.MAC.IsZero() {
-			kernel.Line = expand(c.line, q.MAC)
-		}
-		list = append(list, kernel,
-			o.answer(provider.AnswerInitrd, base+o.tree.path(c.dir+"/"+initrdName), c.entry.At("image")))
+		return c.entry.Range
 	}
-	return list
-}
-
-// loader says what firmware loads.
-func (t *table) loader(o *offer, q provider.Query, s *schema.Subnet) provider.Answer {
-	if byHand := s.BootFileName[q.Arch]; byHand != "" {
-		a := o.answer(provider.AnswerLoader, byHand, s.At("boot_file_name"))
-		if a.Digest == "" && (!s.NextServer.IsValid() || s.NextServer == o.places.tftp.Addr()) {
-			a.Fail = "the file is not served here"
-		}
-		return a
+	if q.File != "" {
+		return t.byName(offers, q.File, q, at, offers[0].boot.Range)
 	}
-	http := q.Vendor == vendorHTTP
-	target, ok := loaderFor(o.out.Targets, q.Arch, http)
+	if byHand := subnet.BootFileName[q.Arch]; byHand != "" && classOf(offers, q) == "" && slices.Equal(t.want.WayOf(h, subnet).Boot, subnet.Boot) {
+		if next := subnet.NextServer; !strings.Contains(byHand, "://") && next.IsValid() && next != offers[0].places.tftp.Addr() {
+			byHand = fmt.Sprintf("tftp://%s/%s", next, strings.TrimLeft(byHand, "/"))
+		}
+		return t.byName(offers, byHand, q, at, subnet.At("boot_file_name"))
+	}
+	o, target, ok := pick(offers, q)
 	if !ok {
-		a := provider.Answer{Kind: provider.AnswerLoader, Provider: "bootloader", Protocol: "tftp", Range: o.boot.Range, Fail: noLoader(q.Arch, http, o.places)}
-		if http {
+		offers = fitting(offers, q.Arch)
+		o = offers[0]
+		a := provider.Answer{Kind: provider.AnswerLoader, Provider: "bootloader", Protocol: "tftp", Range: o.boot.Range, Fail: noLoader(q.Arch, q.Vendor == vendorHTTP, offers)}
+		if q.Vendor == vendorHTTP {
 			a.Protocol = "http"
 		}
-		return a
+		return []provider.Answer{a}
 	}
-	return o.answer(provider.AnswerLoader, target.File, o.boot.Range)
+	return o.boots(target, q, at)
+}
+
+// offered gives what a client may boot, the best first. A host that turns up on
+// another subnet than its own boots what it boots at home, as far as the boot loaders
+// are the same: the DHCP provider says so too.
+func (t *table) offered(q provider.Query) ([]*offer, *schema.Host, *schema.Subnet) {
+	key, h, subnet := t.key(q)
+	if list := t.offers[key]; len(list) > 0 || h == nil || subnet == nil {
+		return list, h, subnet
+	}
+	var list []*offer
+	for _, boot := range t.want.WayOf(h, subnet).Boot {
+		for _, o := range t.offers[provider.TreeKey{Host: h.Addr, Subnet: h.Subnet}] {
+			if o.boot.Addr == boot && o.proxied == (subnet.Mode == schema.ModeProxy) {
+				list = append(list, o)
+			}
+		}
+	}
+	return list, h, subnet
+}
+
+// boots lists what a client fetches that is told a target.
+func (o *offer) boots(target provider.Target, q provider.Query, at func(choice) schema.Range) []provider.Answer {
+	var list []provider.Answer
+	if target.Class == "" {
+		a := o.answer(provider.AnswerLoader, target.File, o.boot.Range)
+		a.Again = o.again()
+		list = append(list, a)
+	}
+	return append(list, o.family.follow(o, target, q, at)...)
+}
+
+// again is the user class under which the offer's programs ask DHCP anew.
+func (o *offer) again() string {
+	if o.boot.Addr.Type == schema.IPXE {
+		return classIPXE
+	}
+	return ""
+}
+
+// byName lists what a client fetches that is told a file by hand, or by another DHCP
+// server: a file of its tree, or an alias. due is who named it.
+func (t *table) byName(offers []*offer, file string, q provider.Query, at func(choice) schema.Range, due schema.Range) []provider.Answer {
+	here := offers[0].places
+	protocol, server, name := here.locate(file)
+	a := provider.Answer{Kind: provider.AnswerLoader, Provider: "bootloader", Protocol: protocol, Server: server, Name: name, Range: due}
+	if server != here.http.String() && server != here.tftp.String() {
+		return []provider.Answer{a} // another server's: nothing is known about it
+	}
+	for _, o := range offers {
+		for _, target := range o.out.Targets {
+			_, _, told := o.places.locate(target.File)
+			if told == name && (target.Class == "" || target.Class == q.Class) {
+				return o.boots(target, q, at)
+			}
+		}
+	}
+	o, f := aliasOf(offers, name, q.Class)
+	if f == nil {
+		a.Fail = "the file is not served here"
+		return []provider.Answer{a}
+	}
+	a.Kind, a.Size, a.Digest = f.role, f.size, f.digest
+	if f.role == provider.AnswerLoader {
+		a.Again = o.again()
+	} else if a.Text = f.bytes(); q.Class != classIPXE || o.boot.Addr.Type != schema.IPXE {
+		a.Fail = "it is a configuration, and not a program that firmware could run"
+	}
+	target := provider.Target{Arch: q.Arch, Class: q.Class, HTTP: protocol == "http", File: file}
+	return append([]provider.Answer{a}, o.family.follow(o, target, q, at)...)
 }
 
 // answer describes a file of the offer's tree, given as a client is told it: as a

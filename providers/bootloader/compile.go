@@ -1,6 +1,8 @@
 package bootloader
 
 import (
+	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -13,54 +15,71 @@ import (
 	"github.com/dlreconcile/dlreconcile/schema"
 )
 
-// offer is what machines get that boot the same way from the same server.
-type offer struct {
-	boot    *schema.Bootloader
-	places  places
-	choices []choice // what nobody chose first
-	tree    *tree
-	out     *provider.Tree
-}
-
-// way is all that an offer depends on: there are far fewer ways than machines.
+// way is all that an offer depends on: there may be far fewer ways than machines.
 type way struct {
 	boot, entry, server schema.Addr
-	args                string // of the host, separated by zero bytes
+	proxied             bool   // see offer.proxied
+	args                string // of group and host, separated by zero bytes
+	// settled is the host, where its name or its settings reach the machine: then no
+	// other boots alike. Zero is every machine that has nothing of the kind.
+	settled schema.Addr
 }
 
 // compiler makes the table of one generation.
 type compiler struct {
-	in       provider.Input
-	programs programs
-	earlier  []*table // whose trees are shared
+	ctx     context.Context
+	in      provider.Input
+	loaders *loaders
+	earlier []*table                 // whose trees are shared
+	host    map[schema.Addr]programs // what this host's packages have, by bootloader; recorded
+	err     error                    // the first that is not the configuration's fault
+
+	equipped map[equipment]equipped
 
 	t       *table
 	servers map[schema.Addr]*schema.Server
 	entries map[schema.Addr]*schema.Entry
+	settles bool // some image reads generated initrds
+	mixed   bool // there are images for machines of different kinds
 	boots   map[schema.Addr]*schema.Bootloader
 	offers  map[way]*offer // nil: refused, and said so
 	diags   hcl.Diagnostics
+	refused map[mistake]bool // those in diags
+
+	unsigned map[unsignedKernel]map[string]bool // and the machines that it concerns
 }
 
 // compile makes the table that serves in.Want. Its blobs are not open yet.
-func compile(in provider.Input, found programs, earlier []*table) (*table, error) {
+func compile(ctx context.Context, in provider.Input, l *loaders, earlier []*table) (*table, error) {
 	c := &compiler{
-		in: in, programs: found, earlier: earlier, t: newTable(in),
+		ctx: ctx, in: in, loaders: l, earlier: earlier, t: newTable(in), host: map[schema.Addr]programs{}, refused: map[mistake]bool{},
 		servers: map[schema.Addr]*schema.Server{}, entries: map[schema.Addr]*schema.Entry{},
-		boots: map[schema.Addr]*schema.Bootloader{}, offers: map[way]*offer{},
+		boots: map[schema.Addr]*schema.Bootloader{}, offers: map[way]*offer{}, equipped: map[equipment]equipped{},
+		unsigned: map[unsignedKernel]map[string]bool{},
 	}
 	for _, s := range in.Want.Servers {
 		c.servers[s.Addr] = s
 	}
+	archs := map[string]bool{}
 	for _, e := range in.Want.Entries {
 		c.entries[e.Addr] = e
+		if image := in.Built[e.Image].Artifact; image != nil {
+			c.settles = c.settles || image.Settles
+			archs[archOf(image)] = true
+		}
 	}
+	c.mixed = len(archs) > 1
 	for _, b := range in.Want.Bootloaders {
-		if b.Addr.Type != "ipxe" {
+		f := familyOf(b)
+		if f == nil {
 			continue
 		}
-		c.boots[b.Addr] = b
-		c.t.outputs[b.Addr] = provider.Output{Trees: map[provider.TreeKey]*provider.Tree{}}
+		found, err := c.found(b, f)
+		if err != nil {
+			return nil, err
+		}
+		c.boots[b.Addr], c.host[b.Addr] = b, found
+		c.t.outputs[b.Addr] = provider.Output{Trees: map[provider.TreeKey]*provider.Tree{}, Blobs: found}
 	}
 	for _, s := range in.Want.Subnets {
 		if err := c.machine(nil, s); err != nil {
@@ -77,6 +96,7 @@ func compile(in provider.Input, found programs, earlier []*table) (*table, error
 			}
 		}
 	}
+	c.refuseUnsigned()
 	if c.diags.HasErrors() {
 		return nil, c.diags
 	}
@@ -86,43 +106,46 @@ func compile(in provider.Input, found programs, earlier []*table) (*table, error
 // machine enters what a host gets on a subnet, or, when h is nil, every machine
 // there without a host block.
 func (c *compiler) machine(h *schema.Host, s *schema.Subnet) error {
-	w := way{boot: s.Boot, server: s.Server}
 	key := provider.TreeKey{Subnet: s.Addr}
-	var args []string
 	if h != nil {
-		key.Host, w.entry, args = h.Addr, h.Entry, h.Args
-		w.args = strings.Join(h.Args, "\x00")
-		if !h.Boot.IsZero() {
-			w.boot = h.Boot
+		key.Host = h.Addr
+	}
+	settled := c.in.Want.WayOf(h, s)
+	for _, loader := range settled.Boot {
+		boot := c.boots[loader]
+		if boot == nil {
+			continue // a bootloader of another provider
 		}
-	}
-	boot := c.boots[w.boot]
-	if boot == nil {
-		return nil // addresses only, or a bootloader of another provider
-	}
-	o, known := c.offers[w]
-	if !known {
-		var err error
-		if o, err = c.offer(w, boot, h, args); err != nil {
-			return err
+		w := way{boot: loader, server: s.Server, proxied: s.Mode == schema.ModeProxy, entry: settled.Entry, args: strings.Join(settled.Args, "\x00")}
+		if h != nil && (c.settles || says(settled.Settings(&schema.Entry{}))) {
+			w.settled = h.Addr
 		}
-		c.offers[w] = o
-	}
-	if o != nil {
-		c.t.offers[key] = o
-		c.t.outputs[w.boot].Trees[key] = o.out
+		o, known := c.offers[w]
+		if !known {
+			var err error
+			if o, err = c.offer(w, boot, settled); err != nil {
+				return err
+			}
+			c.offers[w] = o
+		}
+		if o != nil {
+			c.t.offers[key] = append(c.t.offers[key], o)
+			c.t.outputs[loader].Trees[key] = o.out
+			c.meetUnsigned(o, h, s)
+		}
 	}
 	return nil
 }
 
 // offer compiles one way to boot. It gives nil when the configuration does not
-// allow it; c.diags says why. h is the first machine that boots so, or nil.
-func (c *compiler) offer(w way, boot *schema.Bootloader, h *schema.Host, args []string) (*offer, error) {
+// allow it; c.diags says why. settled is of the first machine that boots so.
+func (c *compiler) offer(w way, boot *schema.Bootloader, settled schema.Way) (*offer, error) {
+	h := settled.Host
 	server := c.servers[w.server]
 	if server == nil {
 		return nil, fmt.Errorf("%s: there is no server %q", boot.Addr, w.server)
 	}
-	o := &offer{boot: boot, places: placesOf(server)}
+	o := &offer{boot: boot, family: familyOf(boot), places: placesOf(server), proxied: w.proxied, mixed: c.mixed}
 	before := len(c.diags)
 	if !o.places.tftp.IsValid() && !o.places.http.IsValid() {
 		c.refuse(boot.Range, "Nothing can be fetched from the bootloader's server",
@@ -130,7 +153,10 @@ func (c *compiler) offer(w way, boot *schema.Bootloader, h *schema.Host, args []
 		return nil, nil
 	}
 	if h != nil {
-		c.checkArgs(h.Addr, h.At("args"), args)
+		c.checkArgs(o.family, h.Addr, h.At("args"), h.Args)
+	}
+	if g := settled.Group; g != nil {
+		c.checkArgs(o.family, g.Addr, g.At("args"), g.Args)
 	}
 	entries, err := c.choose(w, boot)
 	if err != nil || entries == nil {
@@ -139,27 +165,25 @@ func (c *compiler) offer(w way, boot *schema.Bootloader, h *schema.Host, args []
 	var files []file
 	for _, e := range entries {
 		ch := choice{entry: e, dir: dirOf(e.Addr)}
-		c.checkArgs(e.Addr, e.At("args"), e.Args)
+		c.checkArgs(o.family, e.Addr, e.At("args"), e.Args)
 		rootfs, artifact, err := c.built(e)
 		if err != nil {
 			return nil, err
 		}
-		ch.line = kernelLine(e, rootfs, o.places.httpURL(), args)
-		if n := len(expand(ch.line, provider.MAC{})); n > maxLine {
-			who := h
-			if without := kernelLine(e, rootfs, o.places.httpURL(), nil); len(expand(without, provider.MAC{})) > maxLine {
-				who = nil // whatever the host adds
-			}
-			c.lineTooLong(n, e, who)
+		opts := c.rootOptions(e, settled, rootfs)
+		ch.words = kernelWords(e, rootfs, opts, o.places.httpURL(), settled.Args)
+		ch.initrds = []string{ch.dir + "/" + initrdName}
+		machine, due := c.machineImage(ch, settled, artifact)
+		if machine != nil {
+			ch.initrds, ch.settled = append(ch.initrds, machine.name), due
+			files = append(files, *machine)
 		}
-		if n := unknownWords(ch.line); n > maxUnknown {
-			who := h
-			if without := kernelLine(e, rootfs, o.places.httpURL(), nil); unknownWords(without) > maxUnknown {
-				who = nil
-			}
-			c.tooManyWords(n, e, who)
+		c.checkLine(o, ch, settled, kernelWords(e, rootfs, opts, o.places.httpURL(), nil))
+		c.checkArch(o, e, artifact)
+		if o.choices = append(o.choices, ch); len(o.choices) == 1 {
+			o.arch = archOf(artifact)
+			c.equip(o, artifact)
 		}
-		o.choices = append(o.choices, ch)
 		files = append(files,
 			blobFile(ch.dir+"/"+kernelName, provider.AnswerKernel, artifact.Kernel),
 			blobFile(ch.dir+"/"+initrdName, provider.AnswerInitrd, artifact.Initrd))
@@ -167,23 +191,17 @@ func (c *compiler) offer(w way, boot *schema.Bootloader, h *schema.Host, args []
 			o.out = &provider.Tree{Export: rootfs.Name}
 		}
 	}
-	text := script(o.choices, boot.Timeout)
-	if len(text) > maxScript {
-		c.refuse(boot.At("entries"), "A boot menu is too long",
-			fmt.Sprintf("The script of %s would have %d bytes, and %d are allowed. Offer fewer entries, or shorten their arguments.", boot.Addr, len(text), maxScript))
+	files = append(files, o.family.files(c, o)...)
+	if c.err != nil || len(c.diags) > before {
+		return nil, c.err
 	}
-	if len(c.diags) > before {
-		return nil, nil
-	}
-	files = append(files, textFile(scriptName, provider.AnswerScript, text))
-	for name, b := range c.programs {
-		files = append(files, blobFile(name, provider.AnswerLoader, b))
-	}
-	o.tree = c.share(newTree(files))
+	o.tree = newTree(files)
+	o.tree.family = o.family
+	o.tree = c.share(o.tree)
 	if o.out == nil {
 		o.out = &provider.Tree{}
 	}
-	o.out.ID, o.out.Entry, o.out.Targets = o.tree.id, entries[0].Addr, o.places.targets(o.tree)
+	o.out.ID, o.out.Entry, o.out.Targets = o.tree.id, entries[0].Addr, o.family.targets(o)
 	return o, nil
 }
 
@@ -237,6 +255,24 @@ func (c *compiler) built(e *schema.Entry) (*provider.Export, *provider.Artifact,
 				e.Addr, artifact.KernelVersion, e.Image, e.Root, rootfs.Artifact.KernelVersion))
 	}
 	return rootfs, artifact, nil
+}
+
+// archOf is the Debian architecture of an image.
+func archOf(image *provider.Artifact) string { return cmp.Or(image.Arch, "amd64") }
+
+// checkArch refuses a menu of kernels for machines of different kinds: what loads the
+// menu runs on one of them.
+func (c *compiler) checkArch(o *offer, e *schema.Entry, image *provider.Artifact) {
+	if len(o.choices) == 0 {
+		return
+	}
+	for _, p := range schema.LoaderPlatforms(schema.GRUB) { // all there are
+		if p.Boots(o.arch) && p.Boots(archOf(image)) {
+			return
+		}
+	}
+	c.refuse(o.boot.At("entries"), "A menu for different machines",
+		fmt.Sprintf("%s offers %s, whose image is for %s, beside %s, whose image is for %s, and no machine boots both. Use a bootloader for each.", o.boot.Addr, e.Addr, archOf(image), o.choices[0].entry.Addr, o.arch))
 }
 
 // share gives the same tree of an earlier generation, or of this one, if there is

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -19,11 +20,11 @@ import (
 
 func offerOf(t *testing.T, tab *table, host schema.Addr) *offer {
 	t.Helper()
-	o := tab.offers[provider.TreeKey{Host: host, Subnet: lan}]
-	if o == nil {
+	list := tab.offers[provider.TreeKey{Host: host, Subnet: lan}]
+	if len(list) == 0 {
 		t.Fatalf("nothing is offered to %q", host)
 	}
-	return o
+	return list[0]
 }
 
 func TestKernelLine(t *testing.T) {
@@ -43,13 +44,15 @@ func TestKernelLine(t *testing.T) {
 		"no root, no HTTP": {nil, "", nil,
 			"initrd=initrd.img ip=dhcp BOOTIF=01-${netX/mac:hexhyp} panic=30 quiet add_efi_memmap"},
 	} {
-		if got := kernelLine(entry, tc.root, tc.url, tc.args); got != tc.want {
+		c := choice{entry: entry, words: kernelWords(entry, tc.root, rootOptions{}, tc.url, tc.args), initrds: []string{"arch/initrd.img"}}
+		if got := (ipxe{}).line(nil, c, provider.MAC{}); got != tc.want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, tc.want)
 		}
-	}
-	mac := provider.MAC{0x52, 0x54, 0, 0xAB, 0, 1}
-	if got, want := expand("a BOOTIF=01-${netX/mac:hexhyp} b", mac), "a BOOTIF=01-52-54-00-ab-00-01 b"; got != want {
-		t.Errorf("expanded: %s", got)
+		mac := provider.MAC{0x52, 0x54, 0, 0xAB, 0, 1}
+		want := strings.ReplaceAll(tc.want, "${netX/mac:hexhyp}", "52-54-00-ab-00-01")
+		if got := (ipxe{}).line(nil, c, mac); got != want {
+			t.Errorf("%s for %s: %s", name, mac, got)
+		}
 	}
 }
 
@@ -68,8 +71,8 @@ func TestCheckArg(t *testing.T) {
 
 func TestScript(t *testing.T) {
 	choices := []choice{
-		{entry: &schema.Entry{Meta: meta(arch, 1), Title: "Arch # Linux ${x}"}, dir: "arch", line: "root=/dev/nbd0"},
-		{entry: &schema.Entry{Meta: meta(rescue, 2), Title: "\n"}, dir: "rescue", line: "single"},
+		{entry: &schema.Entry{Meta: meta(arch, 1), Title: "Arch # Linux ${x}"}, dir: "arch", words: []string{"root=/dev/nbd0"}, initrds: []string{"arch/initrd.img"}},
+		{entry: &schema.Entry{Meta: meta(rescue, 2), Title: "\n"}, dir: "rescue", words: []string{"single"}, initrds: []string{"rescue/initrd.img"}},
 	}
 	const tail = `:failed
 inc attempt
@@ -88,10 +91,10 @@ set picked e1
 :e1
 echo dlreconcile: Arch ? Linux ?{x}
 imgfree
-kernel arch/vmlinuz root=/dev/nbd0 || goto failed
+kernel arch/vmlinuz initrd=initrd.img root=/dev/nbd0 || goto failed
 initrd --name initrd.img arch/initrd.img || goto failed
 boot || goto failed
-`+tail, script(choices[:1], 5)); d != "" {
+`+tail, script(choices[:1], 5, schema.FallbackRestart)); d != "" {
 		t.Error(d)
 	}
 	if d := cmp.Diff(`#!ipxe
@@ -105,16 +108,16 @@ goto ${picked}
 :e1
 echo dlreconcile: Arch ? Linux ?{x}
 imgfree
-kernel arch/vmlinuz root=/dev/nbd0 || goto failed
+kernel arch/vmlinuz initrd=initrd.img root=/dev/nbd0 || goto failed
 initrd --name initrd.img arch/initrd.img || goto failed
 boot || goto failed
 :e2
 echo dlreconcile: rescue
 imgfree
-kernel rescue/vmlinuz single || goto failed
+kernel rescue/vmlinuz initrd=initrd.img single || goto failed
 initrd --name initrd.img rescue/initrd.img || goto failed
 boot || goto failed
-`+tail, script(choices, 5)); d != "" {
+`+tail, script(choices, 5, schema.FallbackRestart)); d != "" {
 		t.Error(d)
 	}
 }
@@ -149,10 +152,16 @@ func TestOffers(t *testing.T) {
 	want := &provider.Tree{
 		ID: id, Entry: arch, Export: "arch@" + b.art.Short(), Targets: []provider.Target{
 			{Arch: provider.AnyArch, Class: "iPXE", File: "http://10.0.0.1/b/" + id + "/boot.ipxe", Comment: "script for iPXE"},
-			{Arch: 16, HTTP: true, File: "http://10.0.0.1/b/" + id + "/ipxe.efi", Comment: "iPXE for UEFI x86-64, by HTTP boot"},
-			{Arch: 0, File: "b/" + id + "/undionly.kpxe", Comment: "iPXE for BIOS"},
-			{Arch: 7, File: "b/" + id + "/snponly.efi", Comment: "iPXE for UEFI x86-64"},
-			{Arch: 9, File: "b/" + id + "/snponly.efi", Comment: "iPXE for UEFI x86-64"},
+			{Arch: 7, HTTP: true, File: "http://10.0.0.1/b/" + id + "/ipxe.efi", Comment: "ipxe.efi for UEFI x86-64"},
+			{Arch: 9, HTTP: true, File: "http://10.0.0.1/b/" + id + "/ipxe.efi", Comment: "ipxe.efi for UEFI byte code, said by x86-64"},
+			{Arch: 16, HTTP: true, File: "http://10.0.0.1/b/" + id + "/ipxe.efi", Comment: "ipxe.efi for UEFI x86-64, HTTP"},
+			{Arch: 17, HTTP: true, File: "http://10.0.0.1/b/" + id + "/ipxe.efi", Comment: "ipxe.efi for UEFI byte code, said by x86-64, HTTP"},
+			{Arch: 0, File: "b/" + id + "/undionly.kpxe", Comment: "undionly.kpxe for BIOS"},
+			{Arch: 20, File: "b/" + id + "/undionly.kpxe", Comment: "undionly.kpxe for BIOS, HTTP"},
+			{Arch: 7, File: "b/" + id + "/snponly.efi", Comment: "snponly.efi for UEFI x86-64"},
+			{Arch: 9, File: "b/" + id + "/snponly.efi", Comment: "snponly.efi for UEFI byte code, said by x86-64"},
+			{Arch: 16, File: "b/" + id + "/snponly.efi", Comment: "snponly.efi for UEFI x86-64, HTTP"},
+			{Arch: 17, File: "b/" + id + "/snponly.efi", Comment: "snponly.efi for UEFI byte code, said by x86-64, HTTP"},
 		},
 	}
 	if d := cmp.Diff(want, tab.outputs[menu].Trees[provider.TreeKey{Host: ws01, Subnet: lan}]); d != "" {
@@ -197,8 +206,8 @@ func TestOneEditedHostChangesOneTree(t *testing.T) {
 	d := site()
 	d.Hosts[1].Args = append(d.Hosts[1].Args, "more")
 	after := b.compiled(d)
-	for key, o := range before.offers {
-		changed := after.offers[key].tree.id != o.tree.id
+	for key, list := range before.offers {
+		changed := after.offers[key][0].tree.id != list[0].tree.id
 		if changed != (key.Host == ws02) {
 			t.Errorf("%+v changed: %v", key, changed)
 		}
@@ -236,10 +245,10 @@ func TestWhoBootsWhat(t *testing.T) {
 	d := site()
 	d.Bootloaders = append(d.Bootloaders, &schema.Bootloader{Meta: meta(other, 70), Entries: []schema.Addr{rescue}})
 	d.Subnets = append(d.Subnets, &schema.Subnet{Meta: meta(dmz, 80), Server: mainServer, CIDR: netip.MustParsePrefix("10.9.0.0/24")})
-	d.Hosts[1].Boot = other
+	d.Hosts[1].Boot = []schema.Addr{other}
 	got := map[string]string{}
-	for key, o := range b.compiled(d).offers {
-		got[key.Host.String()+" on "+key.Subnet.String()] = o.boot.Addr.String()
+	for key, list := range b.compiled(d).offers {
+		got[key.Host.String()+" on "+key.Subnet.String()] = list[0].boot.Addr.String()
 	}
 	if d := cmp.Diff(map[string]string{
 		" on subnet.lan":          menu.String(),
@@ -264,13 +273,13 @@ func TestTargetsFollowTheServer(t *testing.T) {
 		want []string
 	}{
 		"no HTTP": {func(s *schema.Server) { s.HTTP.Disabled = true },
-			[]string{"65535 b/ID/boot.ipxe", "0 b/ID/undionly.kpxe", "7 b/ID/snponly.efi", "9 b/ID/snponly.efi"}},
+			[]string{"65535 b/ID/boot.ipxe", "0 b/ID/undionly.kpxe", "20 b/ID/undionly.kpxe", "7 b/ID/snponly.efi", "9 b/ID/snponly.efi", "16 b/ID/snponly.efi", "17 b/ID/snponly.efi"}},
 		"no HTTP, other TFTP port": {func(s *schema.Server) {
 			s.HTTP.Disabled, s.TFTP.Listen = true, netip.MustParseAddrPort("10.0.0.1:6969")
-		}, []string{"65535 tftp://10.0.0.1:6969/b/ID/boot.ipxe", "0 b/ID/undionly.kpxe", "7 b/ID/snponly.efi", "9 b/ID/snponly.efi"}},
+		}, []string{"65535 tftp://10.0.0.1:6969/b/ID/boot.ipxe", "0 b/ID/undionly.kpxe", "20 b/ID/undionly.kpxe", "7 b/ID/snponly.efi", "9 b/ID/snponly.efi", "16 b/ID/snponly.efi", "17 b/ID/snponly.efi"}},
 		"no TFTP, other HTTP port": {func(s *schema.Server) {
 			s.TFTP.Disabled, s.HTTP.Listen = true, netip.MustParseAddrPort("0.0.0.0:8080")
-		}, []string{"65535 http://10.0.0.1:8080/b/ID/boot.ipxe", "16 http://10.0.0.1:8080/b/ID/ipxe.efi"}},
+		}, []string{"65535 http://10.0.0.1:8080/b/ID/boot.ipxe", "7 http://10.0.0.1:8080/b/ID/ipxe.efi", "9 http://10.0.0.1:8080/b/ID/ipxe.efi", "16 http://10.0.0.1:8080/b/ID/ipxe.efi", "17 http://10.0.0.1:8080/b/ID/ipxe.efi"}},
 	} {
 		d := site()
 		tc.edit(d.Servers[0])
@@ -284,7 +293,8 @@ func TestTargetsFollowTheServer(t *testing.T) {
 		}
 	}
 	if d := cmp.Diff([]string{
-		"65535 http://10.0.0.1/b/ID/boot.ipxe", "16 http://10.0.0.1/b/ID/snponly.efi", "7 b/ID/snponly.efi", "9 b/ID/snponly.efi",
+		"65535 http://10.0.0.1/b/ID/boot.ipxe", "7 http://10.0.0.1/b/ID/snponly.efi", "9 http://10.0.0.1/b/ID/snponly.efi", "16 http://10.0.0.1/b/ID/snponly.efi", "17 http://10.0.0.1/b/ID/snponly.efi",
+		"7 b/ID/snponly.efi", "9 b/ID/snponly.efi", "16 b/ID/snponly.efi", "17 b/ID/snponly.efi",
 	}, files(offerOf(t, b.compiled(site()), ws01))); d != "" {
 		t.Errorf("programs missing: %s", d)
 	}
@@ -375,7 +385,7 @@ func TestKernelAndRootOfTwoImagesAreRefused(t *testing.T) {
 	b := newBench(t)
 	in := b.input(site())
 	in.Built[archExport].Export.Artifact = b.artifact("two")
-	_, err := compile(in, programs{}, nil)
+	_, err := compile(t.Context(), in, b.loaders, nil)
 	var diags hcl.Diagnostics
 	if !errors.As(err, &diags) || !strings.Contains(diags[0].Detail, "6.1.0-one") || !strings.Contains(diags[0].Detail, "6.1.0-two") {
 		t.Error(err)
@@ -412,6 +422,57 @@ func TestTenThousandHostsAreCheap(t *testing.T) {
 		}
 	}
 	t.Logf("10,000 answers in %v", time.Since(start))
+}
+
+// Ten thousand machines, each with arguments and a name of its own, are compiled in
+// about a second and take less than 100 MB.
+func TestTenThousandMachinesOfTheirOwn(t *testing.T) {
+	b := newBench(t)
+	b.art.Settles = true
+	d := site()
+	d.Hosts = nil
+	for i := range 10_000 {
+		a := addr("host", "", "ws")
+		a.Key = fmt.Sprint(i)
+		d.Hosts = append(d.Hosts, &schema.Host{
+			Meta: meta(a, 100), MAC: fmt.Sprintf("52:54:00:%02x:%02x:%02x", i>>16, i>>8&255, i&255), Subnet: lan,
+			Hostname: fmt.Sprintf("ws%04d", i), Args: []string{fmt.Sprintf("seat=%d", i)},
+		})
+	}
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	start := time.Now()
+	tab := b.compiled(d)
+	took := time.Since(start)
+	grown := heap() - before
+	t.Logf("compiled in %v, %d MB", took, grown>>20)
+	if grown > 100<<20 || took > 10*time.Second { // a loaded machine
+		t.Errorf("compiled in %v, %d MB", took, grown>>20)
+	}
+	if len(tab.trees) != 10_001 {
+		t.Errorf("%d trees", len(tab.trees))
+	}
+	start = time.Now()
+	for _, h := range d.Hosts {
+		mac, _ := provider.ParseMAC(h.MAC)
+		if a := tab.answer(provider.Query{MAC: mac}); len(a) != 5 || a[4].Range != at(100) {
+			t.Fatalf("%s: %+v", h.Addr, a)
+		}
+	}
+	t.Logf("10,000 answers in %v", time.Since(start))
+	cache := b.blobs
+	if err := tab.openBlobs(cache); err != nil {
+		t.Fatal(err)
+	}
+	if n := cache.Open(); n != 5 { // kernel, initrd, three programs
+		t.Errorf("%d files open", n)
+	}
+	tab.release()
 }
 
 func TestDirOf(t *testing.T) {

@@ -46,12 +46,13 @@ func conformanceInputs(t *testing.T, state string) providertest.Inputs {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range loaderNames() {
+	for _, name := range []string{fullEFI, snponly, undionly} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.Repeat(name, 1000)), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	one, two := b.artifact("one"), b.artifact("two")
+	two.Settles = true
 	where := loopback(t, site()).Servers[0]
 	input := func(art provider.Artifact, edit func(*schema.Desired)) provider.Input {
 		b.art = art
@@ -74,6 +75,8 @@ func conformanceInputs(t *testing.T, state string) providertest.Inputs {
 		in.Queries = append(in.Queries,
 			provider.Query{Host: ws01, Class: class},
 			provider.Query{Host: ws02, Subnet: lan, Arch: 7, Class: class, MAC: provider.MAC{0x52, 0x54, 0, 0, 0, 2}},
+			provider.Query{Host: ws01, Class: class, File: undionly},
+			provider.Query{Host: ws01, Class: class, File: scriptName},
 			provider.Query{Subnet: lan, Arch: 16, Vendor: vendorHTTP, Class: class, MAC: provider.MAC{2}},
 		)
 	}

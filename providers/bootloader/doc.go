@@ -5,5 +5,6 @@
 // A boot tree is named by its content ("b/<id>/…") and its files refer to each
 // other relatively, so two machines that boot the same share one, trees of several
 // generations are served side by side, and only the DHCP answer tells which one a
-// machine gets.
+// machine gets. A machine that another DHCP server sends here asks for an alias, and
+// is led into the tree of the generation that its boot session is on.
 package bootloader

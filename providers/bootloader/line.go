@@ -1,7 +1,9 @@
 package bootloader
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -17,9 +19,9 @@ const maxLine = 1900
 // are more than about 30.
 const maxUnknown = 28
 
-// macWord is what iPXE replaces by the hardware address of the interface that it
-// boots from, in lower case with dashes.
-const macWord = "${netX/mac:hexhyp}"
+// macWord stands in a kernel line for the hardware address of the interface that
+// the machine boots from. Each loader has its own way to fill it in.
+const macWord = "BOOTIF=01-\x00"
 
 // panicWord makes the kernel, and Debian's initramfs, restart the machine after
 // this many seconds instead of standing still with an open shell.
@@ -31,11 +33,11 @@ const (
 	nbdPort    = 10809 // what nbdroot= leaves out
 )
 
-// kernelLine writes the kernel line of an entry, with macWord where the machine's
-// own address goes. rootfs is nil for an entry without a root of ours; phone is
-// the base URL that the machine reports to, or "".
-func kernelLine(e *schema.Entry, rootfs *provider.Export, phone string, hostArgs []string) string {
-	words := []string{"initrd=" + initrdName} // the kernel's EFI stub finds the initrd by it
+// kernelWords gives the words of the kernel line of an entry. rootfs is nil for an
+// entry without a root of ours; opts is how it is mounted; phone is the base URL that
+// the machine reports to, or ""; more are the arguments of group and host.
+func kernelWords(e *schema.Entry, rootfs *provider.Export, opts rootOptions, phone string, more []string) []string {
+	var words []string
 	if rootfs != nil {
 		server := rootfs.Server.Addr().String()
 		if rootfs.Server.Port() != nbdPort {
@@ -43,13 +45,18 @@ func kernelLine(e *schema.Entry, rootfs *provider.Export, phone string, hostArgs
 		}
 		words = append(words, "root=/dev/nbd0", fmt.Sprintf("nbdroot=%s,%s,nbd0", server, rootfs.Name))
 	}
-	words = append(words, "ip=dhcp", "BOOTIF=01-"+macWord)
+	words = append(words, "ip=dhcp", macWord)
 	switch {
 	case rootfs == nil:
 	case rootfs.Mode == schema.ReadOnly:
 		words = append(words, "ro", "dlreconcile.overlay=tmpfs")
+	case opts.readOnly:
+		words = append(words, "ro")
 	default:
 		words = append(words, "rw")
+	}
+	if opts.flags != "" {
+		words = append(words, "rootflags="+opts.flags)
 	}
 	if phone != "" {
 		words = append(words, "dlreconcile.url="+phone)
@@ -58,13 +65,77 @@ func kernelLine(e *schema.Entry, rootfs *provider.Export, phone string, hostArgs
 	// entry's own panic= comes later and wins.
 	words = append(words, panicWord)
 	words = append(words, e.Args...)
-	words = append(words, hostArgs...)
-	return strings.Join(words, " ")
+	return append(words, more...)
 }
 
-// expand gives the line as the machine with that address sees it.
-func expand(line string, mac provider.MAC) string {
-	return strings.ReplaceAll(line, macWord, strings.ReplaceAll(mac.String(), ":", "-"))
+// join makes a line of words, with mac as the hardware address in macWord.
+func join(words []string, mac string) string {
+	return strings.ReplaceAll(strings.Join(words, " "), "\x00", mac)
+}
+
+// dashed spells a hardware address as BOOTIF= wants it.
+func dashed(mac provider.MAC) string { return strings.ReplaceAll(mac.String(), ":", "-") }
+
+// rootOptions is how an entry's root is mounted, beyond what its export is for. With an
+// overlay over a read-only root, it is about what lies below.
+type rootOptions struct {
+	flags    string // of mount(8), separated by commas
+	readOnly bool
+}
+
+// rootOptions gives the options of the mount block of "/". That is the machine's own
+// file system, so the block says nothing new about its type and device.
+func (c *compiler) rootOptions(e *schema.Entry, settled schema.Way, rootfs *provider.Export) rootOptions {
+	var opts rootOptions
+	mounts := settled.Settings(e).Mounts
+	i := slices.IndexFunc(mounts, func(m schema.Mount) bool { return m.Path == rootPath })
+	if i < 0 {
+		return opts
+	}
+	m := mounts[i]
+	switch {
+	case rootfs == nil:
+		c.refuse(m.Range, "There is no root to mount",
+			fmt.Sprintf("%s names no root, and there is a mount block for \"/\". Add root = export.…, or take the block away.", e.Addr))
+		return opts
+	case m.Type != "" && m.Type != rootfs.Filesystem:
+		c.refuse(m.Range, "The root is of another type",
+			fmt.Sprintf("The root of %s is %s, as its image says, and the mount block for \"/\" says %s. Take type out of the block.", e.Addr, rootfs.Filesystem, m.Type))
+		return opts
+	}
+	var flags []string
+	for _, o := range m.Options {
+		switch o {
+		case "rw", "defaults":
+		case "ro":
+			opts.readOnly = true
+		default:
+			if why := checkArg(o); why != "" || strings.ContainsAny(o, `"'\ `) {
+				c.refuse(m.Range, "A mount option would not reach the kernel",
+					fmt.Sprintf("The option %q of the mount block for \"/\" %s. These options ride the kernel line.", o, cmp.Or(why, "holds a space, a quote or a backslash")))
+				return opts
+			}
+			flags = append(flags, o)
+		}
+	}
+	opts.flags = strings.Join(flags, ",")
+	return opts
+}
+
+// checkLine refuses a kernel line that would not arrive whole, or that the kernel
+// would not bear. alone is the line of the entry without the arguments of group and
+// host.
+func (c *compiler) checkLine(o *offer, ch choice, settled schema.Way, alone []string) {
+	some := provider.MAC{2}
+	line := o.family.line(o, ch, some)
+	ch.words = alone
+	without := o.family.line(o, ch, some)
+	if n := len(line); n > maxLine {
+		c.lineTooLong(n, c.toBlame(ch.entry, settled, len(without) > maxLine))
+	}
+	if n := unknownWords(line); n > maxUnknown {
+		c.tooManyWords(n, c.toBlame(ch.entry, settled, unknownWords(without) > maxUnknown))
+	}
 }
 
 // unknownWords counts the words key=value of a kernel line that may reach init's

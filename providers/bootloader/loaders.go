@@ -1,109 +1,148 @@
 package bootloader
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/store"
 )
 
-// iPXE's network boot programs, as its build system names them.
-const (
-	undionly = "undionly.kpxe" // BIOS: uses the network driver of the ROM that loaded it
-	snponly  = "snponly.efi"   // UEFI x86-64: likewise
-	fullEFI  = "ipxe.efi"      // UEFI x86-64, with drivers of its own
-)
-
-func loaderNames() []string { return []string{fullEFI, snponly, undionly} }
-
-// programs holds the boot programs that were found, by name.
+// programs holds boot programs, and what they are made of, by wanted.name.
 type programs map[string]provider.Blob
-
-// missing lists those that were not.
-func (p programs) missing() []string {
-	var list []string
-	for _, name := range loaderNames() {
-		if _, ok := p[name]; !ok {
-			list = append(list, name)
-		}
-	}
-	return list
-}
 
 // loaders copies boot programs of the distribution into the content store, so that
 // an upgrade of their package changes no byte under a machine that is booting.
 type loaders struct {
 	content *store.Content
-	dirs    []string
+	dirs    []string // where relative paths are looked for
 
-	mu   sync.Mutex // guards seen
+	mu   sync.Mutex // guards below
 	seen map[string]imported
+	made map[string]provider.Blob // what was made of them, by name
 }
 
-// imported is a file as it was when it was copied.
+// imported is a file, or a folder of them, as it was when it was copied.
 type imported struct {
-	inode   uint64
-	size    int64
-	changed time.Time
-	blob    provider.Blob
+	as   string // inode, size and time of all that was read
+	blob provider.Blob
 }
 
-// load gives the programs that there are. A file that has not changed since it was
-// copied is not read again.
-func (l *loaders) load(ctx context.Context) (programs, error) {
+// load gives the programs that there are. What has not changed since it was copied
+// is not read again.
+func (l *loaders) load(ctx context.Context, list []wanted) (programs, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	found := programs{}
-	for _, name := range loaderNames() {
-		for _, dir := range l.dirs {
-			b, err := l.file(ctx, filepath.Join(dir, name))
+	for _, w := range list {
+		for _, path := range l.places(w) {
+			b, err := l.copied(ctx, path, w.folder)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
 			if err != nil {
-				return nil, fmt.Errorf("boot program %s: %w", filepath.Join(dir, name), err)
+				return nil, fmt.Errorf("boot program %s: %w", path, err)
 			}
-			found[name] = b
+			found[w.name] = b
 			break
 		}
 	}
 	return found, nil
 }
 
-func (l *loaders) file(ctx context.Context, path string) (provider.Blob, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return provider.Blob{}, err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return provider.Blob{}, err
-	}
-	if !st.Mode().IsRegular() {
-		return provider.Blob{}, errors.New("not a regular file")
-	}
-	now := imported{size: st.Size(), changed: st.ModTime()}
-	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
-		now.inode = sys.Ino
-	}
-	if was, ok := l.seen[path]; ok && l.content.Has(was.blob) {
-		now.blob = was.blob
-		if now == was {
-			return was.blob, nil
+// places lists where a program may be.
+func (l *loaders) places(w wanted) []string {
+	var list []string
+	for _, p := range w.paths {
+		if filepath.IsAbs(p) {
+			list = append(list, p)
+			continue
+		}
+		for _, dir := range l.dirs {
+			list = append(list, filepath.Join(dir, p))
 		}
 	}
-	if now.blob, err = l.content.Put(ctx, f); err != nil {
+	return list
+}
+
+// copied gives the copy of a file, or of a folder's files as a tar.
+func (l *loaders) copied(ctx context.Context, path string, folder bool) (provider.Blob, error) {
+	files := []string{path}
+	if folder {
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return provider.Blob{}, err
+		}
+		files = nil
+		for _, e := range entries { // sorted
+			if e.Type().IsRegular() {
+				files = append(files, filepath.Join(path, e.Name()))
+			}
+		}
+	}
+	var as strings.Builder
+	for _, name := range files {
+		st, err := os.Stat(name)
+		if err != nil {
+			return provider.Blob{}, err
+		}
+		if !st.Mode().IsRegular() {
+			return provider.Blob{}, fmt.Errorf("%s is not a regular file", name)
+		}
+		sys, _ := st.Sys().(*syscall.Stat_t)
+		fmt.Fprintln(&as, name, sys.Ino, st.Size(), st.ModTime().UnixNano())
+	}
+	if was, ok := l.seen[path]; ok && was.as == as.String() && l.content.Has(was.blob) {
+		return was.blob, nil
+	}
+	var from io.Reader
+	if folder {
+		packed, err := tarOf(files)
+		if err != nil {
+			return provider.Blob{}, err
+		}
+		from = packed
+	} else {
+		f, err := os.Open(path)
+		if err != nil {
+			return provider.Blob{}, err
+		}
+		defer f.Close()
+		from = f
+	}
+	b, err := l.content.Put(ctx, from)
+	if err != nil {
 		return provider.Blob{}, err
 	}
-	l.seen[path] = now
-	return now.blob, nil
+	l.seen[path] = imported{as.String(), b}
+	return b, nil
+}
+
+// tarOf packs files, their names without folder. The same files give the same bytes.
+func tarOf(files []string) (*bytes.Buffer, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, name := range files {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		if err := w.WriteHeader(&tar.Header{Name: filepath.Base(name), Mode: 0o644, Size: int64(len(content)), Format: tar.FormatUSTAR}); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(content); err != nil {
+			return nil, err
+		}
+	}
+	return &b, w.Close()
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -19,27 +20,17 @@ import (
 // that will be served, and binds sockets that are not bound yet. Those of a retained
 // generation are bound once it and a current one are committed, if they can be.
 func (p *Provider) Prepare(ctx context.Context, in provider.Input) (provider.Txn, error) {
-	found := recorded(in)
-	if found == nil {
-		var err error
-		if found, err = p.loaders.load(ctx); err != nil {
-			return nil, err
-		}
-	}
-	t, err := compile(in, found, slices.Collect(maps.Values(p.pub.Load().ByGen)))
+	t, err := compile(ctx, in, p.loaders, slices.Collect(maps.Values(p.pub.Load().ByGen)))
 	if err != nil {
 		return nil, err
 	}
+	if !in.Offline {
+		if err := p.complete(t); err != nil {
+			return nil, err
+		}
+	}
 	if err := t.openBlobs(p.blobs); err != nil {
 		return nil, err
-	}
-	for _, b := range in.Want.Bootloaders {
-		o := t.outputs[b.Addr]
-		o.Blobs = found
-		t.outputs[b.Addr] = o
-	}
-	if missing := found.missing(); len(t.offers) > 0 && len(missing) > 0 {
-		p.log.Warn("boot programs are missing: only machines with iPXE in their ROM can do without; they are in the package ipxe", "missing", missing, "searched", p.loaders.dirs)
 	}
 	x := &txn{p: p, table: t, retained: in.Retained}
 	if !in.Retained {
@@ -51,18 +42,44 @@ func (p *Provider) Prepare(ctx context.Context, in provider.Input) (provider.Txn
 	return x, nil
 }
 
-// recorded gives the boot programs that a generation was recorded with, whatever
-// the distribution's package holds by now; nil when nothing is recorded.
-func recorded(in provider.Input) programs {
-	if !in.Offline {
-		return nil
-	}
-	for _, b := range in.Want.Bootloaders {
-		if blobs := in.Blobs[b.Addr]; blobs != nil {
-			return blobs
+// complete refuses bootloaders that have no program at all for BIOS or for UEFI
+// x86-64, though they are made for it, because its package is nowhere: machines that
+// booted so far would be told nothing, and the plan would not have said so. That is
+// for this machine's administrator to mend, and not for the author.
+func (p *Provider) complete(t *table) error {
+	type want struct{ boot, pkg string }
+	lacks := map[want][]string{}
+	for _, offers := range t.offers {
+		for _, o := range offers {
+			for _, w := range o.lacks {
+				if w.rare || o.bootsOn(w.platform) || o.boot.Addr.Type == schema.IPXE && w.platform == "" {
+					continue
+				}
+				key := want{o.boot.Addr.String(), w.pkg}
+				if !slices.Contains(lacks[key], w.name) {
+					lacks[key] = append(lacks[key], w.name)
+				}
+			}
 		}
 	}
-	return nil
+	if len(lacks) == 0 {
+		return nil
+	}
+	var whys []string
+	for w, names := range lacks {
+		slices.Sort(names)
+		whys = append(whys, fmt.Sprintf("%s has no %s: install the package %s on this machine, or in the image", w.boot, strings.Join(names, ", "), w.pkg))
+	}
+	slices.Sort(whys)
+	return fmt.Errorf("boot programs are missing: %s", strings.Join(whys, "; "))
+}
+
+// bootsOn reports whether firmware of a platform is told a program; with "" any
+// firmware.
+func (o *offer) bootsOn(p schema.Platform) bool {
+	return slices.ContainsFunc(o.out.Targets, func(t provider.Target) bool {
+		return t.Class == "" && (p == "" || schema.ClientArchOf(t.Arch).Platform == p)
+	})
 }
 
 // named adds to the error of a listener the block that declares it.

@@ -25,10 +25,14 @@ type Config struct {
 	Content *store.Content
 	Sink    provider.Sink    // nil: nobody is told
 	Clients provider.Clients // nil: nobody is known
-	Log     *slog.Logger     // nil: discards
-	Now     func() time.Time // nil: time.Now
+	// Sessions ties a machine that asks for an alias to a generation; nil: every
+	// machine gets the one that Clients says, or the current one.
+	Sessions provider.Sessions
+	Log      *slog.Logger     // nil: discards
+	Now      func() time.Time // nil: time.Now
 	// LoaderDirs are searched in order for iPXE's network boot programs. nil means
-	// the places where distributions put them.
+	// the places where distributions put them. Those of other loaders are where their
+	// packages put them.
 	LoaderDirs []string
 }
 
@@ -39,14 +43,15 @@ func defaultLoaderDirs() []string {
 
 // Provider implements provider.Provider for bootloaders and entries.
 type Provider struct {
-	clients provider.Clients
-	sink    provider.Sink
-	log     *slog.Logger
-	now     func() time.Time
-	blobs   *blob.Cache
-	loaders *loaders
-	tftp    *sock.Set[netip.AddrPort, *net.UDPConn]
-	http    *sock.Set[netip.AddrPort, *net.TCPListener]
+	clients  provider.Clients
+	sessions provider.Sessions
+	sink     provider.Sink
+	log      *slog.Logger
+	now      func() time.Time
+	blobs    *blob.Cache
+	loaders  *loaders
+	tftp     *sock.Set[netip.AddrPort, *net.UDPConn]
+	http     *sock.Set[netip.AddrPort, *net.TCPListener]
 
 	// pub is read without a lock; it is replaced under mu.
 	pub published.Pointer[*table]
@@ -58,7 +63,7 @@ func New(c Config) (*Provider, error) {
 	if c.Content == nil {
 		return nil, errors.New("bootloader: no content store")
 	}
-	p := &Provider{clients: c.Clients, sink: c.Sink, log: c.Log, now: c.Now, blobs: blob.NewCache(c.Content.Open)}
+	p := &Provider{clients: c.Clients, sessions: c.Sessions, sink: c.Sink, log: c.Log, now: c.Now, blobs: blob.NewCache(c.Content.Open)}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -68,9 +73,9 @@ func New(c Config) (*Provider, error) {
 	if c.LoaderDirs == nil {
 		c.LoaderDirs = defaultLoaderDirs()
 	}
-	p.loaders = &loaders{content: c.Content, dirs: c.LoaderDirs, seen: map[string]imported{}}
+	p.loaders = &loaders{content: c.Content, dirs: c.LoaderDirs, seen: map[string]imported{}, made: map[string]provider.Blob{}}
 
-	ts := tftp.NewServer(tftp.Config{Open: p.openTFTP, Done: p.doneTFTP, Log: p.log, Now: p.now})
+	ts := tftp.NewServer(tftp.Config{Open: p.openTFTP, Slow: slow, Done: p.doneTFTP, Log: p.log, Now: p.now})
 	p.tftp = sock.New(listenTFTP, func(ctx context.Context, a netip.AddrPort, c *net.UDPConn) error {
 		return p.ended("TFTP", a, ts.Serve(ctx, c))
 	})
@@ -85,7 +90,9 @@ func New(c Config) (*Provider, error) {
 func (p *Provider) Name() string { return "bootloader" }
 
 // Kinds implements provider.Provider.
-func (p *Provider) Kinds() []string { return []string{"bootloader.ipxe", "entry"} }
+func (p *Provider) Kinds() []string {
+	return []string{"bootloader.grub", "bootloader.ipxe", "bootloader.pxelinux", "entry", "group"}
+}
 
 // Run implements provider.Provider. A transfer whose client has vanished may hold
 // its return for some seconds.

@@ -2,6 +2,7 @@ package bootloader
 
 import (
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/dlreconcile/dlreconcile/schema"
@@ -15,18 +16,11 @@ const maxScript = 64 << 10
 // tree that is not served any more is no dead end.
 const attempts = 5
 
-// choice is one entry that a machine may boot.
-type choice struct {
-	entry *schema.Entry
-	dir   string // of its files, in the tree
-	line  string // kernel line, with macWord in it
-}
-
 // script writes the iPXE script for the choices, of which the first is the
 // default. With a timeout and more than one there is a menu, of timeout seconds.
 //
 // Its commands are those that iPXE has had since 2012.
-func script(choices []choice, timeout int) string {
+func script(choices []choice, timeout int, fallback schema.Fallback) string {
 	var b strings.Builder
 	b.WriteString("#!ipxe\nset attempt:int32 0\nset picked e1\n")
 	if len(choices) > 1 && timeout > 0 {
@@ -39,8 +33,10 @@ func script(choices []choice, timeout int) string {
 	}
 	for i, c := range choices {
 		fmt.Fprintf(&b, ":e%d\necho dlreconcile: %s\nimgfree\n", i+1, title(c.entry))
-		fmt.Fprintf(&b, "kernel %s/%s %s || goto failed\n", c.dir, kernelName, c.line)
-		fmt.Fprintf(&b, "initrd --name %s %s/%s || goto failed\n", initrdName, c.dir, initrdName)
+		fmt.Fprintf(&b, "kernel %s %s || goto failed\n", c.kernel(), ipxeLine(c, ipxeMAC))
+		for _, name := range c.initrds {
+			fmt.Fprintf(&b, "initrd --name %s %s || goto failed\n", path.Base(name), name)
+		}
 		b.WriteString("boot || goto failed\n")
 	}
 	fmt.Fprintf(&b, `:failed
@@ -50,10 +46,20 @@ echo dlreconcile: this did not work, trying again
 sleep 3
 goto ${picked}
 :restart
-echo dlreconcile: giving up, the machine restarts
+`, attempts)
+	if fallback == schema.FallbackLocalDisk {
+		// UEFI firmware goes on to its next boot option only after one that failed; after
+		// one that did not, OVMF (2022.11) stands in its menu.
+		b.WriteString(`echo dlreconcile: giving up, the machine boots from its own disk
+sleep 3
+iseq ${platform} efi && exit 1 ||
+sanboot --no-describe --drive 0x80 ||
+`)
+	}
+	b.WriteString(`echo dlreconcile: giving up, the machine restarts
 sleep 10
 reboot
-`, attempts)
+`)
 	return b.String()
 }
 

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path"
 	"strings"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -16,12 +17,14 @@ import (
 // openFile is a file that is being sent. It is a tftp.File and an httpboot.File.
 type openFile struct {
 	*file
-	blob *blob.File // nil for text
+	tree  string // the id of the file's tree; for an alias, of the one that it leads into
+	bytes string
+	blob  *blob.File // nil: bytes is all
 }
 
 func (o *openFile) ReadAt(p []byte, off int64) (int, error) {
 	if o.blob == nil {
-		return strings.NewReader(o.text).ReadAt(p, off)
+		return strings.NewReader(o.bytes).ReadAt(p, off)
 	}
 	return o.blob.ReadAt(p, off)
 }
@@ -37,17 +40,16 @@ func (o *openFile) OSFile() *os.File {
 }
 
 func (o *openFile) Release() {
-	if o.blob != nil {
+	switch {
+	case o.blob != nil:
 		o.blob.Release()
+	case o.made != nil:
+		o.made.release()
 	}
 }
 
-// open gives the file at path, from whichever generation has it.
-func (p *Provider) open(path string) (*openFile, error) {
-	id, name, ok := split(path)
-	if !ok {
-		return nil, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
-	}
+// open gives the file at path of a tree, from whichever generation has it.
+func (p *Provider) open(id, name string) (*openFile, error) {
 	for {
 		pub := p.pub.Load()
 		for _, t := range pub.ByGen {
@@ -58,37 +60,36 @@ func (p *Provider) open(path string) (*openFile, error) {
 			}
 		}
 		if p.pub.Load() == pub {
-			return nil, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
+			return nil, fmt.Errorf("%s: %w", root+id+"/"+name, fs.ErrNotExist)
 		}
 	}
 }
 
-// role says what the file at path is for; "" when there is none.
-func (p *Provider) role(path string) (id string, role provider.AnswerKind) {
-	id, name, ok := split(path)
-	if !ok {
-		return "", ""
+// fetch gives the file that a client asks for.
+func (p *Provider) fetch(a asked) (*openFile, error) {
+	if id, name, ok := split(a.name); ok {
+		return p.open(id, name)
 	}
-	for _, t := range p.pub.Load().ByGen {
-		if tr := t.trees[id]; tr != nil {
-			if f := tr.file(name); f != nil {
-				return id, f.role
-			}
-		}
-	}
-	return id, ""
+	return p.openAlias(a)
 }
 
-func (p *Provider) openTFTP(_ netip.AddrPort, name string) (tftp.File, error) {
-	of, err := p.open(name)
+// slow says for which names fetch may take its time: the disk is waited for where a
+// session begins, and what is generated is made.
+func slow(name string) bool {
+	_, _, ok := split(name)
+	return !ok || path.Base(name) == machineName
+}
+
+func (p *Provider) openTFTP(r tftp.Request) (tftp.File, error) {
+	of, err := p.fetch(asked{from: r.Client.Addr(), name: r.Name, byIPXE: strings.HasPrefix(r.Options, optionsIPXE)})
 	if err != nil {
 		return nil, err
 	}
 	return of, nil
 }
 
-func (p *Provider) openHTTP(_ netip.AddrPort, name string) (httpboot.File, error) {
-	of, err := p.open(name)
+func (p *Provider) openHTTP(r httpboot.Request) (httpboot.File, error) {
+	of, err := p.fetch(asked{from: r.Client.Addr(), name: r.Name, byIPXE: strings.HasPrefix(r.Agent, agentIPXE)})
 	if err != nil {
 		return nil, err
 	}
@@ -99,21 +100,27 @@ func (p *Provider) doneTFTP(tr tftp.Transfer) {
 	if tr.Probe {
 		return
 	}
-	p.delivered("tftp", tr.Client.Addr(), tr.Name, tr.Bytes, tr.Err)
+	of, _ := tr.File.(*openFile)
+	p.delivered("tftp", tr.Client.Addr(), tr.Name, of, tr.Bytes, tr.Err)
 }
 
 func (p *Provider) doneHTTP(tr httpboot.Transfer) {
 	if !tr.Whole && tr.Err == nil {
 		return // a part, as it was asked for
 	}
-	p.delivered("http", tr.Client.Addr(), tr.Name, tr.Bytes, tr.Err)
+	of, _ := tr.File.(*openFile)
+	p.delivered("http", tr.Client.Addr(), tr.Name, of, tr.Bytes, tr.Err)
 }
 
-// delivered reports one file. What unknown clients ask for in vain is not told:
-// anybody could fill the record with it.
-func (p *Provider) delivered(protocol string, addr netip.Addr, name string, n int64, err error) {
+// delivered reports one file; of is nil when there was none. What unknown clients ask
+// for in vain is not told: anybody could fill the record with it.
+func (p *Provider) delivered(protocol string, addr netip.Addr, name string, of *openFile, n int64, err error) {
 	ev := provider.Event{Kind: provider.EventFile, Addr: addr, Protocol: protocol, Name: name, Bytes: n}
-	ev.Tree, ev.Role = p.role(name)
+	if of != nil {
+		ev.Tree, ev.Role = of.tree, of.role
+	} else if id, _, ok := split(name); ok {
+		ev.Tree = id
+	}
 	if err != nil {
 		ev.Kind, ev.Err = provider.EventFileError, err.Error()
 	}
@@ -138,6 +145,10 @@ func (p *Provider) event(ev provider.Event, onlyKnown bool) (known bool) {
 	}
 	if ev.Generation == 0 {
 		ev.Generation = p.pub.Load().Current
+	}
+	if t, ok := p.pub.Load().Of(ev.Generation); ok && known && ev.Subnet.IsZero() {
+		key, _, _ := t.key(provider.Query{Address: ev.Addr}) // all that is known is the address
+		ev.Subnet = key.Subnet
 	}
 	if p.sink != nil && (known || !onlyKnown) {
 		p.sink.Event(ev)

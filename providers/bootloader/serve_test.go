@@ -48,7 +48,7 @@ func TestServedIsWhatIsAnswered(t *testing.T) {
 		t.Errorf("answers before and after the commit differ: %s", d)
 	}
 	id := offerOf(t, b.pub.Load().ByGen[1], ws02).tree.id
-	line := "initrd=initrd.img root=/dev/nbd0 nbdroot=10.0.0.1,arch@" + b.art.Short() + ",nbd0 ip=dhcp BOOTIF=01-52-54-00-00-00-02 rw dlreconcile.url=http://" +
+	line := "vmlinuz initrd=initrd.img root=/dev/nbd0 nbdroot=10.0.0.1,arch@" + b.art.Short() + ",nbd0 ip=dhcp BOOTIF=01-52-54-00-00-00-02 rw dlreconcile.url=http://" +
 		d.Servers[0].HTTP.Listen.String() + " panic=30 quiet systemd.log_level=debug"
 	httpAt, tftpAt := d.Servers[0].HTTP.Listen.String(), d.Servers[0].TFTP.Listen.String()
 	var got []provider.Answer
@@ -57,7 +57,7 @@ func TestServedIsWhatIsAnswered(t *testing.T) {
 		got = append(got, a)
 	}
 	if d := cmp.Diff([]provider.Answer{
-		{Kind: provider.AnswerLoader, Provider: "bootloader", Protocol: "tftp", Server: tftpAt, Name: "b/" + id + "/snponly.efi", Range: at(30)},
+		{Kind: provider.AnswerLoader, Provider: "bootloader", Protocol: "tftp", Server: tftpAt, Name: "b/" + id + "/snponly.efi", Range: at(30), Again: "iPXE"},
 		{Kind: provider.AnswerScript, Provider: "bootloader", Protocol: "http", Server: httpAt, Name: "b/" + id + "/boot.ipxe", Range: at(30)},
 		{Kind: provider.AnswerKernel, Provider: "bootloader", Protocol: "http", Server: httpAt, Name: "b/" + id + "/arch/vmlinuz", Line: line, Range: at(61)},
 		{Kind: provider.AnswerInitrd, Provider: "bootloader", Protocol: "http", Server: httpAt, Name: "b/" + id + "/arch/initrd.img", Range: at(11)},
@@ -354,8 +354,8 @@ func TestAnswersWithoutALoader(t *testing.T) {
 		want string // of the loader's Fail
 		at   schema.Range
 	}{
-		"ARM":           {provider.Query{Arch: 11}, "there is no iPXE for client architecture 11 by TFTP", at(30)},
-		"32-bit HTTP":   {provider.Query{Arch: 15, Vendor: "HTTPClient"}, "there is no iPXE for client architecture 15 by HTTP boot", at(30)},
+		"ARM":           {provider.Query{Arch: 11}, "client architecture 11 (UEFI ARM, 64 bits) cannot run the kernel of image.arch, which is for amd64", at(30)},
+		"32-bit HTTP":   {provider.Query{Arch: 15, Vendor: "HTTPClient"}, "bootloader.ipxe.menu has no program for client architecture 15 (UEFI x86, 32 bits, HTTP) by HTTP boot", at(30)},
 		"BIOS":          {provider.Query{Arch: 0}, "", at(30)},
 		"UEFI HTTP":     {provider.Query{Arch: 16, Vendor: "HTTPClient"}, "", at(30)},
 		"named by hand": {provider.Query{Arch: 9}, "the file is not served here", at(44)},
@@ -366,7 +366,7 @@ func TestAnswersWithoutALoader(t *testing.T) {
 		}
 	}
 	os.Remove(filepath.Join(b.dir, undionly))
-	if a := b.compiled(site()).answer(provider.Query{})[0]; !strings.Contains(a.Fail, "undionly.kpxe was not found") {
+	if a := b.compiled(site()).answer(provider.Query{})[0]; !strings.Contains(a.Fail, "undionly.kpxe was not found on this host; it is in the package ipxe") {
 		t.Errorf("%+v", a)
 	}
 	if a := tab.answer(provider.Query{Subnet: addr("subnet", "", "elsewhere")}); a != nil {

@@ -64,7 +64,7 @@ func site() *schema.Desired {
 		},
 		Bootloaders: []*schema.Bootloader{{Meta: meta(menu, 30, "entries"), Entries: []schema.Addr{arch, rescue}}},
 		Subnets: []*schema.Subnet{{
-			Meta: meta(lan, 40, "boot"), Server: mainServer, CIDR: netip.MustParsePrefix("10.0.0.0/24"), Boot: menu,
+			Meta: meta(lan, 40, "boot"), Server: mainServer, CIDR: netip.MustParsePrefix("10.0.0.0/24"), Boot: []schema.Addr{menu},
 		}},
 		Hosts: []*schema.Host{
 			{Meta: meta(ws01, 50), MAC: "52:54:00:00:00:01", Subnet: lan},
@@ -83,7 +83,45 @@ type bench struct {
 	files   map[string][]byte // by digest
 	sink    *sink
 	clients clients
+	boots   *boots
 	gen     uint64
+}
+
+// boots is a provider.Sessions that begins a boot at every boot program.
+type boots struct {
+	current func() uint64
+
+	mu      sync.Mutex // guards below
+	by      map[netip.Addr]provider.Client
+	fetched []string // address and role
+	err     error
+}
+
+func (s *boots) Boot(provider.Contact) (provider.Session, error) { return provider.Session{}, nil }
+func (s *boots) Holds(netip.Addr, provider.MAC) bool             { return false }
+
+func (s *boots) Fetch(a netip.Addr, role provider.AnswerKind) (provider.Client, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fetched = append(s.fetched, a.String()+" "+string(role))
+	c, open := s.by[a]
+	if !open {
+		c.MAC = provider.AddressMAC(a)
+	}
+	if !open || role == provider.AnswerLoader {
+		c.Generation = s.current()
+	}
+	s.by[a] = c
+	return c, s.err
+}
+
+// calls gives what was asked since it was last called.
+func (s *boots) calls() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.fetched
+	s.fetched = nil
+	return list
 }
 
 type sink struct {
@@ -137,14 +175,15 @@ func newBench(t testing.TB) *bench {
 	if b.content, err = store.OpenContent(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range loaderNames() {
+	for _, name := range []string{fullEFI, snponly, undionly} {
 		if err := os.WriteFile(filepath.Join(b.dir, name), []byte(strings.Repeat(name, 500)), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	b.art = b.artifact("one")
+	b.boots = &boots{by: map[netip.Addr]provider.Client{}, current: func() uint64 { return b.pub.Load().Current }}
 	if b.Provider, err = New(Config{
-		Content: b.content, Sink: b.sink, Clients: b.clients, LoaderDirs: []string{filepath.Join(b.dir, "none"), b.dir},
+		Content: b.content, Sink: b.sink, Clients: b.clients, Sessions: b.boots, LoaderDirs: []string{filepath.Join(b.dir, "none"), b.dir},
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -219,11 +258,7 @@ func (b *bench) compiled(d *schema.Desired) *table {
 
 func (b *bench) compile(d *schema.Desired) (*table, error) {
 	b.t.Helper()
-	found, err := b.loaders.load(context.Background())
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return compile(b.input(d), found, nil)
+	return compile(context.Background(), b.input(d), b.loaders, nil)
 }
 
 // run serves until the test ends.
@@ -240,7 +275,7 @@ func (b *bench) run() {
 }
 
 // freePort gives a port of 127.0.0.1 that is free for TCP and UDP.
-func freePort(t *testing.T) uint16 {
+func freePort(t testing.TB) uint16 {
 	t.Helper()
 	for range 100 {
 		l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -261,7 +296,7 @@ func freePort(t *testing.T) uint16 {
 }
 
 // loopback moves the site's server to a free port of 127.0.0.1.
-func loopback(t *testing.T, d *schema.Desired) *schema.Desired {
+func loopback(t testing.TB, d *schema.Desired) *schema.Desired {
 	t.Helper()
 	s := d.Servers[0]
 	s.Address = netip.MustParseAddr("127.0.0.1")
@@ -284,4 +319,13 @@ func get(t *testing.T, s *schema.Server, path string) (int, string) {
 		t.Fatal(err)
 	}
 	return resp.StatusCode, string(body)
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }

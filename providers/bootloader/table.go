@@ -2,6 +2,7 @@ package bootloader
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -13,13 +14,16 @@ import (
 // that its blobs are released once, by whoever drops it.
 type table struct {
 	gen     uint64
-	offers  map[provider.TreeKey]*offer
+	offers  map[provider.TreeKey][]*offer // in order of preference
 	trees   map[string]*tree
 	outputs map[schema.Addr]provider.Output
 
+	want    *schema.Desired
 	hosts   map[schema.Addr]*schema.Host
 	byMAC   map[provider.MAC]*schema.Host
+	byAddr  map[netip.Addr]*schema.Host // by reserved address
 	subnets []*schema.Subnet
+	given   map[schema.Addr]bool // subnets where our DHCP gives out the addresses
 
 	tftp, http map[netip.AddrPort]bool // sockets that the generation declares
 
@@ -31,9 +35,9 @@ type table struct {
 // newTable makes the table of in without its offers.
 func newTable(in provider.Input) *table {
 	t := &table{
-		gen: in.Generation, offers: map[provider.TreeKey]*offer{}, trees: map[string]*tree{},
+		gen: in.Generation, want: in.Want, offers: map[provider.TreeKey][]*offer{}, trees: map[string]*tree{},
 		outputs: map[schema.Addr]provider.Output{}, hosts: map[schema.Addr]*schema.Host{},
-		byMAC: map[provider.MAC]*schema.Host{}, subnets: in.Want.Subnets,
+		byMAC: map[provider.MAC]*schema.Host{}, byAddr: map[netip.Addr]*schema.Host{}, subnets: in.Want.Subnets, given: map[schema.Addr]bool{},
 		tftp: map[netip.AddrPort]bool{}, http: map[netip.AddrPort]bool{}, blobs: map[string]*blob.File{},
 	}
 	for _, s := range in.Want.Servers {
@@ -44,10 +48,18 @@ func newTable(in provider.Input) *table {
 			t.http[s.HTTP.Listen] = true
 		}
 	}
+	for _, sub := range in.Want.Subnets {
+		t.given[sub.Addr] = sub.Mode != schema.ModeProxy && !slices.ContainsFunc(in.Want.Servers, func(s *schema.Server) bool {
+			return s.Addr == sub.Server && s.DHCP.Disabled
+		})
+	}
 	for _, h := range in.Want.Hosts {
 		t.hosts[h.Addr] = h
 		if mac, err := provider.ParseMAC(h.MAC); err == nil {
 			t.byMAC[mac] = h
+		}
+		if h.Address.IsValid() {
+			t.byAddr[h.Address] = h
 		}
 	}
 	return t
@@ -57,7 +69,7 @@ func newTable(in provider.Input) *table {
 func (t *table) openBlobs(cache *blob.Cache) error {
 	for _, tr := range t.trees {
 		for _, f := range tr.files {
-			if f.text != "" || t.blobs[f.digest] != nil {
+			if f.inMemory() || t.blobs[f.digest] != nil {
 				continue
 			}
 			b, err := cache.Get(provider.Blob{Digest: f.digest, Size: f.size})
@@ -79,18 +91,34 @@ func (t *table) open(id, name string) (of *openFile, found bool) {
 		return nil, false
 	}
 	f := tr.file(name)
+	if f == nil && tr.family != nil {
+		f = tr.family.within(tr, name)
+	}
 	if f == nil {
 		return nil, false
 	}
-	if f.text != "" {
-		return &openFile{file: f}, true
+	return t.hold(tr, f), true
+}
+
+// hold opens a file of a tree that the table has, or one that leads into it. It gives
+// nil when the table was released meanwhile.
+func (t *table) hold(tr *tree, f *file) *openFile {
+	of := &openFile{file: f, tree: tr.id}
+	switch {
+	case f.made != nil:
+		of.bytes = f.made.hold()
+		return of
+	case f.inMemory():
+		of.bytes = f.text
+		return of
 	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if t.released {
-		return nil, true
+		return nil
 	}
-	return &openFile{file: f, blob: t.blobs[f.digest].Hold()}, true
+	of.blob = t.blobs[f.digest].Hold()
+	return of
 }
 
 // release gives the table's blobs back. Files that were opened stay open.
@@ -106,10 +134,19 @@ func (t *table) release() {
 	}
 }
 
-// key says whose tree a client gets.
+// key says whose tree a client gets. One of which only the address is known is the
+// host that has it reserved.
 func (t *table) key(q provider.Query) (provider.TreeKey, *schema.Host, *schema.Subnet) {
 	h := t.hosts[q.Host]
-	if h == nil && q.Host.IsZero() && !q.MAC.IsZero() {
+	known, byAddress := q.MAC.Address()
+	if byAddress && !q.Address.IsValid() {
+		q.Address = known
+	}
+	switch {
+	case h != nil || !q.Host.IsZero():
+	case byAddress || q.MAC.IsZero():
+		h = t.byAddr[q.Address]
+	default:
 		h = t.byMAC[q.MAC]
 	}
 	named, addr := q.Subnet, q.Address

@@ -15,27 +15,6 @@ const (
 	vendorHTTP = "HTTPClient"
 )
 
-// program says which boot programs a kind of firmware runs, the best first.
-type program struct {
-	arch    uint16 // option 93, RFC 4578 section 2.1 and the IANA registry after it
-	http    bool
-	names   []string
-	comment string
-}
-
-// firmware lists them. Architecture 6 and 15 (UEFI on 32-bit x86) and all that are
-// not x86 have no program in the distributions' packages. Much x86-64 firmware
-// says 9, which the RFC means for EFI byte code. Over HTTP the program with its own
-// drivers comes first: firmware's SNP is not always usable after an HTTP boot.
-func firmware() []program {
-	return []program{
-		{16, true, []string{fullEFI, snponly}, "iPXE for UEFI x86-64, by HTTP boot"},
-		{0, false, []string{undionly}, "iPXE for BIOS"},
-		{7, false, []string{snponly, fullEFI}, "iPXE for UEFI x86-64"},
-		{9, false, []string{snponly, fullEFI}, "iPXE for UEFI x86-64"},
-	}
-}
-
 // places says where a server's clients find files.
 type places struct {
 	tftp, http netip.AddrPort // the zero value: not served
@@ -63,11 +42,26 @@ func (p places) httpURL() string {
 	return "http://" + p.http.String()
 }
 
-// script says how iPXE is told its script. HTTP is much faster; a plain path means
-// TFTP from the server that DHCP names.
-func (p places) script(path string) string {
+// locate says by which protocol, where and under which path a client fetches a file
+// that it is told as a path or a URL. A path is of our TFTP server.
+func (p places) locate(file string) (protocol, server, path string) {
+	scheme, rest, isURL := strings.Cut(file, "://")
+	if !isURL {
+		return "tftp", p.tftp.String(), strings.TrimLeft(file, "/")
+	}
+	host, path, _ := strings.Cut(rest, "/")
+	port := map[string]uint16{"http": 80, "tftp": 69}[scheme]
+	if addr, err := netip.ParseAddr(host); err == nil && port != 0 {
+		host = netip.AddrPortFrom(addr, port).String()
+	}
+	return scheme, host, strings.TrimLeft(path, "/")
+}
+
+// url gives the URL of a file of a tree, or its path when it is fetched over TFTP
+// from the server that DHCP names.
+func (p places) url(protocol schema.Protocol, path string) string {
 	switch {
-	case p.http.IsValid():
+	case protocol == schema.HTTP:
 		return p.httpURL() + "/" + path
 	case p.tftp.Port() == 69:
 		return path
@@ -75,70 +69,81 @@ func (p places) script(path string) string {
 	return fmt.Sprintf("tftp://%s/%s", p.tftp, path)
 }
 
-// targets lists what kinds of client must be told to load.
-func (p places) targets(t *tree) []provider.Target {
-	list := []provider.Target{{
-		Arch: provider.AnyArch, Class: classIPXE, File: p.script(t.path(scriptName)), Comment: "script for iPXE",
-	}}
-	for _, fw := range firmware() {
-		if fw.http && !p.http.IsValid() || !fw.http && !p.tftp.IsValid() {
-			continue
-		}
-		for _, name := range fw.names {
-			if t.file(name) == nil {
-				continue
+// absolute is url, but always a URL: what another server has named counts for
+// nothing.
+func (p places) absolute(protocol schema.Protocol, path string) string {
+	if protocol == schema.HTTP {
+		return p.httpURL() + "/" + path
+	}
+	return fmt.Sprintf("tftp://%s/%s", p.tftp, path)
+}
+
+// classOf gives the user class by which a client is served, by the rule that DHCP
+// follows too: one that some target names is served by those targets alone, any other
+// client is firmware, and has none.
+func classOf(offers []*offer, q provider.Query) string {
+	for _, o := range offers {
+		for _, t := range o.out.Targets {
+			if t.Class != "" && t.Class == q.Class {
+				return t.Class
 			}
-			target := provider.Target{Arch: fw.arch, HTTP: fw.http, File: t.path(name), Comment: fw.comment}
-			if fw.http {
-				target.File = p.httpURL() + "/" + target.File
-			}
-			list = append(list, target)
-			break
 		}
+	}
+	return ""
+}
+
+// pick gives the target that the client of a query is told.
+func pick(offers []*offer, q provider.Query) (*offer, provider.Target, bool) {
+	class := classOf(offers, q)
+	for _, o := range offers {
+		for _, t := range o.out.Targets {
+			if t.Class == class && t.HTTP == (q.Vendor == vendorHTTP) && (t.Arch == q.Arch || t.Arch == provider.AnyArch) {
+				return o, t, true
+			}
+		}
+	}
+	return nil, provider.Target{}, false
+}
+
+// fitting gives the offers whose kernels run on a client's machine; all, when there
+// are none, or nothing is known of such machines.
+func fitting(offers []*offer, arch uint16) []*offer {
+	var list []*offer
+	for _, o := range offers {
+		if schema.ClientArchOf(arch).Platform.Boots(o.arch) {
+			list = append(list, o)
+		}
+	}
+	if list == nil {
+		return offers
 	}
 	return list
 }
 
-// locate says by which protocol, where and under which path a target's file is
-// fetched.
-func (p places) locate(file string) (protocol, server, path string) {
-	rest, isHTTP := strings.CutPrefix(file, "http://")
-	rest, isTFTP := strings.CutPrefix(rest, "tftp://")
-	if isHTTP || isTFTP {
-		_, file, _ = strings.Cut(rest, "/")
-	}
-	if isHTTP {
-		return "http", p.http.String(), file
-	}
-	return "tftp", p.tftp.String(), strings.TrimLeft(file, "/")
-}
-
-// loaderFor gives the target of firmware with that architecture.
-func loaderFor(targets []provider.Target, arch uint16, http bool) (provider.Target, bool) {
-	for _, t := range targets {
-		if t.Class == "" && t.HTTP == http && (t.Arch == arch || t.Arch == provider.AnyArch) {
-			return t, true
-		}
-	}
-	return provider.Target{}, false
-}
-
 // noLoader says why firmware is offered nothing.
-func noLoader(arch uint16, http bool, p places) string {
-	for _, fw := range firmware() {
-		switch {
-		case fw.arch != arch || fw.http != http:
-		case http && !p.http.IsValid():
-			return "HTTP is switched off on the server"
-		case !http && !p.tftp.IsValid():
-			return "TFTP is switched off on the server"
-		default:
-			return fmt.Sprintf("%s was not found on this host; it is in the package ipxe", strings.Join(fw.names, " or "))
-		}
-	}
+func noLoader(arch uint16, http bool, offers []*offer) string {
+	what := schema.ClientArchOf(arch)
 	how := "TFTP"
 	if http {
 		how = "HTTP boot"
 	}
-	return fmt.Sprintf("there is no iPXE for client architecture %d by %s", arch, how)
+	var loaders []string
+	for _, o := range offers {
+		if http && !o.places.http.IsValid() {
+			return "HTTP is switched off on the server"
+		}
+		if !http && !o.places.tftp.IsValid() {
+			return "TFTP is switched off on the server"
+		}
+		if what.Platform != "" && !what.Platform.Boots(o.arch) {
+			return fmt.Sprintf("client architecture %d (%s) cannot run the kernel of %s, which is for %s", arch, what.Name, o.choices[0].entry.Image, o.arch)
+		}
+		for _, w := range o.lacks {
+			if w.platform == what.Platform {
+				return fmt.Sprintf("%s was not found on this host; it is in the package %s", w.name, w.pkg)
+			}
+		}
+		loaders = append(loaders, o.boot.Addr.String())
+	}
+	return fmt.Sprintf("%s has no program for client architecture %d (%s) by %s", strings.Join(loaders, ", "), arch, what.Name, how)
 }

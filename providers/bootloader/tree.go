@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 )
@@ -14,19 +15,64 @@ import (
 // root is the folder that all boot trees are served below.
 const root = "b/"
 
-const scriptName = "boot.ipxe"
+const (
+	scriptName = "boot.ipxe"
+	scriptOwn  = scriptName + "-01-" // and the hardware address of a machine, as GRUB has it
+)
 
 // idLength is how much of a tree's digest names it. BOOTP's `file` field holds 127
 // bytes.
 const idLength = 26
 
-// file is one file of a tree: text in memory, or a blob.
+// file is one file of a tree: text in memory, bytes that are made when they are asked
+// for, or a blob.
 type file struct {
 	name   string // relative to the tree
 	role   provider.AnswerKind
 	digest string
 	size   int64
-	text   string // "" for a blob
+	text   string     // "" for a blob
+	made   *generated // instead of text; nil for a blob
+}
+
+// inMemory reports whether the file's bytes are in no blob.
+func (f *file) inMemory() bool { return f.text != "" || f.made != nil }
+
+// bytes gives those of a file in memory.
+func (f *file) bytes() string {
+	if f.made != nil {
+		return f.made.make()
+	}
+	return f.text
+}
+
+// generated makes the bytes of a file when it is asked for. All who have it open share
+// one copy.
+type generated struct {
+	make func() string // gives the same bytes every time
+
+	mu    sync.Mutex // guards below
+	open  int
+	bytes string // while it is open
+}
+
+// hold gives the bytes; release must follow. Who comes while they are made waits.
+func (g *generated) hold() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open == 0 {
+		g.bytes = g.make()
+	}
+	g.open++
+	return g.bytes
+}
+
+func (g *generated) release() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open--; g.open == 0 {
+		g.bytes = ""
+	}
 }
 
 func textFile(name string, role provider.AnswerKind, text string) file {
@@ -41,8 +87,9 @@ func blobFile(name string, role provider.AnswerKind, b provider.Blob) file {
 // tree is the set of files that some machines are offered. It is never changed,
 // and shared by all generations that have it.
 type tree struct {
-	id    string
-	files []file // sorted by name
+	id     string
+	files  []file // sorted by name
+	family family // of the bootloader that it was made for
 }
 
 // newTree sorts the files and names the tree.

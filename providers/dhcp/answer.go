@@ -3,17 +3,21 @@ package dhcp
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/providers/dhcp/dhcp4"
 	"github.com/dlreconcile/dlreconcile/providers/dhcp/lease"
+	"github.com/dlreconcile/dlreconcile/schema"
 )
 
 // Answer implements provider.Provider: one answer, whose Fields are what
 // dhcp4.Fields says of the packet that the machine would get, and whose Name is
-// the boot file in it. Nothing on a subnet whose DHCP server is somebody else.
+// the boot file in it. Nothing on a subnet whose server has DHCP switched off. On
+// one in proxy mode, Fields are those of the offer beside the other server's; to a
+// client that hears nothing from us, Text says who answers it.
 func (p *Provider) Answer(q provider.Query) []provider.Answer {
 	t := p.table(q.Generation)
 	if t == nil {
@@ -38,6 +42,9 @@ func (p *Provider) answer(t *table, q provider.Query) []provider.Answer {
 		a.Range = h.Range
 	}
 	s := p.subnetOf(t, h, q)
+	if s == nil && t.isSilent(h, q) {
+		return nil
+	}
 	if s == nil {
 		a.Fail = "it is not known on which subnet the machine is"
 		return []provider.Answer{a}
@@ -55,6 +62,10 @@ func (p *Provider) answer(t *table, q provider.Query) []provider.Answer {
 		Class:   q.Class,
 		MaxSize: dhcp4.DefaultSize,
 	}
+	if s.wire.Proxy {
+		s.proxied(&a, f)
+		return []provider.Answer{a}
+	}
 	addr := q.Address
 	if !addr.IsValid() {
 		var err error
@@ -64,12 +75,29 @@ func (p *Provider) answer(t *table, q provider.Query) []provider.Answer {
 		}
 	}
 	a.Fields = dhcp4.Fields(dhcp4.Reply(s.wire, f, dhcpv4.MessageTypeOffer, dhcp4.Grant{Addr: addr, Time: s.LeaseTime}))
+	a.Name, a.Fail = s.bootFile(f)
+	return []provider.Answer{a}
+}
+
+// isSilent reports whether a machine that is on none of our subnets is on one whose
+// server has DHCP switched off.
+func (t *table) isSilent(h *host, q provider.Query) bool {
+	if q.Subnet.IsZero() && !q.Address.IsValid() && h != nil {
+		q.Subnet = h.Subnet
+	}
+	return slices.ContainsFunc(t.silent, func(s *schema.Subnet) bool {
+		return s.Addr == q.Subnet || q.Subnet.IsZero() && s.CIDR.Contains(q.Address)
+	})
+}
+
+// bootFile says which file the client must load, and why there is none.
+func (s *subnet) bootFile(f *dhcp4.Facts) (file, why string) {
 	boot := &s.wire.Boot
-	if e := s.wire.Hosts[f.MAC]; e != nil {
+	if e := s.wire.Host(f.MAC); e != nil {
 		boot = &e.Boot
 	}
-	a.Name, a.Fail = boot.File(f)
-	return []provider.Answer{a}
+	target, why := boot.File(f)
+	return target.File, why
 }
 
 // subnetOf says where the machine of a query is: where it says; else where its

@@ -11,8 +11,13 @@ import (
 )
 
 func TestConformance(t *testing.T) {
+	t.Run("server", func(t *testing.T) { conforms(t, schema.ModeServer) })
+	t.Run("proxy", func(t *testing.T) { conforms(t, schema.ModeProxy) })
+}
+
+func conforms(t *testing.T, mode schema.SubnetMode) {
 	providertest.Run(t, providertest.Harness{
-		Inputs: conformanceInputs,
+		Inputs: func(t *testing.T, _ string) providertest.Inputs { return conformanceInputs(t, mode) },
 		Open: func(t *testing.T, state string) provider.Provider {
 			nodes := &machines{pinned: map[provider.MAC]uint64{}}
 			p, err := dhcp.New(dhcp.Config{DB: openDB(t, filepath.Join(state, "state.db")), Sessions: nodes, Sink: nodes})
@@ -24,12 +29,15 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-func conformanceInputs(t *testing.T, _ string) providertest.Inputs {
+func conformanceInputs(t *testing.T, mode schema.SubnetMode) providertest.Inputs {
 	t.Helper()
 	listen := onLoopback(t, desired()).Servers[0].DHCP.Listen
+	moved := onLoopback(t, desired())
+	moved.Subnets[0].Mode = mode
 	site := func(edit func(*schema.Desired)) *schema.Desired {
 		d := desired()
 		d.Servers[0].Interface, d.Servers[0].DHCP.Listen = "", listen
+		d.Subnets[0].Mode = mode
 		if edit != nil {
 			edit(d)
 		}
@@ -41,7 +49,7 @@ func conformanceInputs(t *testing.T, _ string) providertest.Inputs {
 			d.Hosts[0].Address = ip("10.0.0.22")
 			d.Subnets[0].Pools[0].From = ip("10.0.0.251")
 		}), built("own2", "any2")),
-		Moved: input(0, onLoopback(t, desired()), built("own1", "any1")),
+		Moved: input(0, moved, built("own1", "any1")),
 		Queries: []provider.Query{
 			{Host: ws01},
 			{MAC: mac1, Vendor: "PXEClient", Arch: 7},

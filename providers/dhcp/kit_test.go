@@ -34,6 +34,7 @@ func meta(a schema.Addr, line int) schema.Meta {
 	return schema.Meta{Addr: a, Range: schema.Range{File: "site.hcl", Line: line, Column: 1}, Attrs: map[string]schema.Range{
 		"interface": {File: "site.hcl", Line: line + 1, Column: 3},
 		"address":   {File: "site.hcl", Line: line + 2, Column: 3},
+		"mode":      {File: "site.hcl", Line: line + 3, Column: 3},
 	}}
 }
 
@@ -47,7 +48,7 @@ func desired() *schema.Desired {
 		Subnets: []*schema.Subnet{{
 			Meta: meta(lan, 10), Server: main_, CIDR: netip.MustParsePrefix("10.0.0.0/24"), Authoritative: true, BOOTP: true,
 			Routers: []netip.Addr{ip("10.0.0.254")}, DomainNameServers: []netip.Addr{ip("10.0.0.3")}, DomainName: "example.net",
-			NextServer: ip("10.0.0.1"), LeaseTime: 10 * time.Minute, Boot: menu, RouterAdvertisement: true,
+			NextServer: ip("10.0.0.1"), LeaseTime: 10 * time.Minute, Boot: []schema.Addr{menu}, RouterAdvertisement: true,
 			Pools: []schema.Pool{{From: ip("10.0.0.250"), To: ip("10.0.0.255")}},
 		}},
 		Hosts: []*schema.Host{{Meta: meta(ws01, 30), MAC: mac1.String(), Address: ip("10.0.0.21"), Subnet: lan, Hostname: "ws01"}},
@@ -177,4 +178,8 @@ func (d *daemon) run() {
 
 func input(gen uint64, want *schema.Desired, out map[schema.Addr]provider.Output) provider.Input {
 	return provider.Input{Generation: gen, Want: want, Built: out}
+}
+
+func (m *machines) Fetch(netip.Addr, provider.AnswerKind) (provider.Client, error) {
+	return provider.Client{}, nil
 }

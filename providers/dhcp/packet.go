@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
@@ -19,11 +21,11 @@ import (
 // no answer.
 func (p *Provider) tableFor(f *dhcp4.Facts) (*dhcp4.Table, error) {
 	var s provider.Session
-	if f.Type == dhcpv4.MessageTypeDiscover || f.Type == dhcpv4.MessageTypeRequest {
+	if f.Type == dhcpv4.MessageTypeDiscover || f.Type == dhcpv4.MessageTypeRequest || f.Late && f.Type == dhcpv4.MessageTypeInform {
 		var err error
 		s, err = p.sessions.Boot(provider.Contact{
 			MAC:      provider.MAC(f.MAC),
-			Discover: f.Type == dhcpv4.MessageTypeDiscover,
+			Discover: f.Type == dhcpv4.MessageTypeDiscover && !f.Late, // on port 4011 it goes on
 			Vendor:   f.Vendor,
 			Class:    f.Class,
 			XID:      binary.BigEndian.Uint32(f.XID[:]),
@@ -44,10 +46,18 @@ func (p *Provider) tableFor(f *dhcp4.Facts) (*dhcp4.Table, error) {
 	return t.wire, nil
 }
 
-// everyTable gives the tables of all generations that are published.
+// everyTable gives the tables of all generations that are published, the current one
+// first, then from new to old.
 func (p *Provider) everyTable(yield func(*dhcp4.Table) bool) {
-	for _, t := range p.pub.Load().ByGen {
-		if !yield(t.wire) {
+	pub := p.pub.Load()
+	if t, ok := pub.Of(0); ok && !yield(t.wire) {
+		return
+	}
+	if len(pub.ByGen) < 2 {
+		return
+	}
+	for _, gen := range slices.Backward(slices.Sorted(maps.Keys(pub.ByGen))) {
+		if gen != pub.Current && !yield(pub.ByGen[gen].wire) {
 			return
 		}
 	}
@@ -72,6 +82,8 @@ func (p *Provider) report(e dhcp4.Event) {
 		Name:       e.File,
 		Class:      e.Class,
 		Vendor:     e.Vendor,
+		Arch:       e.Arch,
+		HasArch:    e.HasArch,
 		Err:        e.Err,
 	}
 	// Both were written by Addr.String.
@@ -88,6 +100,8 @@ func eventKind(k dhcp4.EventKind) provider.EventKind {
 		return provider.EventOffer
 	case dhcp4.SentAck:
 		return provider.EventAck
+	case dhcp4.SawTaken:
+		return provider.EventTaken
 	}
 	return provider.EventNak
 }

@@ -17,6 +17,20 @@ type place struct {
 	source   netip.Addr // dhcp4.Subnet.Source
 }
 
+// late gives the socket on which firmware asks for its boot file after another
+// server has given it an address; none where DHCP is not on its own port: no
+// firmware finds the way there.
+func (p place) late() dhcp4.Endpoint {
+	if p.endpoint.Listen.Port() != dhcpPort {
+		return dhcp4.Endpoint{}
+	}
+	ep := p.endpoint
+	ep.Listen = netip.AddrPortFrom(ep.Listen.Addr(), dhcp4.BootPort)
+	return ep
+}
+
+const dhcpPort = 67
+
 // placesOf finds the place of every server that answers DHCP. One that names no
 // interface gets the one that has its address: a socket bound to the address
 // alone hears no broadcast, and one bound to nothing would answer on wires that
@@ -28,6 +42,12 @@ func placesOf(servers []*schema.Server) (map[schema.Addr]place, error) {
 		listen := s.DHCP.Listen
 		switch {
 		case s.DHCP.Disabled:
+			// No socket for DHCP; router solicitations are answered where it is known.
+			name := s.Interface
+			if name == "" && !s.Address.IsLoopback() {
+				name, _ = interfaceOf(s.Address) // not worth a refusal
+			}
+			places[s.Addr] = place{endpoint: dhcp4.Endpoint{Interface: name}}
 			continue
 		case s.Interface == "" && listen.Addr().IsLoopback(): // a demonstration
 			places[s.Addr] = place{dhcp4.Endpoint{Listen: listen}, listen.Addr()}

@@ -107,16 +107,21 @@ func listen(ctx context.Context, ep dhcp4.Endpoint) (*dhcp4.Conn, error) {
 // diagnose points at what declares the socket.
 func diagnose(t *table, err error) error {
 	var b *bindError
-	if !errors.As(err, &b) || t.sockets[b.ep] == nil {
+	if !errors.As(err, &b) || t.sockets[b.ep].server == nil {
 		return err
 	}
-	s := t.sockets[b.ep]
+	s, proxied := t.sockets[b.ep].server, t.sockets[b.ep].subnet
 	d := &hcl.Diagnostic{
 		Severity: hcl.DiagError,
 		Summary:  "Cannot listen for DHCP",
 		Detail:   fmt.Sprintf("%s: %s on interface %q: %v. Is another DHCP server running, and does the address belong to this machine?", s.Addr, b.ep.Listen, b.ep.Interface, b.err),
 	}
 	at := s.At("dhcp.listen")
+	if proxied != nil {
+		at = proxied.At("mode")
+		d.Summary = "Cannot listen for proxyDHCP"
+		d.Detail = fmt.Sprintf("%s: %s on interface %q: %v. Firmware asks there for its boot file. Is another proxyDHCP or boot server running on this machine?", proxied.Addr, b.ep.Listen, b.ep.Interface, b.err)
+	}
 	if b.ep.Interface != "" {
 		if _, err := net.InterfaceByName(b.ep.Interface); err != nil {
 			at = s.At("interface")

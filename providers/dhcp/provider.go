@@ -160,8 +160,8 @@ func (p *Provider) Observe(context.Context) ([]plan.Observation, error) {
 }
 
 // Lookup says which machine an address belongs to: the one that has a lease of
-// it; else the one that it is reserved for; else the one whose lease of it ran out
-// last. Session and Generation are not known here.
+// it; else the one that it is reserved for; else, unless another server gives out
+// the addresses there, the one whose lease of it ran out last. Session and Generation are not known here.
 func (p *Provider) Lookup(addr netip.Addr) (provider.Client, bool) {
 	addr = addr.Unmap()
 	t := p.table(0)
@@ -170,6 +170,9 @@ func (p *Provider) Lookup(addr netip.Addr) (provider.Client, bool) {
 		if t != nil {
 			if h := t.reserved[addr]; h != nil {
 				return client(t, h.mac, addr, ""), true
+			}
+			if s := t.holding(addr); s != nil && s.wire.Proxy {
+				leased = false // another server gives it out since
 			}
 		}
 		if !leased {

@@ -87,7 +87,7 @@ func TestAnswer(t *testing.T) {
 }
 
 func TestAnswerBootFile(t *testing.T) {
-	own := func(w *schema.Desired) { w.Hosts[0].Boot = special }
+	own := func(w *schema.Desired) { w.Hosts[0].Boot = []schema.Addr{special} }
 	byHand := func(w *schema.Desired) { w.Subnets[0].BootFileName = map[uint16]string{7: "mine.efi"} }
 	for name, c := range map[string]struct {
 		change     func(*schema.Desired)
@@ -100,12 +100,12 @@ func TestAnswerBootFile(t *testing.T) {
 		"iPXE":                          {nil, provider.Query{MAC: mac1, Vendor: "PXEClient", Class: "iPXE"}, "http://10.0.0.1/b/own/boot.ipxe", ""},
 		"HTTP boot":                     {nil, provider.Query{MAC: mac1, Vendor: "HTTPClient", Arch: 16}, "http://10.0.0.1/b/own/snponly.efi", ""},
 		"a running system":              {nil, provider.Query{MAC: mac1}, "", ""},
-		"ARM":                           {nil, provider.Query{MAC: mac1, Vendor: "PXEClient", Arch: 11}, "", "no boot file for client architecture 11 (EFI ARM64, TFTP)"},
+		"ARM":                           {nil, provider.Query{MAC: mac1, Vendor: "PXEClient", Arch: 11}, "", "no boot file for client architecture 11 (UEFI ARM, 64 bits; TFTP)"},
 		"boot_file_name beats boot":     {byHand, provider.Query{MAC: mac1, Vendor: "PXEClient", Arch: 7}, "mine.efi", ""},
 		"the host's own loader":         {own, provider.Query{MAC: mac1, Vendor: "PXEClient", Arch: 7}, "b/special/snponly.efi", ""},
 		"beats the subnet's file names": {func(w *schema.Desired) { own(w); byHand(w) }, provider.Query{MAC: mac1, Vendor: "PXEClient", Arch: 7}, "b/special/snponly.efi", ""},
-		"a tree is missing":             {func(w *schema.Desired) { w.Subnets[0].Boot = special }, provider.Query{MAC: mac2, Vendor: "PXEClient"}, "", "bootloader.ipxe.special has no boot tree for machines without a host block on subnet.lan"},
-		"addresses only":                {func(w *schema.Desired) { w.Subnets[0].Boot = schema.Addr{} }, provider.Query{MAC: mac1, Vendor: "PXEClient"}, "", ""},
+		"a tree is missing":             {func(w *schema.Desired) { w.Subnets[0].Boot = []schema.Addr{special} }, provider.Query{MAC: mac2, Vendor: "PXEClient"}, "", "bootloader.ipxe.special has no boot tree for machines without a host block on subnet.lan"},
+		"addresses only":                {func(w *schema.Desired) { w.Subnets[0].Boot = nil }, provider.Query{MAC: mac1, Vendor: "PXEClient"}, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDaemon(t, "")
@@ -147,6 +147,20 @@ func TestAnswerSubnets(t *testing.T) {
 	}
 	if a := ask(provider.Query{MAC: mac2, Subnet: schema.Addr{Kind: "subnet", Name: "gone"}}); a.Fail == "" {
 		t.Errorf("a subnet that is not there: %+v", a)
+	}
+	// Where DHCP is switched off there is nothing to say, and nothing fails.
+	quiet := far
+	quiet.Meta, quiet.CIDR = meta(schema.Addr{Kind: "subnet", Name: "quiet"}, 60), netip.MustParsePrefix("10.8.0.0/24")
+	off := *w.Servers[0]
+	off.Meta, off.Address, off.DHCP.Disabled = meta(schema.Addr{Kind: "server", Name: "off"}, 70), ip("10.8.0.1"), true
+	quiet.Server = off.Addr
+	w.Servers, w.Subnets = append(w.Servers, &off), append(w.Subnets, &quiet)
+	d.offline(1, w, built())
+	for _, q := range []provider.Query{{MAC: mac2, Subnet: quiet.Addr}, {MAC: mac2, Address: ip("10.8.0.77")}} {
+		q.Generation = 1
+		if got := d.Answer(q); got != nil {
+			t.Errorf("DHCP is off there: %+v", got)
+		}
 	}
 	d.nodes.lives[ip("10.9.0.10")] = mac1
 	if a := ask(provider.Query{MAC: mac2, Subnet: far.Addr}); a.Fail != "subnet.far: no free address" {

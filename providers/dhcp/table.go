@@ -14,14 +14,15 @@ import (
 // table is one generation of subnets and hosts. It is immutable.
 type table struct {
 	wire    *dhcp4.Table
-	subnets []*subnet // those that are served
+	subnets []*subnet        // those that are served
+	silent  []*schema.Subnet // those whose server has DHCP switched off
 	byMAC   map[provider.MAC]*host
 	byAddr  map[schema.Addr]*host
 	// reserved holds the hosts with an address of their own, by that.
 	reserved map[netip.Addr]*host
 	// sockets holds every DHCP socket that the generation declares, by what
 	// declares it.
-	sockets map[dhcp4.Endpoint]*schema.Server
+	sockets map[dhcp4.Endpoint]declaration
 	// advertise holds the interfaces on which router solicitations are answered.
 	advertise map[string]bool
 }
@@ -36,6 +37,13 @@ type subnet struct {
 type host struct {
 	*schema.Host
 	mac provider.MAC
+}
+
+// declaration is what a socket is there for: a server; and for port 4011 one of its
+// subnets, too.
+type declaration struct {
+	server *schema.Server
+	subnet *schema.Subnet // nil for the server's own socket
 }
 
 // holding gives the subnet that an address is in, or nil.
@@ -56,16 +64,18 @@ func compile(in provider.Input, places map[schema.Addr]place) (*table, error) {
 		byMAC:     map[provider.MAC]*host{},
 		byAddr:    map[schema.Addr]*host{},
 		reserved:  map[netip.Addr]*host{},
-		sockets:   map[dhcp4.Endpoint]*schema.Server{},
+		sockets:   map[dhcp4.Endpoint]declaration{},
 		advertise: map[string]bool{},
 	}
+	loaders := newLoaders(in)
+	athome := map[schema.Addr][]*host{} // by subnet
 	servers := map[schema.Addr]*schema.Server{}
 	static := map[netip.Addr]bool{} // where servers live, on whichever subnet
 	for _, s := range in.Want.Servers {
 		servers[s.Addr] = s
 		static[s.Address] = true
 		if !s.DHCP.Disabled {
-			t.sockets[places[s.Addr].endpoint] = s
+			t.sockets[places[s.Addr].endpoint] = declaration{server: s}
 		}
 	}
 	for _, h := range in.Want.Hosts {
@@ -78,6 +88,7 @@ func compile(in provider.Input, places map[schema.Addr]place) (*table, error) {
 		if h.Address.IsValid() {
 			t.reserved[h.Address] = e
 		}
+		athome[h.Subnet] = append(athome[h.Subnet], e)
 	}
 	for _, s := range in.Want.Subnets {
 		srv := servers[s.Server]
@@ -85,11 +96,18 @@ func compile(in provider.Input, places map[schema.Addr]place) (*table, error) {
 			return nil, fmt.Errorf("%s: its server %s does not exist", s.Addr, s.Server)
 		}
 		if srv.DHCP.Disabled {
-			continue // somebody else's DHCP server answers there
+			t.silent = append(t.silent, s) // somebody else's DHCP server answers there
+			if name := places[srv.Addr].endpoint.Interface; s.RouterAdvertisement && name != "" {
+				t.advertise[name] = true // its machines have the same iPXE
+			}
+			continue
 		}
-		w := t.compileSubnet(s, srv, places[srv.Addr], static, in.Built)
+		w := t.compileSubnet(s, srv, places[srv.Addr], static, loaders, athome[s.Addr])
 		t.subnets = append(t.subnets, &subnet{Subnet: s, wire: w})
 		t.wire.Subnets = append(t.wire.Subnets, w)
+		if w.Late != (dhcp4.Endpoint{}) && t.sockets[w.Late].server == nil {
+			t.sockets[w.Late] = declaration{srv, s}
+		}
 		if s.RouterAdvertisement && w.Endpoint.Interface != "" {
 			t.advertise[w.Endpoint.Interface] = true
 		}
@@ -97,7 +115,7 @@ func compile(in provider.Input, places map[schema.Addr]place) (*table, error) {
 	return t, nil
 }
 
-func (t *table) compileSubnet(s *schema.Subnet, srv *schema.Server, at place, static map[netip.Addr]bool, built map[schema.Addr]provider.Output) *dhcp4.Subnet {
+func (t *table) compileSubnet(s *schema.Subnet, srv *schema.Server, at place, static map[netip.Addr]bool, boots *loaders, athome []*host) *dhcp4.Subnet {
 	w := &dhcp4.Subnet{
 		Name:          s.Addr.String(),
 		Endpoint:      at.endpoint,
@@ -114,8 +132,11 @@ func (t *table) compileSubnet(s *schema.Subnet, srv *schema.Server, at place, st
 		NTP:           s.NTPServers,
 		DomainName:    s.DomainName,
 		MTU:           s.InterfaceMTU,
-		Boot:          bootOf(s, nil, built),
+		Boot:          boots.of(s, nil),
 		Hosts:         map[lease.MAC]*dhcp4.Host{},
+	}
+	if s.Mode == schema.ModeProxy {
+		w.Proxy, w.Late = true, at.late()
 	}
 	if !w.NextServer.IsValid() {
 		w.NextServer = srv.Address
@@ -123,12 +144,19 @@ func (t *table) compileSubnet(s *schema.Subnet, srv *schema.Server, at place, st
 	for _, p := range s.Pools {
 		w.Pool.Ranges = append(w.Pool.Ranges, lease.Range{From: p.From, To: p.To})
 	}
-	for mac, h := range t.byMAC {
-		e := &dhcp4.Host{Name: h.Addr.String(), Hostname: h.Hostname, Boot: bootOf(s, h.Host, built)}
-		if h.Subnet == s.Addr {
-			e.Address = h.Address
+	known := func(h *host) *dhcp4.Host {
+		return &dhcp4.Host{Name: h.Addr.String(), Hostname: h.Hostname, Boot: boots.of(s, h.Host)}
+	}
+	for _, h := range athome {
+		e := known(h)
+		e.Address = h.Address
+		w.Hosts[lease.MAC(h.mac)] = e
+	}
+	w.Guest = func(m lease.MAC) *dhcp4.Host {
+		if h := t.byMAC[provider.MAC(m)]; h != nil {
+			return known(h)
 		}
-		w.Hosts[lease.MAC(mac)] = e
+		return nil
 	}
 	return w
 }
@@ -161,40 +189,4 @@ func (t *table) excluded(s *schema.Subnet, static map[netip.Addr]bool) map[netip
 		add(netip.AddrFrom4(first), netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, last))))
 	}
 	return ex
-}
-
-// bootOf says what a host boots on a subnet; h nil is every machine without a
-// block. What a host says about itself beats what its subnet says about everybody,
-// file names included.
-func bootOf(s *schema.Subnet, h *schema.Host, built map[schema.Addr]provider.Output) dhcp4.Boot {
-	loader, key := s.Boot, provider.TreeKey{Subnet: s.Addr}
-	var b dhcp4.Boot
-	if h != nil {
-		key.Host = h.Addr
-	}
-	if h != nil && !h.Boot.IsZero() {
-		loader = h.Boot
-	} else {
-		b.Files = s.BootFileName
-	}
-	if loader.IsZero() {
-		return b
-	}
-	tree := built[loader].Trees[key]
-	if tree == nil && h != nil {
-		// Away from home: what it boots is its own all the same.
-		tree = built[loader].Trees[provider.TreeKey{Host: h.Addr, Subnet: h.Subnet}]
-	}
-	if tree == nil {
-		who := "machines without a host block"
-		if h != nil {
-			who = h.Addr.String()
-		}
-		b.Missing = fmt.Sprintf("%s has no boot tree for %s on %s", loader, who, s.Addr)
-		return b
-	}
-	for _, target := range tree.Targets {
-		b.Targets = append(b.Targets, dhcp4.Target{Arch: target.Arch, Class: target.Class, HTTP: target.HTTP, File: target.File})
-	}
-	return b
 }

@@ -172,7 +172,7 @@ func TestEventsAndSessions(t *testing.T) {
 	}
 	file := "http://10.0.0.1/b/one/boot.ipxe"
 	ev := func(k provider.EventKind, a netip.Addr, file string) provider.Event {
-		return provider.Event{Kind: k, At: d.clock.Now(), MAC: mac1, Addr: a, Host: ws01, Subnet: lan, Generation: 1, Protocol: "dhcp", Name: file, Class: "iPXE", Vendor: "PXEClient"}
+		return provider.Event{Kind: k, At: d.clock.Now(), MAC: mac1, Addr: a, Host: ws01, Subnet: lan, Generation: 1, Protocol: "dhcp", Name: file, Class: "iPXE", Vendor: "PXEClient", HasArch: true}
 	}
 	want := []provider.Event{ev(provider.EventDiscover, netip.Addr{}, ""), ev(provider.EventOffer, ip("10.0.0.21"), file), ev(provider.EventAck, ip("10.0.0.21"), file)}
 	d.nodes.mu.Lock()
@@ -203,14 +203,13 @@ func TestEventsAndSessions(t *testing.T) {
 	}
 }
 
-// sockets lists the UDP sockets of port 67 in a namespace: address and inode.
-func sockets(t *testing.T, s *faultnet.Space) string {
+// ports lists the UDP sockets of a namespace: address and inode.
+func ports(t *testing.T, s *faultnet.Space) (out []string) {
 	t.Helper()
-	var out []string
 	err := s.Do(func() error {
 		b, err := os.ReadFile("/proc/thread-self/net/udp")
 		for _, l := range strings.Split(string(b), "\n") {
-			if f := strings.Fields(l); len(f) > 9 && strings.HasSuffix(f[1], ":0043") {
+			if f := strings.Fields(l); len(f) > 9 {
 				out = append(out, f[1]+" "+f[9])
 			}
 		}
@@ -218,6 +217,18 @@ func sockets(t *testing.T, s *faultnet.Space) string {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	return out
+}
+
+// sockets lists those of port 67.
+func sockets(t *testing.T, s *faultnet.Space) string {
+	t.Helper()
+	var out []string
+	for _, l := range ports(t, s) {
+		if strings.Contains(l, ":0043 ") {
+			out = append(out, l)
+		}
 	}
 	return strings.Join(out, "\n")
 }

@@ -2,7 +2,6 @@ package export
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/providers/internal/published"
@@ -18,16 +17,18 @@ func (p *Provider) Answer(q provider.Query) []provider.Answer {
 	return nil
 }
 
-// answer says which root a machine gets when nobody chooses another entry. A
+// answer says which root a machine gets: the one that its kernel line names, or, as
+// long as that is not known, the one of the entry that it boots when nobody chooses. A
 // machine that boots nothing, or nothing with a root of ours, has no answer. pub is
 // the state whose current generation decides about access.
 func (t *table) answer(pub *published.Tables[*table], q provider.Query) []provider.Answer {
 	subnet := t.subnetOf(q)
-	entry := t.entryOf(q.Host, subnet)
-	if entry == nil {
-		return nil
+	s := t.byName[q.Root]
+	if q.Root == "" {
+		if entry := t.entryOf(q.Host, subnet); entry != nil {
+			s = t.byAddr[entry.Root]
+		}
 	}
-	s := t.byAddr[entry.Root]
 	if s == nil {
 		return nil
 	}
@@ -51,7 +52,7 @@ func (t *table) answer(pub *published.Tables[*table], q provider.Query) []provid
 func (t *table) subnetOf(q provider.Query) *schema.Subnet {
 	addr := q.Address
 	named := q.Subnet
-	if h := t.host(q.Host); h != nil {
+	if h := t.hosts[q.Host]; h != nil {
 		if named.IsZero() {
 			named = h.Subnet
 		}
@@ -59,82 +60,79 @@ func (t *table) subnetOf(q provider.Query) *schema.Subnet {
 			addr = h.Address
 		}
 	}
+	if !named.IsZero() {
+		return t.subnets[named]
+	}
 	for _, s := range t.want.Subnets {
-		if s.Addr == named || named.IsZero() && addr.IsValid() && s.CIDR.Contains(addr) {
+		if addr.IsValid() && s.CIDR.Contains(addr) {
 			return s
 		}
 	}
-	if named.IsZero() && !addr.IsValid() && len(t.want.Subnets) == 1 {
+	if !addr.IsValid() && len(t.want.Subnets) == 1 {
 		return t.want.Subnets[0]
 	}
 	return nil
 }
 
-// entryOf gives what a machine boots: its own entry, else the first of its
-// bootloader's, which is its own or the subnet's.
+// entryOf gives what a machine boots: its own entry or its group's, else the first of
+// the bootloader that is preferred for it.
 func (t *table) entryOf(host schema.Addr, subnet *schema.Subnet) *schema.Entry {
-	var want, boot schema.Addr
-	if subnet != nil {
-		boot = subnet.Boot
+	if subnet == nil {
+		subnet = &schema.Subnet{}
 	}
-	if h := t.host(host); h != nil {
-		want = h.Entry
-		if !h.Boot.IsZero() {
-			boot = h.Boot
-		}
-	}
-	if want.IsZero() {
-		i := slices.IndexFunc(t.want.Bootloaders, func(b *schema.Bootloader) bool { return b.Addr == boot })
-		if i < 0 || len(t.want.Bootloaders[i].Entries) == 0 {
+	way := t.want.WayOf(t.hosts[host], subnet)
+	want := way.Entry
+	if want.IsZero() && len(way.Boot) > 0 {
+		boot := t.bootloaders[way.Boot[0]]
+		if boot == nil || len(boot.Entries) == 0 {
 			return nil
 		}
-		want = t.want.Bootloaders[i].Entries[0]
+		want = boot.Entries[0]
 	}
-	i := slices.IndexFunc(t.want.Entries, func(e *schema.Entry) bool { return e.Addr == want })
-	if i < 0 {
-		return nil
-	}
-	return t.want.Entries[i]
-}
-
-func (t *table) host(a schema.Addr) *schema.Host {
-	if a.IsZero() {
-		return nil
-	}
-	i := slices.IndexFunc(t.want.Hosts, func(h *schema.Host) bool { return h.Addr == a })
-	if i < 0 {
-		return nil
-	}
-	return t.want.Hosts[i]
+	return t.entries[want]
 }
 
 // allowed says why a client may not attach to an export; nil means that it may.
 // An export without a list is for every known client.
 func allowed(s *served, t *table, c provider.Client, addr netip.Addr) error {
-	if len(s.Decl.Allow) == 0 {
+	if len(s.allow) == 0 {
 		return nil
 	}
-	for _, a := range s.Decl.Allow {
-		switch a.Kind {
-		case "host":
-			if c.Host == a {
-				return nil
-			}
-		case "subnet":
-			if c.Subnet == a {
-				return nil
-			}
-			if c.Subnet.IsZero() && addr.IsValid() && t.holds(a, addr) {
-				return nil
+	subnet := c.Subnet
+	if subnet.IsZero() && addr.IsValid() {
+		for _, n := range t.want.Subnets {
+			if s.allow[n.Addr] && n.CIDR.Contains(addr) {
+				subnet = n.Addr
 			}
 		}
+	}
+	if s.allow[subnet] || s.allow[c.Host] {
+		return nil
 	}
 	return denied("%s does not list this machine or its subnet under allow", s.Decl.Addr)
 }
 
-// holds reports whether addr is in the subnet of that address.
-func (t *table) holds(subnet schema.Addr, addr netip.Addr) bool {
-	return slices.ContainsFunc(t.want.Subnets, func(s *schema.Subnet) bool {
-		return s.Addr == subnet && s.CIDR.Contains(addr)
-	})
+// index finds the blocks of a desired state by their addresses.
+type index struct {
+	hosts       map[schema.Addr]*schema.Host
+	subnets     map[schema.Addr]*schema.Subnet
+	entries     map[schema.Addr]*schema.Entry
+	bootloaders map[schema.Addr]*schema.Bootloader
+}
+
+func newIndex(d *schema.Desired) index {
+	return index{
+		hosts:       byAddress(d.Hosts, func(h *schema.Host) schema.Addr { return h.Addr }),
+		subnets:     byAddress(d.Subnets, func(s *schema.Subnet) schema.Addr { return s.Addr }),
+		entries:     byAddress(d.Entries, func(e *schema.Entry) schema.Addr { return e.Addr }),
+		bootloaders: byAddress(d.Bootloaders, func(b *schema.Bootloader) schema.Addr { return b.Addr }),
+	}
+}
+
+func byAddress[T any](list []*T, addr func(*T) schema.Addr) map[schema.Addr]*T {
+	m := make(map[schema.Addr]*T, len(list))
+	for _, x := range list {
+		m[addr(x)] = x
+	}
+	return m
 }

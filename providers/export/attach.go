@@ -62,6 +62,9 @@ func (p *Provider) register(peer nbd.Peer, r request, c provider.Client) (a *att
 	addr := peer.Remote.Addr()
 	key := p.overlayKey(r, c, addr)
 	t, err := p.resolve(p.pub.Load(), r, c, addr, key)
+	if err == nil {
+		err = p.standsElsewhere(key, addr)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -84,6 +87,21 @@ func (p *Provider) register(peer nbd.Peer, r request, c provider.Client) (a *att
 	}
 	p.conns[a] = struct{}{}
 	return a, before, nil
+}
+
+// standsElsewhere says why a boot may not be attached from an address: the machine
+// has a connection of another boot from another address. What makes an address
+// somebody's is a DHCP packet, which anybody can send in the machine's name; it must
+// not end the boot of a machine that is up. One that was rebooted comes from the
+// address that it had; or its old connection is over once the keepalive has failed,
+// and nbdroot asks again until then. The caller holds p.mu.
+func (p *Provider) standsElsewhere(boot cow.Key, addr netip.Addr) error {
+	for other := range p.conns {
+		if other.boot.Machine == boot.Machine && other.boot.Instance != boot.Instance && other.remote.Addr() != addr {
+			return denied("the machine has a root attached from %s, in another boot", other.remote.Addr())
+		}
+	}
+	return nil
 }
 
 // open makes the backend. A connection of the same boot is dropped first, and

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -25,7 +26,14 @@ var errRefused = errors.New("the server refused")
 // dial attaches to an export by name.
 func (r *rig) dial(name string) (*machine, error) {
 	r.t.Helper()
-	nc, err := net.Dial("tcp4", r.addr.String())
+	return r.dialFrom(loopback, name)
+}
+
+// dialFrom attaches from an address.
+func (r *rig) dialFrom(from netip.Addr, name string) (*machine, error) {
+	r.t.Helper()
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
+	nc, err := d.Dial("tcp4", r.addr.String())
 	if err != nil {
 		return nil, err
 	}

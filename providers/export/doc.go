@@ -29,7 +29,9 @@
 //     attached, to whatever export and in whatever mode, the connections of the
 //     old to its overlays are dropped and those are discarded, for good. The
 //     newcomer wins, as the old connection of a machine that was switched off
-//     looks alive until its keepalive fails.
+//     looks alive until its keepalive fails; but one from another address is
+//     refused until then, as anybody can get himself an address in the name of
+//     a machine that is up.
 //   - A client that names no instance never ends the boot of one that does: it
 //     is taken for a tool that runs beside the root file system.
 package export

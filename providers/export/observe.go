@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/dlreconcile/dlreconcile/engine/plan"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
 
@@ -20,7 +21,7 @@ func (p *Provider) Observe(context.Context) ([]plan.Observation, error) {
 			Kind: plan.SawConnection, Host: a.client.Host, Address: a.remote.Addr().String(), Subnet: a.client.Subnet,
 			Generation: a.Generation, Image: a.Image, Export: a.Name, Artifact: a.Root.Digest,
 		}
-		if !a.client.MAC.IsZero() {
+		if _, nameless := a.client.MAC.Address(); !nameless && !a.client.MAC.IsZero() {
 			o.MAC = a.client.MAC.String()
 		}
 		out = append(out, o)
@@ -38,6 +39,11 @@ func (p *Provider) Observe(context.Context) ([]plan.Observation, error) {
 		o.Host, _ = schema.ParseAddr(r.Note[noteHost]) // written by notes
 		if mac := strings.ReplaceAll(r.Machine, "-", ":"); len(mac) == len("00:00:00:00:00:00") {
 			o.MAC = mac
+			if m, err := provider.ParseMAC(mac); err == nil {
+				if a, nameless := m.Address(); nameless {
+					o.MAC, o.Address = "", a.String()
+				}
+			}
 		}
 		out = append(out, o)
 	}

@@ -410,6 +410,8 @@ func TestAnswer(t *testing.T) {
 		{"the subnet of the address", provider.Query{Address: loopback}, ro},
 		{"no subnet", provider.Query{Address: netip.MustParseAddr("10.0.0.1")}, nil},
 		{"a subnet that is not there", provider.Query{Subnet: serverMe}, nil},
+		{"what its kernel line names", provider.Query{Host: hostWS01, Root: nameOf("sealed", a)}, ro},
+		{"what nothing serves", provider.Query{Host: hostWS01, Root: "sealed@000000000000"}, nil},
 	}
 	for _, c := range queries {
 		if diff := diffOf(c.want, x.Answer(c.q)); diff != "" {

@@ -204,7 +204,7 @@ func (r *rig) input(gen uint64, a provider.Artifact) provider.Input {
 				{Meta: meta(entryRO, 50), Image: imageArch, Root: exportRO},
 			},
 			Bootloaders: []*schema.Bootloader{{Meta: meta(menu, 60), Entries: []schema.Addr{entryRO, entryCOW}}},
-			Subnets:     []*schema.Subnet{{Meta: meta(subnetLAN, 70), Server: serverMe, CIDR: netip.MustParsePrefix("127.0.0.0/8"), Boot: menu}},
+			Subnets:     []*schema.Subnet{{Meta: meta(subnetLAN, 70), Server: serverMe, CIDR: netip.MustParsePrefix("127.0.0.0/8"), Boot: []schema.Addr{menu}}},
 			Hosts:       []*schema.Host{{Meta: meta(hostWS01, 80), MAC: testMAC.String(), Entry: entryCOW}},
 		},
 		Built: map[schema.Addr]provider.Output{imageArch: {Artifact: &a}},

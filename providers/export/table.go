@@ -23,6 +23,7 @@ type table struct {
 	byFamily map[string]*served // the name without digest: the alias
 	byAddr   map[schema.Addr]*served
 	listen   map[netip.AddrPort]bool // sockets that the generation declares
+	index
 }
 
 // served is one export of a table.
@@ -31,6 +32,7 @@ type served struct {
 	Family string // name without digest
 	Image  schema.Addr
 	Decl   *schema.Export
+	allow  map[schema.Addr]bool // Decl.Allow: hosts and subnets; empty: every known client
 	blob   *blob.File
 }
 
@@ -45,6 +47,7 @@ func newTable(in provider.Input, blobs *blob.Cache) (*table, error) {
 		gen: in.Generation, want: in.Want,
 		byName: map[string]*served{}, byFamily: map[string]*served{},
 		byAddr: map[schema.Addr]*served{}, listen: map[netip.AddrPort]bool{},
+		index: newIndex(in.Want),
 	}
 	for _, s := range in.Want.Servers {
 		if !s.NBD.Disabled {
@@ -80,7 +83,10 @@ func newTable(in provider.Input, blobs *blob.Cache) (*table, error) {
 
 // newServed compiles one export, its blob left out.
 func newServed(in provider.Input, e *schema.Export) (*served, hcl.Diagnostics, error) {
-	s := &served{Family: e.WireFamily(), Image: e.Image, Decl: e}
+	s := &served{Family: e.WireFamily(), Image: e.Image, Decl: e, allow: map[schema.Addr]bool{}}
+	for _, a := range e.Allow {
+		s.allow[a] = true
+	}
 	if !familyName.MatchString(s.Family) {
 		return nil, refuse(e.Range, "An export cannot be called that on the wire",
 			fmt.Sprintf("%q would be part of the kernel line, so it may hold only letters, digits, dots, dashes and underscores, 100 at most. Use another for_each key.", s.Family)), nil

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -32,7 +33,7 @@ func debian(t *testing.T, name string, files fstest.MapFS, fsys schema.Filesyste
 	return newImage(name, func(i *schema.Image) {
 		i.Source = schema.SourceDebootstrap
 		i.Debootstrap = &schema.Debootstrap{Suite: "bookworm", Components: []string{"main"}, Variant: "minbase", Arch: "amd64",
-			Packages: []string{"dbus", "iproute2", "iputils-ping", "libcap2-bin", "linux-image-cloud-amd64", "systemd-sysv"}}
+			Packages: []string{"dbus", "iproute2", "iputils-ping", "libcap2-bin", "linux-image-cloud-amd64", "openssh-server", "systemd-sysv"}}
 		i.Timezone = "Europe/Berlin"
 		i.Locale = "C.UTF-8"
 		i.Keymap = "de"
@@ -54,7 +55,8 @@ func debian(t *testing.T, name string, files fstest.MapFS, fsys schema.Filesyste
 			&schema.ImageFile{Path: "/etc/systemd/network/50-all.network", Content: "[Match]\nName=*\n\n[Network]\nDHCP=yes\n", Permissions: 0o644},
 			&schema.ImageFile{Path: "/etc/systemd/system/multi-user.target.wants/systemd-networkd.service", Symlink: "/lib/systemd/system/systemd-networkd.service"},
 			&schema.ImageFile{Path: "/etc/secret", Content: "x", Permissions: 0o640, Owner: 8, Group: 12},
-			&schema.ImageFile{Path: "/etc/alias", Symlink: "/etc/secret"})
+			&schema.ImageFile{Path: "/etc/alias", Symlink: "/etc/secret"},
+			&schema.ImageFile{Path: "/var/lib/app/seed", Content: "of the image\n", Permissions: 0o640, Owner: 8, Group: 12})
 	})
 }
 
@@ -102,9 +104,9 @@ func nbdkit(t *testing.T, port string, args ...string) *exec.Cmd {
 	}
 }
 
-// machine boots an artifact in QEMU to its end. QEMU's own network answers DHCP,
-// and is the host under 10.0.2.2.
-func machine(t *testing.T, c interface{ Path(string) (string, error) }, a provider.Artifact, line string, each func(string)) (console string) {
+// machine boots an artifact in QEMU to its end, with settings for it in a second
+// initrd. QEMU's own network answers DHCP, and is the host under 10.0.2.2.
+func machine(t *testing.T, c interface{ Path(string) (string, error) }, a provider.Artifact, settings, line string, each func(string)) (console string) {
 	t.Helper()
 	file := func(b provider.Blob) string {
 		p, err := c.Path(b.Digest)
@@ -113,10 +115,19 @@ func machine(t *testing.T, c interface{ Path(string) (string, error) }, a provid
 		}
 		return p
 	}
+	// QEMU takes one file; the artifact's is padded for the next.
+	first, err := os.ReadFile(file(a.Initrd))
+	if err != nil {
+		t.Fatal(err)
+	}
+	initrds := filepath.Join(t.TempDir(), "initrds")
+	if err := os.WriteFile(initrds, append(first, makeCpio("dlreconcile.json="+settings)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	vm := exec.Command("qemu-system-x86_64", "-M", "pc,graphics=off", "-accel", "tcg", "-cpu", "qemu64", "-smp", "1", "-m", "512",
 		"-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio", "-device", "virtio-rng-pci",
 		"-netdev", "user,id=n0,hostname=ws07,domainname=lab.example", "-device", "virtio-net-pci,netdev=n0,romfile=,mac=52:54:00:00:00:07",
-		"-kernel", file(a.Kernel), "-initrd", file(a.Initrd), "-append", line+" console=ttyS0 panic=-1 net.ifnames=0")
+		"-kernel", file(a.Kernel), "-initrd", initrds, "-append", line+" console=ttyS0 panic=-1 net.ifnames=0")
 	vm.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, w := io.Pipe()
 	vm.Stdout, vm.Stderr = w, w
@@ -177,7 +188,7 @@ func TestBoot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if *txn.Outputs()[rw.Addr].Artifact != *out[rw.Addr].Artifact {
+		if !reflect.DeepEqual(txn.Outputs()[rw.Addr].Artifact, out[rw.Addr].Artifact) {
 			t.Error("another artifact for the same recipe")
 		}
 	}
@@ -185,10 +196,24 @@ func TestBoot(t *testing.T) {
 		t.Error("built again")
 	}
 	t.Logf("built in %s: %+v", built.Round(time.Second), *out[rw.Addr].Artifact)
+	if a := out[rw.Addr].Artifact; a.Arch != "amd64" || !a.Signed || !a.Settles {
+		t.Errorf("Debian's kernel is signed, for amd64, and its initramfs reads settings: %+v", a)
+	}
 
+	// The first half of SHA-256 of "dlreconcile machine 52:54:00:00:00:07".
+	const machineID = "65aeee66f0aba5228c29321f08e5dce4"
+	settings := func(hostname, key string) string {
+		return `{"version":1` + hostname + `,"mounts":[{"path":"/srv/scratch","type":"tmpfs","options":["nodev","size=8M"]}],` +
+			`"files":[{"path":"/etc/settled","content":"Zm9yIHRoaXMgbWFjaGluZQo=","mode":416,"owner":8,"group":12},{"path":"/var/lib/app/mine","content":"bWluZQo="}],` +
+			`"state":[{"path":"/var/lib/app"` + key + `}]}`
+	}
+	stateAt := func(key string) string {
+		return "[/var/lib/dlreconcile/state/" + key + "/var-lib-app] mail:man 640 of the image mine"
+	}
 	common := map[string]string{
-		"pid1": "systemd", "hostname": "ws07", "hosts": "1", "resolv": "search lab.example nameserver 10.0.2.3",
-		"machine-id": "33", "writable": "yes", "owner": "mail:man 640 1", "link": "/etc/secret", "zone": "CET",
+		"pid1": "systemd", "hosts": "1", "resolv": "search lab.example nameserver 10.0.2.3",
+		"machine-id": machineID + " " + machineID, "running-id": machineID, "settled": "8:12 640 for this machine",
+		"ssh": "active active 3", "cycles": "0", "writable": "yes", "owner": "mail:man 640 1", "link": "/etc/secret", "zone": "CET",
 		"capability": "/usr/bin/ping cap_net_raw=ep", "argv0": "@nbdroot", "failed": "", "sums": "20", "errors": "0", "done": "yes",
 		"network":  "[Match] MACAddress=52:54:00:00:00:07  [Link] Unmanaged=yes RequiredForOnline=no",
 		"networkd": "routable unmanaged",
@@ -231,10 +256,10 @@ func TestBoot(t *testing.T) {
 		_, port, _ := net.SplitHostPort(l.Addr().String())
 		return port
 	}
-	line := func(port string, a provider.Artifact, x *exchange, mode string) string {
+	line := func(port string, a provider.Artifact, x *exchange, bootif, mode string) string {
 		_, callPort, _ := net.SplitHostPort(x.Listener.Addr().String())
-		return fmt.Sprintf("initrd=initrd.img root=/dev/nbd0 nbdroot=10.0.2.2:%s,deb@%s,nbd0 ip=dhcp BOOTIF=01-52-54-00-00-00-07 %s dlreconcile.url=http://10.0.2.2:%s",
-			port, a.Short(), mode, callPort)
+		return fmt.Sprintf("initrd=initrd.img root=/dev/nbd0 nbdroot=10.0.2.2:%s,deb@%s,nbd0 ip=dhcp BOOTIF=%s %s dlreconcile.url=http://10.0.2.2:%s",
+			port, a.Short(), bootif, mode, callPort)
 	}
 
 	t.Run("ext4", func(t *testing.T) {
@@ -251,14 +276,15 @@ func TestBoot(t *testing.T) {
 		port := free(t)
 		srv := nbdkit(t, port, "file", disk)
 		x := newExchange(t)
-		console := machine(t, content, a, line(port, a, x, "rw"), func(l string) {
+		// As GRUB spells the interface.
+		console := machine(t, content, a, settings(`,"hostname":"ws01"`, `,"key":"ws01"`), line(port, a, x, "01-52:54:00:00:00:07", "rw"), func(l string) {
 			if strings.HasSuffix(l, "SEEN wrote: 5") {
 				srv.Process.Kill()
 				srv.Wait()
 				srv = nbdkit(t, port, "file", disk)
 			}
 		})
-		check(t, console, x, map[string]string{"root": "/dev/nbd0 ext4", "lower": ""})
+		check(t, console, x, map[string]string{"root": "/dev/nbd0 ext4", "lower": "", "hostname": "ws01", "state": "/dev/nbd0" + stateAt("ws01")})
 		if !strings.Contains(console, "again after") {
 			t.Error("no reconnection was seen")
 		}
@@ -280,7 +306,8 @@ func TestBoot(t *testing.T) {
 		port := free(t)
 		nbdkit(t, port, "-r", "file", sealed)
 		x := newExchange(t)
-		console := machine(t, content, a, line(port, a, x, "ro dlreconcile.overlay=tmpfs"), func(string) {})
-		check(t, console, x, map[string]string{"root": "dlreconcile overlay", "lower": "/dev/nbd0 squashfs"})
+		// No host block: the name is DHCP's, and the key the hardware address.
+		console := machine(t, content, a, settings("", ""), line(port, a, x, "01-52-54-00-00-00-07", "ro dlreconcile.overlay=tmpfs"), func(string) {})
+		check(t, console, x, map[string]string{"root": "dlreconcile overlay", "lower": "/dev/nbd0 squashfs", "hostname": "ws07", "state": "dlreconcile" + stateAt("52-54-00-00-00-07")})
 	})
 }

@@ -18,8 +18,9 @@ type build struct {
 	img     *schema.Image
 	files   fs.FS // of the commit
 	dir     string
-	tree    *tree // dir/root
-	program []byte
+	tree    *tree  // dir/root
+	arch    string // Debian architecture
+	program []byte // nbdroot; nil with an initramfs of the image's own
 	report  func(step)
 
 	unpacked contents
@@ -45,14 +46,9 @@ func (p *Provider) build(ctx context.Context, img *schema.Image, files fs.FS, re
 	defer p.slots.Release(1)
 	started := time.Now()
 
-	arch := "amd64"
-	if img.Debootstrap != nil {
-		arch = img.Debootstrap.Arch
-	}
-	var program []byte
-	if img.Initramfs.Generator != "none" {
-		var err error
-		if program, err = p.program(arch); err != nil {
+	b := &build{img: img, files: files, report: report}
+	if img.Debootstrap != nil { // before hundreds of packages are fetched
+		if err := b.targets(p, img.Debootstrap.Arch); err != nil {
 			return none, err
 		}
 	}
@@ -70,7 +66,7 @@ func (p *Provider) build(ctx context.Context, img *schema.Image, files fs.FS, re
 		return none, err
 	}
 	defer t.Close()
-	b := &build{img: img, files: files, dir: dir, tree: t, program: program, report: report}
+	b.dir, b.tree = dir, t
 
 	if err := b.fill(ctx, p); err != nil {
 		return none, err
@@ -82,6 +78,16 @@ func (p *Provider) build(ctx context.Context, img *schema.Image, files fs.FS, re
 	p.Log.Info("image built", "image", img.Addr.String(), "recipe", img.Recipe, "artifact", a.Root.Digest,
 		"kernel", a.KernelVersion, "seconds", int(time.Since(started).Seconds()))
 	return a, nil
+}
+
+// targets sets the architecture that the image is for, and takes the program of its
+// initramfs.
+func (b *build) targets(p *Provider, arch string) (err error) {
+	b.arch = arch
+	if !b.ownInitramfs() {
+		b.program, err = p.program(arch)
+	}
+	return err
 }
 
 // place takes one of p.slots for the build of a recipe.
@@ -125,6 +131,13 @@ func (b *build) fill(ctx context.Context, p *Provider) (err error) {
 		if err != nil {
 			return explainFull(err, b.dir, filesystemOverhead, "the image")
 		}
+		arch, err := b.archiveArch()
+		if err != nil {
+			return err
+		}
+		if err := b.targets(p, arch); err != nil {
+			return err
+		}
 	default:
 		return fmt.Errorf("unknown source %q", b.img.Source)
 	}
@@ -147,7 +160,8 @@ func (b *build) finish(ctx context.Context, p *Provider) (provider.Artifact, err
 		}
 	}
 	b.report(step{name: "seal", text: "sealing"})
-	a := provider.Artifact{Recipe: b.img.Recipe, KernelVersion: b.kernel.version, Filesystem: b.img.Filesystem.Type}
+	a := provider.Artifact{Recipe: b.img.Recipe, KernelVersion: b.kernel.version, Filesystem: b.img.Filesystem.Type,
+		Arch: b.arch, Signed: b.kernel.signed, Settles: !b.ownInitramfs()}
 	for _, out := range []struct {
 		file string
 		blob *provider.Blob
@@ -156,6 +170,10 @@ func (b *build) finish(ctx context.Context, p *Provider) (provider.Artifact, err
 		if *out.blob, err = p.Content.Seal(ctx, filepath.Join(b.dir, out.file)); err != nil {
 			return none, err
 		}
+	}
+	var err error
+	if a.Loaders, err = b.sealLoaders(ctx, p); err != nil {
+		return none, err
 	}
 	if err := p.Content.SetArtifact(a); err != nil {
 		return none, err

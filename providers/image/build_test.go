@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -153,7 +154,7 @@ func TestBuildFromTar(t *testing.T) {
 	// Known recipes are not built again; this one could not be.
 	delete(files, "root.tar")
 	again, err := prepare(t, p, files, img, nil)
-	if err != nil || again != a {
+	if err != nil || !reflect.DeepEqual(again, a) {
 		t.Errorf("second time: %+v, %v", again, err)
 	}
 }

@@ -74,7 +74,12 @@ func (b *build) forgetMachine(context.Context) error {
 	if err := t.text("etc/machine-id", ""); err != nil {
 		return err
 	}
-	if err := t.remove("var/lib/systemd/random-seed", followLinks); err != nil {
+	for _, name := range []string{"var/lib/systemd/random-seed", "var/lib/systemd/credential.secret"} {
+		if err := t.remove(name, followLinks); err != nil {
+			return err
+		}
+	}
+	if err := b.forgetHostKeys(); err != nil {
 		return err
 	}
 	if t.isDir("var/lib/dbus") {
@@ -91,6 +96,23 @@ func (b *build) forgetMachine(context.Context) error {
 	// The root is mounted by the initramfs, rw or below an overlay: fstab has no
 	// say in that. Without an entry there is nothing to check or remount either.
 	return t.text("etc/fstab", "# The root file system is attached and mounted by the initramfs.\n")
+}
+
+// forgetHostKeys removes the ssh host keys that the package made when it was
+// installed: with them, every machine could pass for every other.
+func (b *build) forgetHostKeys() error {
+	names, err := b.tree.list("etc/ssh")
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if strings.HasPrefix(n, "ssh_host_") {
+			if err := b.tree.remove("etc/ssh/"+n, followLinks); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // settings writes host name, time zone and keyboard.
@@ -174,6 +196,9 @@ func (b *build) locale(ctx context.Context) error {
 func (b *build) units(context.Context) error {
 	t := b.tree
 	if !t.isDir("etc/systemd/system") {
+		if t.exists("usr/sbin/sshd") {
+			b.report(step{name: "customise", text: "without systemd nobody makes ssh host keys: the image has none"})
+		}
 		if len(b.img.Mask) > 0 {
 			return &mistake{attr: "mask", summary: "Nothing to mask", detail: "the image has no systemd"}
 		}
@@ -188,14 +213,25 @@ func (b *build) units(context.Context) error {
 			return err
 		}
 	}
+	// Also beside an initramfs of the image's own: forgetHostKeys has been there.
+	if t.exists("usr/sbin/sshd") {
+		if err := b.unit("identity.service"); err != nil {
+			return err
+		}
+	}
 	if b.ownInitramfs() {
 		return nil
 	}
-	const unit = "dlreconcile-phone-home.service"
-	if err := b.script("phone-home.service", "usr/lib/systemd/system/"+unit, 0o644); err != nil {
+	return b.unit("phone-home.service")
+}
+
+// unit installs one of our units, and has every boot start it.
+func (b *build) unit(name string) error {
+	unit := "dlreconcile-" + name
+	if err := b.script(name, "usr/lib/systemd/system/"+unit, 0o644); err != nil {
 		return err
 	}
-	return t.symlink("etc/systemd/system/multi-user.target.wants/"+unit, "/usr/lib/systemd/system/"+unit, 0, 0)
+	return b.tree.symlink("etc/systemd/system/multi-user.target.wants/"+unit, "/usr/lib/systemd/system/"+unit, 0, 0)
 }
 
 // script puts one of our embedded files into the image.

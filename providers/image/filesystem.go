@@ -11,7 +11,7 @@ import (
 )
 
 // makeFilesystem makes the image of the tree. No loop device and no mount is
-// involved: the tools read the folder.
+// involved, but for a compressed btrfs by old tools: the tools read the folder.
 func (b *build) makeFilesystem(ctx context.Context) error {
 	if err := b.tree.clampTimes(b.epoch); err != nil {
 		return err
@@ -19,6 +19,8 @@ func (b *build) makeFilesystem(ctx context.Context) error {
 	switch b.img.Filesystem.Type {
 	case "ext4":
 		return b.ext4(ctx)
+	case "btrfs":
+		return b.btrfs(ctx)
 	case "squashfs":
 		return b.squashfs(ctx)
 	default:
@@ -40,9 +42,7 @@ func (b *build) ext4(ctx context.Context) error {
 	if errors.As(err, &f) {
 		for _, full := range []string{"Could not allocate block", "Could not allocate inode", "too small"} {
 			if _, ok := f.said(full); ok {
-				return &mistake{attr: "filesystem.size", summary: "File system too small",
-					detail: fmt.Sprintf("%s of files in %d entries do not fit into %s; raise the size",
-						mib(b.unpacked.bytes), b.unpacked.entries, mib(b.img.Filesystem.Size))}
+				return b.tooSmall()
 			}
 		}
 	}
@@ -98,4 +98,10 @@ func (b *build) squashfs(ctx context.Context) error {
 	return command{argv: argv, env: plainEnv(), dir: b.dir, line: func(text string) {
 		b.report(step{name: "mksquashfs", text: text})
 	}}.run(ctx)
+}
+
+func (b *build) tooSmall() error {
+	return &mistake{attr: "filesystem.size", summary: "File system too small",
+		detail: fmt.Sprintf("%s of files in %d entries do not fit into %s; raise the size",
+			mib(b.unpacked.bytes), b.unpacked.entries, mib(b.img.Filesystem.Size))}
 }

@@ -22,6 +22,7 @@ import (
 type kernel struct {
 	version string // as in its file names, in /lib/modules, and in itself
 	path    string // in the tree
+	signed  bool   // for UEFI Secure Boot
 }
 
 // maxKernel bounds what is taken for a kernel.
@@ -35,27 +36,29 @@ func (b *build) findKernel(context.Context) error {
 	if b.img.Source == schema.SourceTar {
 		attr, add = "tar.path", "install one before packing the archive"
 	}
-	names, err := t.list("boot")
+	k, ok, err := newestKernel(t)
 	if err != nil {
 		return err
 	}
-	var versions []string
-	for _, n := range names {
-		if v, ok := strings.CutPrefix(n, "vmlinuz-"); ok && v != "" {
-			versions = append(versions, v)
-		}
-	}
-	if len(versions) == 0 {
+	if !ok {
 		return &mistake{attr: attr, summary: "No kernel in the image", detail: "there is no /boot/vmlinuz-*: " + add}
 	}
-	version := slices.MaxFunc(versions, compareVersions)
-	b.kernel = kernel{version: version, path: "boot/vmlinuz-" + version}
+	b.kernel = k
+	version := k.version
 
 	f, err := t.openRegular(b.kernel.path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if arch, signed := kernelFacts(f, st.Size()); arch != "" {
+		// A 64-bit kernel may stand below 32-bit programs: what boots is the kernel.
+		b.arch, b.kernel.signed = arch, signed
+	}
 	is, err := kernelVersion(f)
 	var r *refused
 	if errors.As(err, &r) {
@@ -81,6 +84,25 @@ func (b *build) findKernel(context.Context) error {
 			detail: fmt.Sprintf("the image boots Linux %s and has no modules for it in /lib/modules: %s", version, have)}
 	}
 	return nil
+}
+
+// newestKernel gives the newest kernel of a tree by its name.
+func newestKernel(t *tree) (kernel, bool, error) {
+	names, err := t.list("boot")
+	if err != nil {
+		return kernel{}, false, err
+	}
+	var versions []string
+	for _, n := range names {
+		if v, ok := strings.CutPrefix(n, "vmlinuz-"); ok && v != "" {
+			versions = append(versions, v)
+		}
+	}
+	if len(versions) == 0 {
+		return kernel{}, false, nil
+	}
+	version := slices.MaxFunc(versions, compareVersions)
+	return kernel{version: version, path: "boot/vmlinuz-" + version}, true, nil
 }
 
 // compareVersions orders kernel versions: numbers by value, everything else by

@@ -11,7 +11,8 @@ import (
 )
 
 // ownInitramfs reports whether the archive brings its initramfs: then nothing of
-// ours goes into the image, and nothing of the image is run.
+// ours goes into the image but what makes ssh host keys, and nothing of the image is
+// run.
 func (b *build) ownInitramfs() bool { return b.img.Initramfs.Generator == "none" }
 
 // takeInitramfs copies the archive's initramfs out of the tree. One that has

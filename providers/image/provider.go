@@ -131,6 +131,7 @@ func (p *Provider) Prepare(ctx context.Context, in provider.Input) (provider.Txn
 // stored looks for an artifact that needs no build.
 func (p *Provider) stored(img *schema.Image, in provider.Input) (provider.Artifact, bool) {
 	if a, ok := in.Artifacts[img.Recipe]; ok {
+		// Whoever needs one of its loaders opens that, and nobody may.
 		if p.Content.Has(a.Root) && p.Content.Has(a.Kernel) && p.Content.Has(a.Initrd) {
 			return a, true
 		}

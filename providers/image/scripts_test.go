@@ -1,6 +1,7 @@
 package image
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -68,6 +69,23 @@ func runBottom(t *testing.T, cmdline, conf string, root map[string]string) (dir 
 
 func runScript(t *testing.T, script, cmdline, conf string, root map[string]string) (dir string) {
 	t.Helper()
+	dir = initramfsFor(t, script, cmdline, conf, root)
+	cmd := exec.Command("chroot", dir, "/bin/sh", "/script")
+	cmd.Env = initramfsEnv()
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return dir
+}
+
+func initramfsEnv() []string {
+	return []string{"PATH=/bin", "rootmnt=/root", "BOOTIF=01-52:54:00:00:00:09"}
+}
+
+// initramfsFor makes a folder that has what a script of the initramfs needs, which is
+// at /script.
+func initramfsFor(t *testing.T, script, cmdline, conf string, root map[string]string) (dir string) {
+	t.Helper()
 	providertest.NeedRoot(t)
 	dir = t.TempDir()
 	put := func(name, text string) {
@@ -90,6 +108,8 @@ func runScript(t *testing.T, script, cmdline, conf string, root map[string]strin
 	put("bin/nbdroot", "#!/bin/sh\necho \"$@\" >>/called\n")
 	put("scripts/functions", "")
 	put("proc/cmdline", cmdline+"\n")
+	put("proc/mounts", "/dev/nbd0 /root ext4 rw,relatime 0 0\n")
+	put("dev/null", "")
 	put("sys/class/net/eth0/address", "52:54:00:00:00:01\n")
 	if conf != "" {
 		put("run/net-eth0.conf", conf)
@@ -103,30 +123,27 @@ func runScript(t *testing.T, script, cmdline, conf string, root map[string]strin
 	for name, text := range root {
 		put("root/"+name, text)
 	}
-	cmd := exec.Command("chroot", dir, "/bin/sh", "/script")
-	cmd.Env = []string{"PATH=/bin", "rootmnt=/root"}
-	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
-		t.Fatalf("%v: %s", err, out)
-	}
 	return dir
+}
+
+// settles is an nbdroot that ends "settle" with a status.
+func settles(status int) string {
+	return fmt.Sprintf("#!/bin/sh\n[ \"$1\" != settle ] || exit %d\necho \"$@\" >>/called\n", status)
 }
 
 func TestLocalBottom(t *testing.T) {
 	const line = "root=/dev/nbd0 nbdroot=192.0.2.1,a@b,nbd0 dlreconcile.url=http://192.0.2.1 rw"
 	const conf = "DEVICE='eth0'\nHOSTNAME='ws07'\nDNSDOMAIN='lab.example'\nIPV4DNS0='192.0.2.53'\nIPV4DNS1='0.0.0.0'\n"
-	hosts := "127.0.0.1\tlocalhost\n127.0.1.1\timage\n\n::1\tlocalhost\n"
 	tests := []struct {
 		name, line, conf string
 		root             map[string]string
 		want             map[string]string // "" means that it is not there
 	}{
-		{"usual", line, conf, map[string]string{"etc/resolv.conf": "", "etc/hostname": "image\n", "etc/hosts": hosts}, map[string]string{
+		{"usual", line, conf, map[string]string{"etc/resolv.conf": ""}, map[string]string{
 			"root/etc/resolv.conf":                          "search lab.example\nnameserver 192.0.2.53\n",
-			"root/etc/hostname":                             "ws07\n",
-			"root/etc/hosts":                                "127.0.0.1\tlocalhost\n127.0.1.1\tws07\n\n::1\tlocalhost\n",
 			"run/systemd/network/00-dlreconcile.network":    "[Match]\nMACAddress=52:54:00:00:00:01\n\n[Link]\nUnmanaged=yes\nRequiredForOnline=no\n",
 			"run/NetworkManager/conf.d/00-dlreconcile.conf": "[keyfile]\nunmanaged-devices=mac:52:54:00:00:00:01\n",
-			"called": "phone http://192.0.2.1 root\n",
+			"called": "settle --root /root --mac 52:54:00:00:00:01 --hostname ws07\nphone http://192.0.2.1 root\n",
 		}},
 		{"dangling resolv.conf", line, conf, map[string]string{"etc/resolv.conf": "-> /run/nowhere"}, map[string]string{
 			"root/etc/resolv.conf": "search lab.example\nnameserver 192.0.2.53\n"}},
@@ -136,11 +153,19 @@ func TestLocalBottom(t *testing.T) {
 			"run/systemd/resolved.conf.d/dlreconcile.conf": "[Resolve]\nDNS=192.0.2.53 \nDomains=lab.example\n",
 			"root/etc/resolv.conf":                         ""}},
 		{"DHCP gives nothing", line, "DEVICE='eth0'\nHOSTNAME=''\nIPV4DNS0='0.0.0.0'\n",
-			map[string]string{"etc/resolv.conf": "", "etc/hostname": "image\n"}, map[string]string{"root/etc/hostname": "image\n", "root/etc/resolv.conf": "empty"}},
-		{"a host name that is none", line, "DEVICE='eth0'\nHOSTNAME='a;b'\n", map[string]string{"etc/hostname": "image\n"},
-			map[string]string{"root/etc/hostname": "image\n"}},
-		{"not our boot", "root=/dev/sda1", conf, map[string]string{"etc/hostname": "image\n"},
-			map[string]string{"root/etc/hostname": "image\n", "run/systemd/network/00-dlreconcile.network": "", "called": ""}},
+			map[string]string{"etc/resolv.conf": ""}, map[string]string{"root/etc/resolv.conf": "empty",
+				"called": "settle --root /root --mac 52:54:00:00:00:01 --hostname \nphone http://192.0.2.1 root\n"}},
+		{"a host name that is none", line, "DEVICE='eth0'\nHOSTNAME='-a;b  c'\n", nil, map[string]string{
+			"called": "settle --root /root --mac 52:54:00:00:00:01 --hostname -a;b  c\nphone http://192.0.2.1 root\n"}},
+		{"no interface known", line, "", nil, map[string]string{
+			"called": "settle --root /root --mac 01-52:54:00:00:00:09 --hostname \nphone http://192.0.2.1 root\n"}},
+		{"something is not in force", line, conf, map[string]string{"../bin/nbdroot": settles(1)}, map[string]string{
+			"called": "phone http://192.0.2.1 settle-failed\nphone http://192.0.2.1 root\n", "panics": ""}},
+		{"a root that takes no writes", line, conf, map[string]string{"../bin/nbdroot": settles(2),
+			"../scripts/functions": "panic() { echo \"$*\" >>/panics; }\n"}, map[string]string{
+			"called": "phone http://192.0.2.1 root\n", "panics": "dlreconcile: the root takes no writes\n"}},
+		{"not our boot", "root=/dev/sda1", conf, nil,
+			map[string]string{"run/systemd/network/00-dlreconcile.network": "", "called": ""}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -177,6 +202,54 @@ func panics(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// A root with the option "ro" was never this machine's.
+func TestReadOnlyRootIsRemounted(t *testing.T) {
+	const conf = "DEVICE='eth0'\n"
+	const settle = "settle --root /root --mac 52:54:00:00:00:01 --hostname \n"
+	const mount = "mount() { echo \"mount $*\" >>/called; }\n"
+	tests := []struct{ name, mounts, functions, want string }{
+		{"read-only", "/dev/nbd0 /root ext4 ro,nosuid,noatime,errors=remount-ro 0 0", mount,
+			"mount -n -o remount,rw,nosuid,noatime /dev/nbd0 /root\n" + settle + "mount -n -o remount,ro,nosuid,noatime /dev/nbd0 /root\n"},
+		{"the storage too", "/dev/nbd0 /root ext4 ro 0 0", "mount() { echo \"mount $*\" >>/called; echo EROFS >&2; return 1; }\n",
+			"mount -n -o remount,rw /dev/nbd0 /root\n" + settle},
+		{"read-write", "/dev/nbd0 /root ext4 rw,errors=remount-ro 0 0", mount, settle},
+		{"others are read-only", "/dev/nbd0 /root/usr ext4 ro 0 0\n/dev/nbd0 /root ext4 ro 0 0\n/dev/nbd0 /root ext4 rw 0 0", mount, settle},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := runBottom(t, "nbdroot=192.0.2.1,a@b,nbd0 ro", conf,
+				map[string]string{"../proc/mounts": tt.mounts + "\n", "../scripts/functions": tt.functions})
+			if b, err := os.ReadFile(filepath.Join(dir, "called")); string(b) != tt.want {
+				t.Errorf("%q, %v; want %q", b, err, tt.want)
+			}
+		})
+	}
+	t.Run("overlay", func(t *testing.T) {
+		dir := runBottom(t, "nbdroot=192.0.2.1,a@b,nbd0 ro dlreconcile.overlay=tmpfs", conf, map[string]string{
+			"../proc/mounts": "overlay /root overlay ro 0 0\n", "../run/keep": "",
+			"../scripts/functions": "modprobe() { :; }\npanic() { :; }\nmount() { case \"$*\" in *remount*) echo bad >>/called ;; *overlay*) mkdir -p /root ;; esac; }\n"})
+		if b, err := os.ReadFile(filepath.Join(dir, "called")); string(b) != settle {
+			t.Errorf("%q, %v; want %q", b, err, settle)
+		}
+	})
+}
+
+// The same with a real mount: the program can write, nobody after it.
+func TestReadOnlyRootTakesSettings(t *testing.T) {
+	providertest.Need(t, "unshare")
+	dir := initramfsFor(t, "local-bottom", "nbdroot=192.0.2.1,a@b,nbd0 ro", "DEVICE='eth0'\n", map[string]string{
+		"../bin/mount": "-> busybox", "../bin/nbdroot": "#!/bin/sh\necho settled >/root/settled || echo no >&2\n"})
+	const script = `mount -t tmpfs -o ro,nosuid,noatime dlroot "$0/root" && mv "$0/proc/cmdline" "$0/cmdline" && rm "$0/proc/mounts" &&
+		mount -t proc proc "$0/proc" && mount --bind "$0/cmdline" "$0/proc/cmdline" && chroot "$0" /bin/sh /script &&
+		cat "$0/root/settled" && grep -o "^dlroot .*/root tmpfs [a-z,]*" /proc/mounts`
+	cmd := exec.Command("unshare", "-m", "--propagation", "private", "/bin/sh", "-c", script, dir)
+	cmd.Env = append(initramfsEnv(), "PATH="+os.Getenv("PATH")+":/bin")
+	out, err := cmd.CombinedOutput()
+	if want := "settled\ndlroot " + dir + "/root tmpfs ro,nosuid,noatime"; err != nil || !strings.HasPrefix(string(out), want) {
+		t.Errorf("%v: %q, want %q", err, out, want)
+	}
 }
 
 func TestOverlayInTheInitramfsOwnMemory(t *testing.T) {

@@ -317,6 +317,18 @@ func (t *tree) list(name string) ([]string, error) {
 	return names, nil
 }
 
+// hasDevices reports whether a device node is anywhere in the tree.
+func (t *tree) hasDevices() (found bool, err error) {
+	err = filepath.WalkDir(t.dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type()&fs.ModeDevice != 0 {
+			found = true
+			return filepath.SkipAll
+		}
+		return err
+	})
+	return found, err
+}
+
 // clampTimes sets the modification time of everything that is newer than limit
 // to it, so that the same recipe over the same base gives the same tree.
 func (t *tree) clampTimes(limit time.Time) error {

@@ -16,8 +16,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxUnpacked bounds the files of an image whose file system has no size of its
-// own.
+// maxUnpacked bounds the files of an image whose file system does not bound them
+// by its size.
 const maxUnpacked = 64 << 30
 
 // unpack fills the tree from the image's source.
@@ -27,7 +27,9 @@ func (b *build) unpack(ctx context.Context, base io.Reader, size int64) (content
 	}}
 	counted.tell(0)
 	limit := int64(maxUnpacked)
-	if b.img.Filesystem.Type == "ext4" {
+	// What is compressed may take less than it is.
+	sized := b.img.Filesystem.Type == "ext4" || b.img.Filesystem.Type == "btrfs" && b.img.Filesystem.Compress == ""
+	if sized {
 		limit = b.img.Filesystem.Size
 	}
 	x := &extractor{tree: b.tree, limit: limit}
@@ -35,7 +37,7 @@ func (b *build) unpack(ctx context.Context, base io.Reader, size int64) (content
 	var r *refused
 	var big *tooBig
 	switch {
-	case errors.As(err, &big) && b.img.Filesystem.Type == "ext4":
+	case errors.As(err, &big) && sized:
 		return contents{}, &mistake{attr: "filesystem.size", summary: "File system too small",
 			detail: fmt.Sprintf("the files alone take more than the %s of the file system; raise its size", mib(limit))}
 	case errors.As(err, &big), errors.As(err, &r):

@@ -15,16 +15,6 @@ export "nfs" "arch" {
   image = image.arch
 }
 
-bootloader "grub" "menu" {
-  entries = []
-}
-
-bootloader "pxelinux" "menu" {
-  entries = []
-}
-
-group "lab" {}
-
 module "site" {
   source = "./site"
 }

@@ -9,9 +9,8 @@ image "arch" {
   initramfs "mkinitcpio" {
     modules = ["nfsv4"]
   }
-  filesystem "btrfs" {
-    size     = "8GiB"
-    compress = "lzo"
+  filesystem "xfs" {
+    size = "8GiB"
   }
 }
 

@@ -10,10 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// userTimeout is how long sent bytes may stay unacknowledged, or the client's
-// window closed, before the kernel drops the connection (TCP_USER_TIMEOUT): a
-// machine that was switched off, or one that stopped reading.
-const userTimeout = 60 * time.Second
+// How long sent bytes may stay unacknowledged, or the client's window closed, before
+// the kernel drops the connection (TCP_USER_TIMEOUT): a machine that was switched off,
+// or one that stopped reading.
+const (
+	userTimeout = 60 * time.Second
+	// goneTimeout is that of a client which closed its side after its last answer:
+	// GRUB is gone by then, and comes back with the same ports.
+	goneTimeout = 10 * time.Second
+)
 
 // gate counts connections.
 type gate struct {
@@ -51,6 +56,7 @@ func (g *gate) leave(a netip.Addr) {
 type listener struct {
 	*net.TCPListener
 	gate   *gate
+	gone   time.Duration // see goneTimeout
 	once   sync.Once
 	closed chan struct{}
 }
@@ -82,10 +88,8 @@ func (l *listener) Accept() (net.Conn, error) {
 			continue
 		}
 		c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 4})
-		control(c, func(fd int) {
-			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
-		})
-		return &conn{TCPConn: c, leave: sync.OnceFunc(func() {
+		patience(c, userTimeout)
+		return &conn{TCPConn: c, gone: l.gone, leave: sync.OnceFunc(func() {
 			l.gate.leave(from)
 			<-l.gate.slots
 		})}, nil
@@ -97,7 +101,15 @@ func (l *listener) Accept() (net.Conn, error) {
 type conn struct {
 	*net.TCPConn
 	leave func()
+	gone  time.Duration
 	idle  atomic.Bool // between two requests
+}
+
+// patience sets how long the client may be silent.
+func patience(c *net.TCPConn, d time.Duration) {
+	control(c, func(fd int) {
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+	})
 }
 
 // Close closes the connection: with a reset, if it is idle and the client has
@@ -105,7 +117,8 @@ type conn struct {
 // client is gone, and GRUB uses the same local ports at every boot: the next
 // boot's SYN would meet the old connection and time out, GRUB would go on without
 // an initrd, and the kernel panic. Where bytes are still under way a reset would
-// destroy them, and the close is orderly.
+// destroy them, and the close is orderly; the kernel drops such a connection when
+// they are not acknowledged within goneTimeout.
 func (c *conn) Close() error {
 	c.leave()
 	if c.idle.Load() {
@@ -117,6 +130,8 @@ func (c *conn) Close() error {
 		})
 		if unsent == 0 {
 			c.SetLinger(0)
+		} else {
+			patience(c.TCPConn, c.gone)
 		}
 	}
 	return c.TCPConn.Close()

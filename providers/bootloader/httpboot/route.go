@@ -80,7 +80,7 @@ func validStage(s string) bool {
 func (s *Server) file(w http.ResponseWriter, r *http.Request, client netip.AddrPort, name string) {
 	tr := Transfer{Client: client, Name: name}
 	start := s.cfg.Now()
-	f, err := s.cfg.Open(client, name)
+	f, err := s.cfg.Open(Request{Client: client, Name: name, Agent: r.UserAgent()})
 	if err != nil {
 		tr.Status, tr.Err = http.StatusInternalServerError, err
 		switch {
@@ -91,7 +91,7 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request, client netip.AddrP
 		}
 		plain(w, tr.Status)
 	} else {
-		tr.Size = f.Size()
+		tr.File, tr.Size = f, f.Size()
 		deliver(w, r, f, &tr)
 		f.Release()
 	}

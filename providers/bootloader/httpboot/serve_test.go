@@ -53,6 +53,15 @@ func (f testFile) Release()         { f.s.released.Add(1) }
 // serve serves files from memory; those named disk/… from an unlinked file.
 func serve(t *testing.T, cfg Config, files map[string][]byte) *served {
 	t.Helper()
+	ln, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveOn(t, cfg, files, ln, goneTimeout)
+}
+
+func serveOn(t *testing.T, cfg Config, files map[string][]byte, ln *net.TCPListener, gone time.Duration) *served {
+	t.Helper()
 	s := &served{t: t, ended: make(chan error, 1), done: make(chan Transfer, 1000), phoned: make(chan string, 10)}
 	onDisk := map[string]*os.File{}
 	for name, b := range files {
@@ -71,7 +80,8 @@ func serve(t *testing.T, cfg Config, files map[string][]byte) *served {
 		t.Cleanup(func() { f.Close() })
 		onDisk[name] = f
 	}
-	cfg.Open = func(_ netip.AddrPort, name string) (File, error) {
+	cfg.Open = func(r Request) (File, error) {
+		name := r.Name
 		switch name {
 		case "secret":
 			return nil, fs.ErrPermission
@@ -88,10 +98,7 @@ func serve(t *testing.T, cfg Config, files map[string][]byte) *served {
 	cfg.Done = func(tr Transfer) { s.done <- tr }
 	cfg.Phone = func(client netip.AddrPort, stage string) { s.phoned <- client.Addr().String() + " " + stage }
 	s.Server = NewServer(cfg)
-	ln, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s.Server.gone = gone
 	s.ln, s.addr = ln, ln.Addr().(*net.TCPAddr).AddrPort()
 	s.url = "http://" + s.addr.String()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -408,5 +415,36 @@ func TestEndBreaksOffAfterGrace(t *testing.T) {
 	s.stop()
 	if tr := s.next(); tr.Err == nil {
 		t.Errorf("%+v", tr)
+	}
+}
+
+// EDK2 asks with HEAD how large a file is, and resets that connection instead of
+// closing it: before the answer, or after it. That is no failed transfer, and the GET
+// on the next connection gets the file.
+func TestHeadThenResetThenGet(t *testing.T) {
+	file := random(300_000)
+	s := serve(t, Config{}, map[string][]byte{"disk/x.efi": file})
+	for _, wait := range []bool{true, false} {
+		head := s.dial()
+		io.WriteString(head, "HEAD /disk/x.efi HTTP/1.1\r\nHost: 10.0.0.1\r\nAccept: */*\r\nUser-Agent: UefiHttpBoot/1.0\r\n\r\n")
+		if wait {
+			resp, err := http.ReadResponse(bufio.NewReader(head), &http.Request{Method: "HEAD"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp.StatusCode != 200 || resp.ContentLength != int64(len(file)) || resp.Header.Get("Content-Type") != "application/efi" {
+				t.Errorf("%d, %d bytes, %v", resp.StatusCode, resp.ContentLength, resp.Header)
+			}
+		}
+		head.SetLinger(0)
+		head.Close()
+		resp, body := s.raw("GET /disk/x.efi HTTP/1.1\r\nHost: 10.0.0.1\r\nAccept: */*\r\nUser-Agent: UefiHttpBoot/1.0\r\n\r\n")
+		if resp.StatusCode != 200 || body != string(file) {
+			t.Errorf("%d, %d bytes", resp.StatusCode, len(body))
+		}
+		if tr := s.next(); !tr.Whole || tr.Err != nil || tr.Bytes != int64(len(file)) || tr.File == nil {
+			t.Errorf("%+v", tr)
+		}
+		s.quiet()
 	}
 }

@@ -29,10 +29,9 @@ type File interface {
 // Config says what is served, and to how many. The zero value of every field but
 // Open is usable.
 type Config struct {
-	// Open gives the file of that name: no leading slash, no empty, "." or ".."
-	// element, at most 255 bytes. An error that is fs.ErrNotExist becomes status
-	// 404, fs.ErrPermission 403, any other 500.
-	Open func(client netip.AddrPort, name string) (File, error)
+	// Open gives the file that is asked for. An error that is fs.ErrNotExist becomes
+	// status 404, fs.ErrPermission 403, any other 500.
+	Open func(Request) (File, error)
 	// Phone is told what a machine reports. stage has 1 to 32 of a–z, 0–9 and "-".
 	Phone func(client netip.AddrPort, stage string)
 	// Done is told of each GET when its answer is sent or was broken off. It is
@@ -48,10 +47,18 @@ type Config struct {
 	Grace time.Duration
 }
 
+// Request is what a client asks for.
+type Request struct {
+	Client netip.AddrPort
+	Name   string // no leading slash, no empty, "." or ".." element, at most 255 bytes
+	Agent  string // the header User-Agent: "iPXE/1.0.0+"
+}
+
 // Transfer says how one GET ended.
 type Transfer struct {
 	Client netip.AddrPort
 	Name   string
+	File   File // what Open gave, released by now; nil when it gave an error
 	Status int
 	Size   int64 // of the file; 0 when it could not be opened
 	Bytes  int64 // taken by the client's connection; of the body
@@ -68,6 +75,7 @@ type Transfer struct {
 type Server struct {
 	cfg   Config
 	conns *gate
+	gone  time.Duration // goneTimeout
 }
 
 // NewServer makes a server. Nothing runs until Serve.
@@ -93,7 +101,7 @@ func NewServer(cfg Config) *Server {
 	if cfg.Grace <= 0 {
 		cfg.Grace = 3 * time.Second
 	}
-	return &Server{cfg: cfg, conns: newGate(cfg.MaxConns, cfg.MaxConnsPerClient)}
+	return &Server{cfg: cfg, conns: newGate(cfg.MaxConns, cfg.MaxConnsPerClient), gone: goneTimeout}
 }
 
 // Serve answers on ln, and owns it.
@@ -127,7 +135,7 @@ func (s *Server) Serve(ctx context.Context, ln *net.TCPListener) error {
 			}
 		},
 	}
-	gl := &listener{TCPListener: ln, gate: s.conns, closed: make(chan struct{})}
+	gl := &listener{TCPListener: ln, gate: s.conns, gone: s.gone, closed: make(chan struct{})}
 	ended := make(chan error, 1)
 	go func() { ended <- hs.Serve(gl) }()
 	var err error

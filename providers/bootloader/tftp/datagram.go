@@ -4,25 +4,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"syscall"
 	"time"
 )
 
 // read waits for an ACK and gives its block number.
 func (w *sender) read(deadline time.Time) (uint16, error) {
-	w.conn.SetReadDeadline(deadline)
 	for {
-		// Looked at after the deadline was set: the end of ctx sets it to the past.
-		if err := w.interrupted(); err != nil {
-			return 0, err
-		}
-		n, err := w.conn.Read(w.in[:])
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			if why := w.interrupted(); why != nil {
-				return 0, why
-			}
-		}
+		n, err := w.sock.receive(w.in[:], deadline)
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			return 0, errGone
 		}
@@ -54,7 +43,7 @@ func (w *sender) oack() []byte {
 		p = appendOption(p, "timeout", int64(w.t.req.timeout))
 	}
 	if w.t.req.tsize {
-		p = appendOption(p, "tsize", w.t.file.Size())
+		p = appendOption(p, "tsize", w.t.data.Size())
 	}
 	if w.t.req.window > 0 {
 		p = appendOption(p, "windowsize", int64(w.window))
@@ -69,16 +58,20 @@ func (w *sender) send(first, last int64) error {
 		return nil
 	}
 	if first == 0 {
-		_, err := w.conn.Write(w.oack())
-		return w.lost(err)
+		return w.lost(w.sock.write(w.oack()))
+	}
+	w.resent += max(0, min(w.highest, last)-first+1)
+	w.highest = max(w.highest, last)
+	if first == last {
+		if err := w.prepare(first); err != nil {
+			return err
+		}
+		return w.lost(w.sock.write(w.packet))
 	}
 	block := int64(w.t.block)
-	off := (first - 1) * block
-	data := w.data[:min((last-first+1)*block, w.t.file.Size()-off)]
-	if len(data) > 0 {
-		if n, err := w.t.file.ReadAt(data, off); n < len(data) {
-			return fmt.Errorf("tftp: read: %w", err)
-		}
+	data, err := w.ahead.bytes((first-1)*block, (last-first+1)*block)
+	if err != nil {
+		return err
 	}
 	msgs := w.msgs[:last-first+1]
 	for i := range msgs {
@@ -89,10 +82,8 @@ func (w *sender) send(first, last int64) error {
 		msgs[i].Buffers[0], msgs[i].Buffers[1] = h, data[:n]
 		data = data[n:]
 	}
-	w.resent += max(0, min(w.highest, last)-first+1)
-	w.highest = max(w.highest, last)
 	for len(msgs) > 0 {
-		n, err := w.batch.WriteBatch(msgs, 0)
+		n, err := w.sock.writeBatch(msgs)
 		if err := w.lost(err); err != nil {
 			return err
 		}
@@ -101,6 +92,22 @@ func (w *sender) send(first, last int64) error {
 		}
 		msgs = msgs[n:]
 	}
+	return nil
+}
+
+// prepare makes the packet of one block, unless it is the one that is ready.
+func (w *sender) prepare(n int64) error {
+	if w.ready == n {
+		return nil
+	}
+	block := int64(w.t.block)
+	data, err := w.ahead.bytes((n-1)*block, block)
+	if err != nil {
+		return err
+	}
+	p := binary.BigEndian.AppendUint16(w.packet[:0], opDATA)
+	p = binary.BigEndian.AppendUint16(p, uint16(n))
+	w.packet, w.ready = append(p, data...), n
 	return nil
 }
 

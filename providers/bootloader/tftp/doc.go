@@ -4,10 +4,13 @@
 //
 // One socket takes the requests. Each request is checked, counted against the
 // limits and folded with its own duplicates before anything is started for it.
-// Plain lockstep transfers are then carried by pin/tftp, which reads requests
-// from this package through a net.PacketConn; what that library does not speak
-// is sent by the windowed sender here: windowsize, timeout, block sizes below
-// 512, and answers that must leave from another address than the kernel's choice.
+//
+// Files in octet mode, which is what all loaders ask for, are sent by the sender here,
+// in lockstep as in windows: it knows windowsize, timeout and small blocks, adapts its
+// timeouts, and costs less per block. Requests in the text mode netascii are carried
+// by pin/tftp, which reads them from this package through a net.PacketConn; except
+// where the answer must leave from another address than the kernel's choice, and
+// where the file took time to open.
 //
 // What a request may name, and what the bytes are, is the caller's business: see
 // Config.Open.

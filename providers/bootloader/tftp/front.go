@@ -15,8 +15,8 @@ import (
 )
 
 // front is the net.PacketConn that pin/tftp reads its requests from. Its ReadFrom
-// reads the real socket, deals with everything that is not a plain lockstep
-// transfer on the way, and returns only those. pin/tftp answers each of them from
+// reads the real socket, deals with everything that is not a transfer in
+// netascii on the way, and returns only those. pin/tftp answers each of them from
 // a socket of its own, so nothing is ever written here by it.
 type front struct {
 	srv         *Server
@@ -24,7 +24,8 @@ type front struct {
 	local       netip.AddrPort
 	anyAddr     bool // bound to 0.0.0.0: control messages carry the real destination
 	interrupted func() error
-	window      func(*transfer) // starts a windowed transfer
+	window      func(*transfer) // starts a transfer of the own sender
+	slowly      func(*transfer) // starts one of a file that is not open yet
 	lockstep    *tftp.Server
 
 	mu     sync.Mutex           // guards claims
@@ -113,39 +114,46 @@ func (f *front) take(p []byte, client, local netip.AddrPort) *transfer {
 		s.cfg.Log.Debug("tftp request dropped: too many transfers", "client", client, "name", req.name)
 		return nil
 	}
-	if t.file, err = s.cfg.Open(client, req.name); err != nil {
-		f.refuse(client, local, err)
-		s.refused(t, err)
+	if s.cfg.Slow(req.name) {
+		f.slowly(t)
 		return nil
 	}
-	rt, err := routeTo(client)
-	if err != nil {
-		s.refused(t, err) // no way to the client: no answer either
+	source, ok := f.open(t)
+	if !ok {
 		return nil
 	}
-	if t.req.netascii && t.req.block < stdBlock {
-		t.req.block = 0 // see needsWindow
-	}
-	if t.file.Size() == 0 {
-		t.req.tsize = false // curl takes a size of 0 for an error; pin/tftp never sends it
-	}
-	t.block = min(t.req.blockSize(), rt.maxBlock())
-	if needsWindow(t) || rt.source != local.Addr() {
+	if !t.req.netascii || source != local.Addr() {
 		f.window(t)
 		return nil
 	}
 	return t
 }
 
-// needsWindow reports whether pin/tftp cannot carry the transfer as the client
-// asked for it: it knows neither windowsize nor timeout, and refuses blocks below
-// 512 bytes. The text mode netascii is known to it alone, so there the options it
-// does not know are left out.
-func needsWindow(t *transfer) bool {
-	if t.req.netascii {
-		return false
+// open opens the file of a transfer that was admitted, and settles its options. source
+// is the address that datagrams to the client leave from when the sender does not say.
+// ok is false when the transfer is over.
+func (f *front) open(t *transfer) (source netip.Addr, ok bool) {
+	s := f.srv
+	var err error
+	if t.file, err = s.cfg.Open(Request{Client: t.client, Name: t.name, Options: t.req.spelled}); err != nil {
+		t.file = nil // whatever came with the error
+		f.refuse(t.client, t.local, err)
+		s.refused(t, err)
+		return source, false
 	}
-	return t.req.window > 0 || t.req.timeout > 0 || t.block < stdBlock
+	rt, err := routeTo(t.client)
+	if err != nil {
+		s.refused(t, err) // no way to the client: no answer either
+		return source, false
+	}
+	if t.req.netascii && t.req.block < stdBlock {
+		t.req.block = 0 // pin/tftp refuses them
+	}
+	if t.file.Size() == 0 {
+		t.req.tsize = false // curl takes a size of 0 for an error; pin/tftp never sends it
+	}
+	t.block = min(t.req.blockSize(), rt.maxBlock())
+	return rt.source, true
 }
 
 // forLockstep enters a claim for t and spells the request for pin/tftp. The claim
@@ -161,18 +169,11 @@ func (f *front) forLockstep(t *transfer) []byte {
 	p := binary.BigEndian.AppendUint16(make([]byte, 0, 128), opRRQ)
 	p = append(p, f.handed...)
 	p = append(p, 0)
-	if t.req.netascii {
-		p = append(p, "netascii\x00"...)
-	} else {
-		p = append(p, "octet\x00"...)
-	}
+	p = append(p, "netascii\x00"...)
 	if t.req.block > 0 {
 		p = appendOption(p, "blksize", int64(t.block))
 	}
-	// In netascii the size on the wire is another than the file's.
-	if t.req.tsize && !t.req.netascii {
-		p = appendOption(p, "tsize", 0)
-	}
+	// No tsize: the size on the wire is another than the file's.
 	return p
 }
 
@@ -217,7 +218,7 @@ func (s *Server) end(t *transfer, tr Transfer) {
 	tr.Client, tr.Name = t.key.client, t.key.name
 	tr.Took = s.cfg.Now().Sub(t.started)
 	if t.file != nil {
-		tr.Size = t.file.Size()
+		tr.File, tr.Size = t.file, t.file.Size()
 		t.file.Release()
 	}
 	s.ledger.remove(t)

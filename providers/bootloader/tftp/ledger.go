@@ -20,6 +20,7 @@ type transfer struct {
 	key
 	req     request
 	file    File
+	data    text // what is sent of it, where it is not pin/tftp that sends
 	started time.Time
 	block   int // negotiated
 

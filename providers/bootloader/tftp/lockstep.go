@@ -4,13 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"time"
 
 	"github.com/pin/tftp/v3"
 )
 
-// newLockstep makes the pin/tftp server that carries the plain transfers of f.
+// newLockstep makes the pin/tftp server that carries the netascii transfers of f.
 //
 // Its sockets are bound to no address, so its answers leave from the one that the
 // kernel prefers for the client; front keeps transfers away where that is not the
@@ -51,15 +50,10 @@ var errStopping = errors.New("the server is stopping")
 // lockstepRead is pin/tftp's read handler: it runs in the goroutine of one
 // transfer, until that ends.
 func (f *front) lockstepRead(claim string, rf io.ReaderFrom) error {
-	out, ok := rf.(tftp.OutgoingTransfer)
-	if !ok {
-		return errors.New("internal error")
-	}
 	t := f.claim(claim)
 	if t == nil {
 		return errors.New("internal error")
 	}
-	out.SetSize(t.file.Size())
 	r := &lockstepReader{
 		r: io.NewSectionReader(t.file, 0, t.file.Size()), t: t,
 		now: f.srv.cfg.Now, interrupted: f.interrupted,
@@ -68,10 +62,6 @@ func (f *front) lockstepRead(claim string, rf io.ReaderFrom) error {
 	tr := Transfer{Bytes: n, BlockSize: t.block, WindowSize: 1, Err: err}
 	if err != nil {
 		tr.Bytes = r.acked // n counts what was read for sending
-		var ne net.Error
-		if t.req.tsize && tr.Bytes == 0 && !errors.As(err, &ne) && !errors.Is(err, errStopping) {
-			tr.Probe, tr.Err = true, nil
-		}
 	}
 	f.srv.end(t, tr)
 	return err
@@ -88,13 +78,12 @@ type lockstepReader struct {
 	interrupted func() error
 }
 
-// Read fills one block, or a part of one. The library begins a block when the one
-// before was acknowledged, and then asks for a whole one.
+// Read fills a part of a block. What was read before is about what is acknowledged.
 func (r *lockstepReader) Read(p []byte) (int, error) {
 	if r.interrupted() != nil {
 		return 0, errStopping
 	}
-	if r.read > r.acked && (len(p) == r.t.block || r.t.req.netascii) {
+	if r.read > r.acked {
 		r.acked = r.read
 		r.t.moved.Store(r.now().UnixNano())
 	}

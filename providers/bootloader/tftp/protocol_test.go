@@ -136,7 +136,7 @@ func TestNegotiatedTimeoutIsUsed(t *testing.T) {
 
 // A repeated acknowledgement must not be answered in lockstep.
 func TestSorcerersApprentice(t *testing.T) {
-	for name, opt := range map[string][]string{"pin/tftp": nil, "own sender": {"windowsize", "1"}} {
+	for name, opt := range map[string][]string{"plain": nil, "windowsize": {"windowsize", "1"}} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, "127.0.0.1:0", Config{Timeout: 2 * time.Second}, map[string][]byte{"f": random(512*4 + 1)})
 			c := dial(t, s.addr)
@@ -166,14 +166,14 @@ func TestSorcerersApprentice(t *testing.T) {
 }
 
 func TestDuplicateRequestsMakeOneTransfer(t *testing.T) {
-	for name, opt := range map[string][]string{"pin/tftp": {"blksize", "1024"}, "own sender": {"windowsize", "8"}} {
+	for name, opt := range map[string][]string{"pin/tftp": {"netascii", "blksize", "1024"}, "lockstep": {"octet", "blksize", "1024"}, "windowed": {"octet", "windowsize", "8"}} {
 		t.Run(name, func(t *testing.T) {
 			file := random(5000)
 			s := serve(t, "127.0.0.1:0", Config{Timeout: 2 * time.Second}, map[string][]byte{"f": file, "g": file})
 			c := dial(t, s.addr)
 			req := c.to
 			for range 300 {
-				c.send(rrq(append([]string{"/f", "octet"}, opt...)...))
+				c.send(rrq(append([]string{"/f"}, opt...)...))
 			}
 			op, _, _ := c.read()
 			if op != opOACK {
@@ -212,13 +212,13 @@ func TestDuplicateRequestsMakeOneTransfer(t *testing.T) {
 // A machine that is reset in the middle of a transfer, and whose firmware picks
 // the same port again, is not taken for a duplicate of itself.
 func TestResetMachineIsServedAgain(t *testing.T) {
-	for name, opt := range map[string]string{"pin/tftp": "tsize", "own sender": "windowsize"} {
+	for name, opt := range map[string][]string{"pin/tftp": {"netascii", "blksize", "512"}, "lockstep": {"octet", "tsize", "1"}, "windowed": {"octet", "windowsize", "1"}} {
 		t.Run(name, func(t *testing.T) {
 			file := random(512*20 + 1)
 			s := serve(t, "127.0.0.1:0", Config{Timeout: 50 * time.Millisecond, Retries: 20}, map[string][]byte{"f": file})
 			c := dial(t, s.addr)
 			front := c.to
-			c.send(rrq("f", "octet", opt, "1"))
+			c.send(rrq(append([]string{"f"}, opt...)...))
 			c.read()
 			c.ack(0)
 			c.read()
@@ -228,7 +228,7 @@ func TestResetMachineIsServedAgain(t *testing.T) {
 			}
 			old := c.to
 			c.to = front
-			c.send(rrq("f", "octet", opt, "1"))
+			c.send(rrq(append([]string{"f"}, opt...)...))
 			for {
 				op, _, _ := c.read()
 				if op == opOACK && c.to.Port != old.Port {
@@ -370,11 +370,11 @@ func TestAnswersComeFromTheAddressAsked(t *testing.T) {
 }
 
 func TestEndTellsTheClients(t *testing.T) {
-	for name, opt := range map[string][]string{"pin/tftp": {"blksize", "512"}, "own sender": {"windowsize", "1"}} {
+	for name, opt := range map[string][]string{"pin/tftp": {"netascii", "blksize", "512"}, "lockstep": {"octet", "blksize", "512"}, "windowed": {"octet", "windowsize", "1"}} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, "127.0.0.1:0", Config{Timeout: 300 * time.Millisecond}, map[string][]byte{"f": random(512 * 50)})
 			c := dial(t, s.addr)
-			c.send(rrq(append([]string{"f", "octet"}, opt...)...))
+			c.send(rrq(append([]string{"f"}, opt...)...))
 			c.read()
 			c.ack(0)
 			c.read()
@@ -396,12 +396,12 @@ func TestEndTellsTheClients(t *testing.T) {
 
 // A socket that is retired answers nobody new, and lets transfers finish.
 func TestClosedSocketDrains(t *testing.T) {
-	for name, opt := range map[string][]string{"pin/tftp": {"blksize", "512"}, "own sender": {"windowsize", "1"}} {
+	for name, opt := range map[string][]string{"pin/tftp": {"netascii", "blksize", "512"}, "lockstep": {"octet", "blksize", "512"}, "windowed": {"octet", "windowsize", "1"}} {
 		t.Run(name, func(t *testing.T) {
-			file := random(512 * 50)
+			file := bytes.Repeat([]byte("a"), 512*50) // the same as text
 			s := serve(t, "127.0.0.1:0", Config{Timeout: 2 * time.Second}, map[string][]byte{"f": file})
 			c := dial(t, s.addr)
-			c.send(rrq(append([]string{"f", "octet"}, opt...)...))
+			c.send(rrq(append([]string{"f"}, opt...)...))
 			c.read()
 			s.conn.Close()
 			c.ack(0)

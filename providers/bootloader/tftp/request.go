@@ -47,10 +47,11 @@ func (r *refusal) Error() string { return r.text }
 type request struct {
 	name     string
 	netascii bool
-	block    int  // RFC 2348: 8–65464
-	window   int  // RFC 7440: 1–65535
-	timeout  int  // RFC 2349: 1–255 seconds
-	tsize    bool // RFC 2349
+	block    int    // RFC 2348: 8–65464
+	window   int    // RFC 7440: 1–65535
+	timeout  int    // RFC 2349: 1–255 seconds
+	tsize    bool   // RFC 2349
+	spelled  string // the options, as Request.Options has them
 }
 
 // parseRequest reads a packet that arrived on the request port. It gives nil and
@@ -84,6 +85,7 @@ func parseRequest(p []byte) (*request, error) {
 	if r.name, err = cleanName(raw); err != nil {
 		return nil, err
 	}
+	var spelled []string
 	for range maxOptions {
 		name, more, ok := field(rest)
 		value, more, ok2 := field(more)
@@ -93,7 +95,9 @@ func parseRequest(p []byte) (*request, error) {
 		}
 		rest = more
 		r.option(strings.ToLower(name), value)
+		spelled = append(spelled, name+"="+value)
 	}
+	r.spelled = strings.Join(spelled, " ")
 	return r, nil
 }
 

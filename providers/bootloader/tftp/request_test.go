@@ -64,10 +64,28 @@ func TestParseRequest(t *testing.T) {
 			if code != tc.code {
 				t.Fatalf("error %v (code %d), want code %d", err, code, tc.code)
 			}
+			if got != nil {
+				got.spelled = "" // see TestOptionsAsSpelled
+			}
 			if d := cmp.Diff(tc.want, got, cmp.AllowUnexported(request{})); d != "" {
 				t.Error(d)
 			}
 		})
+	}
+}
+
+// Which options a program sends, and in which order, tells it from others.
+func TestOptionsAsSpelled(t *testing.T) {
+	for want, fields := range map[string][]string{
+		"":                                   {"octet"},
+		"blksize=1432 tsize=0":               {"octet", "blksize", "1432", "tsize", "0"},
+		"tsize=0 BLKSIZE=1468 windowsize=4":  {"octet", "tsize", "0", "BLKSIZE", "1468", "windowsize", "4"},
+		"multicast= blksize=99999 timeout=0": {"octet", "multicast", "", "blksize", "99999", "timeout", "0"},
+	} {
+		r, err := parseRequest(rrq(append([]string{"name"}, fields...)...))
+		if err != nil || r.spelled != want {
+			t.Errorf("%q, %v; want %q", r.spelled, err, want)
+		}
 	}
 }
 
@@ -109,6 +127,7 @@ func FuzzParseRequest(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		again.spelled = r.spelled
 		if *again != *r {
 			t.Fatalf("%+v became %+v", *r, *again)
 		}

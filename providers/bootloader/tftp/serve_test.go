@@ -44,7 +44,14 @@ func (f memFile) Release() { f.s.released.Add(1) }
 func serve(t *testing.T, listen string, cfg Config, files map[string][]byte) *served {
 	t.Helper()
 	s := &served{t: t, files: files, ended: make(chan error, 1), done: make(chan Transfer, 4096)}
-	cfg.Open = func(_ netip.AddrPort, name string) (File, error) {
+	before := cfg.Open
+	cfg.Open = func(r Request) (File, error) {
+		name := r.Name
+		if before != nil {
+			if _, err := before(r); err != nil {
+				return nil, err
+			}
+		}
 		b, ok := s.files[name]
 		if !ok {
 			return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)

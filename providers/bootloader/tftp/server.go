@@ -24,11 +24,13 @@ type File interface {
 // Config says what is served, and to how many. The zero value of every field but
 // Open is usable.
 type Config struct {
-	// Open gives the file of that name. The name has no leading slash, no empty,
-	// "." or ".." element, and at most 255 bytes. An error that is fs.ErrNotExist
-	// becomes TFTP error 1, fs.ErrPermission error 2, any other error 0. Open is
-	// called by the goroutine that reads requests: it must not block.
-	Open func(client netip.AddrPort, name string) (File, error)
+	// Open gives the file that is asked for. An error that is fs.ErrNotExist becomes
+	// TFTP error 1, fs.ErrPermission error 2, any other error 0. Open is called by
+	// the goroutine that reads requests: it must not block, unless Slow says so.
+	Open func(Request) (File, error)
+	// Slow reports whether Open of that name may block: then it is called by a
+	// goroutine of its own. nil: it never does.
+	Slow func(name string) bool
 	// Done is told of each transfer when it is over, and of each request for
 	// which Open gave an error. It is called from many goroutines and must not
 	// block.
@@ -46,23 +48,32 @@ type Config struct {
 	// to 4 × Timeout. Retries is how often; 0 means 5. A client that vanished holds
 	// its transfer, and Serve's return, for less than 4 × Timeout × (Retries + 1);
 	// one that never acknowledged anything, for at most 12 × Timeout, and only
-	// until its place is needed. A transfer in lockstep, where the client asked for
-	// neither window nor timeout, knows none of this: it repeats every Timeout, is
-	// held for Timeout × (Retries + 1), and keeps its place.
+	// until its place is needed. A transfer in netascii knows none of this: it repeats
+	// every Timeout, is held for Timeout × (Retries + 1), and keeps its place.
 	Timeout time.Duration
 	Retries int
+}
+
+// Request is what a client asks for.
+type Request struct {
+	Client netip.AddrPort
+	Name   string // no leading slash, no empty, "." or ".." element, at most 255 bytes
+	// Options are those that were sent, as they were spelled and in their order:
+	// "blksize=1432 tsize=0".
+	Options string
 }
 
 // Transfer says how one request ended.
 type Transfer struct {
 	Client     netip.AddrPort
 	Name       string
+	File       File  // what Open gave, released by now; nil when it gave an error
 	Size       int64 // of the file, bytes; 0 when it could not be opened
 	Bytes      int64 // acknowledged by the client
 	Took       time.Duration
 	BlockSize  int
 	WindowSize int   // 1 is lockstep
-	Resent     int64 // datagrams sent more than once; lockstep transfers do not count them
+	Resent     int64 // datagrams sent more than once; not counted in netascii
 	// Probe says that the client only wanted to know the size: it asked for tsize
 	// and broke off before it acknowledged any data. EDK2, PXELINUX and most PXE
 	// ROMs do so before the real transfer. Err is nil then.
@@ -76,10 +87,14 @@ type Transfer struct {
 type Server struct {
 	cfg    Config
 	ledger ledger
+	seats  seats
 }
 
 // NewServer makes a server. Nothing runs until Serve.
 func NewServer(cfg Config) *Server {
+	if cfg.Slow == nil {
+		cfg.Slow = func(string) bool { return false }
+	}
 	if cfg.Done == nil {
 		cfg.Done = func(Transfer) {}
 	}
@@ -101,7 +116,10 @@ func NewServer(cfg Config) *Server {
 	if cfg.Retries <= 0 {
 		cfg.Retries = 5
 	}
-	return &Server{cfg: cfg, ledger: newLedger(cfg.MaxTransfers, cfg.MaxTransfersPerClient, cfg.Timeout)}
+	return &Server{
+		cfg: cfg, seats: newSeats(),
+		ledger: newLedger(cfg.MaxTransfers, cfg.MaxTransfersPerClient, cfg.Timeout),
+	}
 }
 
 // Active counts the transfers under way.
@@ -129,6 +147,13 @@ func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
 	var windowed sync.WaitGroup
 	f.window = func(t *transfer) {
 		windowed.Go(func() { s.sendWindowed(ctx, t) })
+	}
+	f.slowly = func(t *transfer) {
+		windowed.Go(func() {
+			if _, ok := f.open(t); ok {
+				s.sendWindowed(ctx, t)
+			}
+		})
 	}
 	f.lockstep = newLockstep(f)
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/net/ipv4"
@@ -38,21 +40,21 @@ var (
 // sender sends one file block by block, a window at a time (RFC 7440). A window
 // of one is RFC 1350's lockstep.
 type sender struct {
-	conn   *net.UDPConn // connected, so the kernel drops what others send
-	batch  *ipv4.PacketConn
+	sock   socket // connected, so the kernel drops what others send
 	t      *transfer
 	window int
 	blocks int64 // data blocks, numbered from 1; the last is short, maybe empty
 	pace   pace
 
-	interrupted func() error     // why the transfer is to end; nil while it is not
-	clock       func() time.Time // the one that the ledger compares with
+	clock func() time.Time // the one that the ledger compares with
 
 	acked   int64 // the highest block that the client acknowledged
 	highest int64 // block that was sent
 	resent  int64
-	data    []byte // of a window
-	header  []byte
+	ahead   ahead
+	packet  []byte // block ready, where that is not 0
+	ready   int64
+	header  []byte // of a window, as the next
 	msgs    []ipv4.Message
 	in      [600]byte
 }
@@ -67,17 +69,22 @@ func (s *Server) sendWindowed(ctx context.Context, t *transfer) {
 		s.end(t, tr)
 		return
 	}
+	t.data = t.file
+	if t.req.netascii {
+		if t.data, err = netascii(t.file); err != nil {
+			conn.Write(appendError(nil, codeUndefined, err.Error()))
+			conn.Close()
+			tr.Err = err
+			s.end(t, tr)
+			return
+		}
+	}
 	evictable, evict := context.WithCancel(ctx)
 	defer evict()
 	s.ledger.mayEvict(t, evict)
-	woken := make(chan struct{})
-	stop := context.AfterFunc(evictable, func() {
-		conn.SetReadDeadline(time.Unix(1, 0))
-		close(woken)
-	})
 	w := newSender(conn, t, newPace(s.cfg.Timeout, s.cfg.Retries, time.Duration(t.req.timeout)*time.Second))
-	w.clock = s.cfg.Now
-	w.interrupted = func() error {
+	w.clock, w.sock.seats = s.cfg.Now, s.seats
+	w.sock.interrupted = func() error {
 		switch {
 		case ctx.Err() != nil:
 			return errStopping
@@ -86,6 +93,11 @@ func (s *Server) sendWindowed(ctx context.Context, t *transfer) {
 		}
 		return nil
 	}
+	woken := make(chan struct{})
+	stop := context.AfterFunc(evictable, func() {
+		w.sock.wake()
+		close(woken)
+	})
 	err = w.run()
 	if !stop() {
 		<-woken
@@ -100,21 +112,28 @@ func (s *Server) sendWindowed(ctx context.Context, t *transfer) {
 		}
 	default:
 		// Best effort: the client starts over at once instead of waiting.
-		conn.Write(appendError(nil, codeUndefined, err.Error()))
+		if w.sock.conn != nil || w.sock.seated {
+			w.sock.write(appendError(nil, codeUndefined, err.Error()))
+		}
 	}
-	conn.Close()
+	w.sock.close()
 	tr.Bytes, tr.WindowSize, tr.Resent, tr.Err = w.bytes(), w.window, w.resent, err
 	s.end(t, tr)
 }
 
 func newSender(conn *net.UDPConn, t *transfer, p pace) *sender {
 	w := &sender{
-		conn: conn, batch: ipv4.NewPacketConn(conn), t: t, pace: p,
+		t: t, pace: p,
 		window: max(1, min(t.req.window, maxWindow, maxWindowBytes/t.block)),
-		blocks: t.file.Size()/int64(t.block) + 1,
+		blocks: t.data.Size()/int64(t.block) + 1,
 	}
+	w.sock.use(conn)
 	n := int(min(int64(w.window), w.blocks))
-	w.data = make([]byte, n*t.block)
+	w.ahead = newAhead(t.data, n*t.block)
+	w.packet = make([]byte, 0, 4+min(int64(t.block), t.data.Size()))
+	if n == 1 {
+		return w
+	}
 	w.header = make([]byte, n*4)
 	w.msgs = make([]ipv4.Message, n)
 	for i := range w.msgs {
@@ -123,9 +142,31 @@ func newSender(conn *net.UDPConn, t *transfer, p pace) *sender {
 	return w
 }
 
+// text is a file as netascii has it on the wire.
+type text interface {
+	io.ReaderAt
+	Size() int64
+}
+
+// maxText bounds what is sent as netascii here: configurations, in the hands of people.
+const maxText = 1 << 20
+
+// netascii translates a file: a line ends with CR LF, and a CR in it is followed by a
+// zero (RFC 764, section 2).
+func netascii(f File) (text, error) {
+	if f.Size() > maxText {
+		return nil, fmt.Errorf("tftp: a file of %d bytes is asked for as text", f.Size())
+	}
+	p := make([]byte, f.Size())
+	if n, err := f.ReadAt(p, 0); n < len(p) {
+		return nil, fmt.Errorf("tftp: read: %w", err)
+	}
+	return strings.NewReader(strings.NewReplacer("\r", "\r\x00", "\n", "\r\n").Replace(string(p))), nil
+}
+
 // bytes is how much of the file the client acknowledged.
 func (w *sender) bytes() int64 {
-	return min(w.acked*int64(w.t.block), w.t.file.Size())
+	return min(w.acked*int64(w.t.block), w.t.data.Size())
 }
 
 // run sends the whole file. It returns nil when the last block is acknowledged.
@@ -165,6 +206,13 @@ func (w *sender) exchange(base int64) (int64, error) {
 		sent, fresh = time.Now(), false
 		return w.send(base, w.end(base))
 	}
+	// While the client works on this, the next is made ready. What goes wrong with
+	// that goes wrong again when it is sent.
+	if next := last + 1; w.window == 1 && next <= w.blocks {
+		_ = w.prepare(next)
+	} else if next <= w.blocks && base > 0 {
+		_, _ = w.ahead.bytes((next-1)*int64(w.t.block), int64(w.window*w.t.block))
+	}
 	for {
 		n, err := w.read(sent.Add(w.pace.rto))
 		now := time.Now()
@@ -191,6 +239,7 @@ func (w *sender) exchange(base int64) (int64, error) {
 			w.progress(acked)
 			if fresh {
 				w.pace.sample(now.Sub(sent))
+				w.sock.sit(now.Sub(sent))
 			}
 			return acked + 1, nil
 		case acked >= base && fresh:

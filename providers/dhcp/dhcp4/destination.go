@@ -20,7 +20,8 @@ const (
 // broadcast.
 //
 // A server on any other port than 67 is a demonstration without privileges, and
-// answers whoever asked.
+// answers whoever asked. So does port 4011, where clients that have an address ask
+// from port 68 (iPXE) or 4011 (EDK2).
 func destination(ep Endpoint, f *Facts, r *dhcpv4.DHCPv4, src netip.AddrPort) netip.AddrPort {
 	if ep.Listen.Port() != serverPort && src.Addr().IsValid() && !src.Addr().IsUnspecified() {
 		return src

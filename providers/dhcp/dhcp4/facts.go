@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -47,10 +48,15 @@ type Facts struct {
 	Requested netip.Addr // option 50; zero: none
 	Server    netip.Addr // option 54; zero: none
 
-	Arch    uint16 // option 93, the first of them
-	HasArch bool   // it was there: the client wants to boot
-	Vendor  string // option 60 up to the first colon: "PXEClient", "HTTPClient", ""
-	Class   string // option 77: "iPXE", ""
+	Arch    uint16   // option 93, the first of them; without it what option 60 says
+	Others  []uint16 // the rest of option 93
+	HasArch bool     // one of both was there: the client wants to boot
+	Vendor  string   // option 60 up to the first colon: "PXEClient", "HTTPClient", ""
+	Class   string   // option 77: "iPXE", ""
+
+	// Late says that the packet came to port 4011. Server sets it: no packet says so
+	// itself.
+	Late bool
 
 	// MaxSize is how many bytes an answer may have (option 57).
 	MaxSize int
@@ -103,13 +109,34 @@ func Parse(b []byte) (*Facts, error) {
 		// OVMF says 65280 in its REQUEST; nobody wants the fragments.
 		f.MaxSize = min(max(int(binary.BigEndian.Uint16(v)), minMessage), maxMessage) - udpOverhead
 	}
+	f.Class = userClass(p.Options.Get(dhcpv4.OptionUserClassInformation))
+	vendor, rest, _ := strings.Cut(text(p.Options.Get(dhcpv4.OptionClassIdentifier)), ":")
+	f.Vendor = vendor
 	if v := p.Options.Get(dhcpv4.OptionClientSystemArchitectureType); len(v) >= 2 {
 		f.Arch, f.HasArch = binary.BigEndian.Uint16(v), true
+		for v = v[2:]; len(v) >= 2 && len(f.Others) < maxOthers; v = v[2:] {
+			f.Others = append(f.Others, binary.BigEndian.Uint16(v))
+		}
+	} else if f.Boots() {
+		f.Arch, f.HasArch = vendorArch(rest)
 	}
-	vendor, _, _ := strings.Cut(text(p.Options.Get(dhcpv4.OptionClassIdentifier)), ":")
-	f.Vendor = vendor
-	f.Class = userClass(p.Options.Get(dhcpv4.OptionUserClassInformation))
 	return f, nil
+}
+
+// maxOthers is how many architectures of a client are looked at beside the first.
+const maxOthers = 7
+
+// vendorArch reads what follows "PXEClient:", as in "Arch:00007:UNDI:003016" (RFC
+// 4578 section 2.1 has the numbers). Firmware that leaves option 93 out says its
+// architecture there.
+func vendorArch(s string) (arch uint16, ok bool) {
+	key, rest, _ := strings.Cut(s, ":")
+	digits, _, _ := strings.Cut(rest, ":")
+	n, err := strconv.ParseUint(digits, 10, 16)
+	if key != "Arch" || err != nil {
+		return 0, false
+	}
+	return uint16(n), true
 }
 
 // decode is the codec's FromBytes, lenient where old clients need it: a BOOTP

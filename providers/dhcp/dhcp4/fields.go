@@ -21,7 +21,7 @@ const (
 	formNumber
 )
 
-// optionNames holds the options that Reply sends. It is never written to.
+// optionNames holds the options that Reply and ProxyReply send. It is never written to.
 var optionNames = map[uint8]struct {
 	name string
 	form optionForm
@@ -42,6 +42,9 @@ var optionNames = map[uint8]struct {
 	66:  {"tftp-server-name", formText},
 	67:  {"boot-file-name", formText},
 	175: {"ipxe", formHex},
+	208: {"pxelinux-magic", formHex},
+	209: {"config-file", formText},
+	210: {"path-prefix", formText},
 }
 
 // echoed lists the options that repeat what the client or its relay agent said,
@@ -55,7 +58,7 @@ var echoed = [...]uint8{53, 61, 82, 97}
 // `explain` says are equal.
 //
 // Keys are "yiaddr", "siaddr", "file", "sname", and "option N name", or "option N"
-// for options that Reply never sends. Numbers are decimal, times in seconds,
+// for options that are never sent. Numbers are decimal, times in seconds,
 // addresses joined by commas, bytes without a meaning in hex.
 func Fields(p *dhcpv4.DHCPv4) map[string]string {
 	m := map[string]string{

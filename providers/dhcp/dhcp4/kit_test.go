@@ -59,6 +59,7 @@ type rig struct {
 	leases *lease.Store
 	now    time.Time
 	table  *dhcp4.Table
+	pinned *dhcp4.Table             // that clients are answered from; nil: table
 	held   map[netip.Addr]lease.MAC // who lives there
 	disk   *bbolt.DB
 	asked  int // how often for the table of a client
@@ -81,12 +82,19 @@ func newRig(t testing.TB, subnets ...*dhcp4.Subnet) *rig {
 		t.Fatal(err)
 	}
 	r.Server = dhcp4.New(dhcp4.Config{
-		Leases:    r.leases,
-		Published: func(yield func(*dhcp4.Table) bool) { yield(r.table) },
+		Leases: r.leases,
+		Published: func(yield func(*dhcp4.Table) bool) {
+			if yield(r.table) && r.pinned != nil {
+				yield(r.pinned)
+			}
+		},
 		Table: func(*dhcp4.Facts) (*dhcp4.Table, error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.asked++
+			if r.pinned != nil {
+				return r.pinned, nil
+			}
 			return r.table, nil
 		},
 		Held: func(a netip.Addr, m lease.MAC) bool {

@@ -69,20 +69,10 @@ func Reply(s *Subnet, f *Facts, kind dhcpv4.MessageType, g Grant) *dhcpv4.DHCPv4
 
 // bootOptions adds what a machine needs that is about to boot.
 func bootOptions(r *dhcpv4.DHCPv4, s *Subnet, f *Facts, boot *Boot) {
-	file, _ := boot.File(f)
-	if len(file) <= maxFile {
-		r.BootFileName = file
-	}
+	target, _ := boot.File(f)
+	nameFile(r, s, target)
 	if f.Type == dhcpv4.MessageTypeNone {
 		return
-	}
-	if file != "" {
-		// Some clients look at `file`, some at 67: both say the same. No zero byte
-		// at the end of 67; RFC 2132 section 9.5 does not ask for one.
-		put(r, dhcpv4.OptionBootfileName, []byte(file))
-		if !strings.Contains(file, "://") && s.NextServer.IsValid() {
-			put(r, dhcpv4.OptionTFTPServerName, []byte(s.NextServer.String()))
-		}
 	}
 	switch f.Vendor {
 	case VendorPXE:
@@ -101,6 +91,36 @@ func bootOptions(r *dhcpv4.DHCPv4, s *Subnet, f *Facts, boot *Boot) {
 		// there is none: option 175, sub-option 176 (no-pxedhcp) = 1. Other
 		// firmware ignores the option.
 		put(r, dhcpv4.OptionEtherboot, []byte{0xb0, 0x01, 0x01})
+	}
+}
+
+// Options of PXELINUX (RFC 5071).
+const (
+	optPXELINUXMagic  = dhcpv4.GenericOptionCode(208) // section 3
+	optPXELINUXConfig = dhcpv4.GenericOptionCode(209) // section 4
+	optPXELINUXPrefix = dhcpv4.GenericOptionCode(210) // section 5
+)
+
+// nameFile says what to load and where it is. BOOTP has room for the name only.
+func nameFile(r *dhcpv4.DHCPv4, s *Subnet, t Target) {
+	if len(t.File) <= maxFile {
+		r.BootFileName = t.File
+	}
+	if t.File == "" || r.MessageType() == dhcpv4.MessageTypeNone {
+		return
+	}
+	// Some clients look at `file`, some at 67: both say the same. No zero byte at
+	// the end of 67; RFC 2132 section 9.5 does not ask for one.
+	put(r, dhcpv4.OptionBootfileName, []byte(t.File))
+	if !strings.Contains(t.File, "://") && s.NextServer.IsValid() {
+		put(r, dhcpv4.OptionTFTPServerName, []byte(s.NextServer.String()))
+	}
+	if t.Prefix != "" || t.Config != "" {
+		// The magic is deprecated (RFC 5071 section 3), and PXELINUX before 3.55
+		// believes the other two only beside it.
+		put(r, optPXELINUXMagic, []byte{0xf1, 0x00, 0x74, 0x7e})
+		put(r, optPXELINUXConfig, []byte(t.Config))
+		put(r, optPXELINUXPrefix, []byte(t.Prefix))
 	}
 }
 
@@ -149,7 +169,7 @@ func begin(s *Subnet, f *Facts, kind dhcpv4.MessageType) *dhcpv4.DHCPv4 {
 
 // dispensable lists what is left out of an answer that does not fit, first to go
 // first. 67 goes only while `file` says the same.
-var dispensable = [...]uint8{42, 28, 26, 66, 15, 12, 6, 97, 67, 175, 58, 59, 3}
+var dispensable = [...]uint8{208, 42, 28, 26, 66, 15, 12, 6, 97, 67, 175, 58, 59, 3}
 
 // fit shortens an answer to size bytes.
 func fit(r *dhcpv4.DHCPv4, size int) {

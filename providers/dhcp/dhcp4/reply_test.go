@@ -98,9 +98,9 @@ func TestBootFileChoice(t *testing.T) {
 		"by hand adds an architecture":          {byHand, romPXE(11), "arm.efi", ""},
 		"by hand is for firmware only":          {byHand, ipxeBIOS(), "http://10.0.0.2/b/x/boot.ipxe", ""},
 		"iPXE is a ROM where it has no script":  {grub, ipxeBIOS(), "core.0", ""},
-		"no file for ARM":                       {tree, romPXE(11), "", "no boot file for client architecture 11 (EFI ARM64, TFTP)"},
-		"no file for ARM over HTTP":             {tree, romHTTP(19), "", "no boot file for client architecture 19 (EFI ARM64 boot from HTTP, HTTP boot)"},
-		"HTTP boot does not get a TFTP path":    {grub, romHTTP(0), "", "no boot file for client architecture 0 (Intel x86PC, HTTP boot)"},
+		"no file for ARM":                       {tree, romPXE(11), "", "no boot file for client architecture 11 (EFI ARM64; TFTP)"},
+		"no file for ARM over HTTP":             {tree, romHTTP(19), "", "no boot file for client architecture 19 (EFI ARM64 boot from HTTP; HTTP boot)"},
+		"HTTP boot does not get a TFTP path":    {grub, romHTTP(0), "", "no boot file for client architecture 0 (Intel x86PC; HTTP boot)"},
 		"addresses only":                        {dhcp4.Boot{}, romPXE(7), "", ""},
 		"a tree that is missing":                {missing, romPXE(7), "", "the tree is gone"},
 		"a running system does not hear of it":  {missing, opt(12, 'x'), "", ""},
@@ -108,9 +108,9 @@ func TestBootFileChoice(t *testing.T) {
 		"U-Boot names only its architecture 93": {tree, opt(93, 0, 7), "b/x/snponly.efi", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			file, why := c.boot.File(facts(t, packet(2, dhcpv4.MessageTypeDiscover, c.client)))
-			if file != c.file || why != c.why {
-				t.Errorf("file %q, why %q; want %q, %q", file, why, c.file, c.why)
+			target, why := c.boot.File(facts(t, packet(2, dhcpv4.MessageTypeDiscover, c.client)))
+			if target.File != c.file || why != c.why {
+				t.Errorf("file %q, why %q; want %q, %q", target.File, why, c.file, c.why)
 			}
 		})
 	}

@@ -17,9 +17,9 @@ import (
 // at once.
 type Config struct {
 	Leases *lease.Store
-	// Published gives every table that some client is answered from. A packet that
-	// none of them has a subnet for, or that is meant for another server, goes no
-	// further. Needed.
+	// Published gives every table that some client is answered from, the current one
+	// first. A packet that none of them has a subnet for, or that is meant for another
+	// server, goes no further. Needed.
 	Published iter.Seq[*Table]
 	// Table gives the table that a client is answered from. It is called once for
 	// each packet that is ours. An error means that the client gets no answer.
@@ -45,6 +45,9 @@ const (
 	SentOffer   EventKind = "offer"
 	SentAck     EventKind = "ack" // to REQUEST or BOOTP: the lease is on disk
 	SentNak     EventKind = "nak"
+	// SawTaken is a REQUEST to the server that gives out the addresses of a subnet
+	// with Proxy. Addr is what the client asks for.
+	SawTaken EventKind = "taken"
 )
 
 // Event is one step of a client's exchange.
@@ -58,6 +61,8 @@ type Event struct {
 	Version uint64 // of the table
 	Vendor  string
 	Class   string
+	Arch    uint16
+	HasArch bool   // the client named an architecture
 	File    string // boot file in the answer
 	Err     string // why a client gets nothing, or no
 }
@@ -98,7 +103,13 @@ func (s *Server) Handle(ep Endpoint, src netip.AddrPort, b []byte) *Answer {
 		s.cfg.Log.Debug("dhcp: packet ignored", "from", src, "error", err)
 		return nil
 	}
-	if !s.ours(ep, f) {
+	here := s.ours(ep, f)
+	if here == nil {
+		return nil
+	}
+	f.Late = here.Late == ep
+	if f.Late && !here.isFrom(f.Client, src) {
+		s.cfg.Log.Debug("dhcp: packet ignored: it is not from its client's address", "from", src, "client", f.Client, "mac", f.MAC)
 		return nil
 	}
 	t, err := s.cfg.Table(f)
@@ -106,7 +117,7 @@ func (s *Server) Handle(ep Endpoint, src netip.AddrPort, b []byte) *Answer {
 		s.warn("table", "dhcp: client gets no answer", "mac", f.MAC, "error", err)
 		return nil
 	}
-	sub := t.subnet(ep, f)
+	sub := here.booting(t.subnet(here.Endpoint, f))
 	if sub == nil {
 		s.cfg.Log.Debug("dhcp: no subnet for a client", "mac", f.MAC, "relay", f.Relay, "interface", ep.Interface)
 		return nil
@@ -119,27 +130,43 @@ func (s *Server) Handle(ep Endpoint, src netip.AddrPort, b []byte) *Answer {
 	return &Answer{Packet: r, From: sub.Source, To: destination(ep, f, r, src)}
 }
 
-// ours reports whether a packet is from a subnet of ours, and is not a REQUEST to
-// another server. It is asked before Table, which may write to disk for a client,
-// and of all tables: which of them is the client's is not known yet.
-func (s *Server) ours(ep Endpoint, f *Facts) bool {
-	known := false
+// ours gives the subnet that a packet is from, as the newest table has it; nil when
+// it is not from one of ours, or is a REQUEST to another server and nobody wants to
+// know. It is asked before Table, which may write to disk for a client, and of all
+// tables: which of them is the client's is not known yet.
+func (s *Server) ours(ep Endpoint, f *Facts) *Subnet {
+	var here *Subnet
 	for t := range s.cfg.Published {
 		sub := t.subnet(ep, f)
 		if sub == nil {
 			continue
 		}
-		if f.Type != dhcpv4.MessageTypeRequest || !f.Server.IsValid() || f.Server == sub.Server {
-			return true
+		if here == nil {
+			here = sub
 		}
-		known = true
+		if here.Proxy || f.Type != dhcpv4.MessageTypeRequest || !f.Server.IsValid() || f.Server == sub.Server {
+			return here
+		}
 	}
-	if known {
+	if here != nil {
 		s.cfg.Leases.Withdraw(f.MAC) // it took another server's offer
 	} else {
 		s.cfg.Log.Debug("dhcp: no subnet for a client", "mac", f.MAC, "relay", f.Relay, "interface", ep.Interface)
 	}
-	return false
+	return nil
+}
+
+// booting gives the subnet that a client is answered on whose session stands on
+// another table, where the subnet is pinned: that one, unless the two disagree on
+// who gives out addresses. That is a matter of the wire as it is today: two servers
+// or none at all are no good to a machine in the middle of its boot.
+func (s *Subnet) booting(pinned *Subnet) *Subnet {
+	if pinned == nil || pinned.Proxy == s.Proxy {
+		return pinned
+	}
+	now := *s
+	now.Boot, now.Hosts, now.Guest = pinned.Boot, pinned.Hosts, pinned.Guest
+	return &now
 }
 
 // exchange is one packet on its way to an answer.
@@ -154,6 +181,9 @@ type exchange struct {
 // answer does what RFC 2131 section 4.3 says for each type of message. nil means
 // silence.
 func (x *exchange) answer() *dhcpv4.DHCPv4 {
+	if x.sub.Proxy {
+		return x.proxy()
+	}
 	switch x.f.Type {
 	case dhcpv4.MessageTypeNone:
 		return x.bootp()
@@ -174,12 +204,19 @@ func (x *exchange) answer() *dhcpv4.DHCPv4 {
 // reply makes the answer that gives an address.
 func (x *exchange) reply(kind dhcpv4.MessageType, sent EventKind, g Grant) *dhcpv4.DHCPv4 {
 	e := x.event(sent, g.Addr)
-	_, boot := x.sub.boot(x.f.MAC)
-	if e.File, e.Err = boot.File(x.f); e.Err != "" {
-		x.warn("file "+x.sub.Name, "dhcp: client cannot boot", "mac", x.f.MAC, "subnet", x.sub.Name, "reason", e.Err)
-	}
+	x.nameFile(&e)
 	x.cfg.Report(e)
 	return Reply(x.sub, x.f, kind, g)
+}
+
+// nameFile completes an event with the boot file, or why there is none.
+func (x *exchange) nameFile(e *Event) {
+	_, boot := x.sub.boot(x.f.MAC)
+	var t Target
+	if t, e.Err = boot.File(x.f); e.Err != "" {
+		x.warn("file "+x.sub.Name, "dhcp: client cannot boot", "mac", x.f.MAC, "subnet", x.sub.Name, "reason", e.Err)
+	}
+	e.File = t.File
 }
 
 // nak makes the answer that says no.
@@ -192,7 +229,7 @@ func (x *exchange) nak(a netip.Addr, why string) *dhcpv4.DHCPv4 {
 }
 
 func (x *exchange) event(kind EventKind, a netip.Addr) Event {
-	e := Event{Kind: kind, At: x.cfg.Now(), MAC: x.f.MAC, Addr: a, Subnet: x.sub.Name, Version: x.version, Vendor: x.f.Vendor, Class: x.f.Class}
+	e := Event{Kind: kind, At: x.cfg.Now(), MAC: x.f.MAC, Addr: a, Subnet: x.sub.Name, Version: x.version, Vendor: x.f.Vendor, Class: x.f.Class, Arch: x.f.Arch, HasArch: x.f.HasArch}
 	if h, _ := x.sub.boot(x.f.MAC); h != nil {
 		e.Host = h.Name
 	}

@@ -39,15 +39,37 @@ type Subnet struct {
 	LeaseTime     time.Duration
 	Pool          lease.Pool
 
+	// Proxy says that another server gives out the addresses, see ProxyReply: then
+	// LeaseTime, Pool and the options below are for nothing, as are Authoritative and
+	// BOOTP.
+	Proxy bool
+	// Late is the socket of port 4011, for Proxy; the zero Endpoint: there is none.
+	Late Endpoint
+
 	Routers    []netip.Addr // option 3
 	DNS        []netip.Addr // option 6
 	NTP        []netip.Addr // option 42
 	DomainName string       // option 15
 	MTU        int          // option 26; 0: not sent
 
-	// Boot is for machines that are not in Hosts.
-	Boot  Boot
+	// Boot is for machines that are not known by name.
+	Boot Boot
+	// Hosts are the machines that are known by name and at home here: only they can
+	// have an address reserved.
 	Hosts map[lease.MAC]*Host
+	// Guest gives a machine that is known by name and not in Hosts, nil for any other.
+	// It is asked anew for each packet, so that not every subnet keeps every host; it
+	// always gives the same, and is called from several goroutines at once. nil: there
+	// are no such machines.
+	Guest func(lease.MAC) *Host
+}
+
+// Host gives a machine that is known by name, or nil.
+func (s *Subnet) Host(m lease.MAC) *Host {
+	if h := s.Hosts[m]; h != nil || s.Guest == nil {
+		return h
+	}
+	return s.Guest(m)
 }
 
 // Host is a machine that is known by name.
@@ -68,6 +90,8 @@ type Boot struct {
 	// Missing says why there is nothing to load although there should be; "" when
 	// there is, or when nobody asked for it.
 	Missing string
+	// ArchName gives the name of a client architecture, for messages; nil: IANA's.
+	ArchName func(uint16) string
 }
 
 // AnyArch in a Target matches every client architecture.
@@ -79,6 +103,11 @@ type Target struct {
 	Class string // user class (option 77) that the client must have; "" is firmware
 	HTTP  bool   // the client said HTTPClient in option 60
 	File  string // TFTP path without leading slash, or URL
+	// Prefix is PXELINUX's path prefix (option 210, RFC 5071 section 5); "": not sent.
+	Prefix string
+	// Config is PXELINUX's configuration file (option 209, RFC 5071 section 4);
+	// "": not sent.
+	Config string
 }
 
 // subnet finds the segment that a packet came from, and nil when it is none of
@@ -93,7 +122,7 @@ type Target struct {
 func (t *Table) subnet(ep Endpoint, f *Facts) *Subnet {
 	var here, wire []*Subnet
 	for _, s := range t.Subnets {
-		if s.Endpoint != ep {
+		if s.Endpoint != ep && s.Late != ep {
 			continue
 		}
 		here = append(here, s)
@@ -132,7 +161,7 @@ func (t *Table) subnet(ep Endpoint, f *Facts) *Subnet {
 
 // boot gives the host block of a machine, if it has one, and what it boots.
 func (s *Subnet) boot(m lease.MAC) (*Host, *Boot) {
-	if h := s.Hosts[m]; h != nil {
+	if h := s.Host(m); h != nil {
 		return h, &h.Boot
 	}
 	return nil, &s.Boot

@@ -13,24 +13,15 @@ image "arch" {
 
 export "nbd" "arch" {
   image = image.arch
-  mode  = "copy-on-write"
 }
 
 entry "arch" {
   image = image.arch
   root  = export.nbd.arch
-  mount "/" {
-    type = "btrfs"
-  }
-  state "/var/lib/puppet" {
-    per = "host"
-  }
+  args  = ["quiet", "root=/dev/sda1"]
 }
 
 host "ws" {
-  mac   = "52:54:00:00:00:01"
-  group = group.lab
-  file "/etc/motd" {
-    content = "x"
-  }
+  mac  = "52:54:00:00:00:01"
+  args = ["rootflags=noatime", "nbdroot=10.0.0.9,x,nbd0", "noresume BOOTIF=01-52-54-00-00-00-09"]
 }

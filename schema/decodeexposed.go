@@ -1,0 +1,38 @@
+package schema
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Where values end up that anybody can read.
+const (
+	onKernelLine = "It becomes a part of the kernel line, which is in boot files that the whole network can fetch, and which explain shows."
+	inMenu       = "Titles are in boot files that the whole network can fetch, and explain shows them."
+	inAnswers    = "Host names are in DHCP answers, which the whole network can read, and explain shows them."
+	inFstab      = "It becomes a part of fstab, which every user of the machine can read."
+)
+
+// exposed reads an attribute that others than the machine get to see, and refuses a
+// sensitive value: it would be hidden in plans, and read where it is put. where says
+// where that is.
+func exposed[T any](it *item, name, where string, read func() T) T {
+	var v T
+	fine := it.fine(func() { v = read() })
+	secret := func(a Attr) bool { return a.Name == it.prefix+name && a.Sensitive }
+	if fine && slices.ContainsFunc(it.made.attrs, secret) {
+		it.fail(it.expression(name).Range(), fmt.Sprintf("A sensitive value in %s%s", it.prefix, name),
+			where+" A file block is the place for what is sensitive: plans and explain never show what is in it.")
+	}
+	return v
+}
+
+// exposedText is text that others than the machine get to see.
+func (it *item) exposedText(name, where, otherwise string, check func(string) error) string {
+	return exposed(it, name, where, func() string { return it.text(name, otherwise, check) })
+}
+
+// exposedTexts are texts that others than the machine get to see.
+func (it *item) exposedTexts(name, where string, check func(string) error) []string {
+	return exposed(it, name, where, func() []string { return it.texts(name, nil, check) })
+}
