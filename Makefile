@@ -9,8 +9,9 @@ PAYLOAD := providers/image/payload
 DEMO_PACKAGES := qemu-system-x86 ipxe-qemu seabios iproute2 tcpdump \
 	mmdebstrap e2fsprogs squashfs-tools zstd kmod cpio ipxe
 TEST_PACKAGES := $(DEMO_PACKAGES) ovmf qemu-utils debootstrap busybox-static xz-utils \
+	grub-common grub-pc-bin grub-efi-amd64-bin pxelinux syslinux-common btrfs-progs \
 	udhcpc isc-dhcp-client dnsmasq-base atftp tftp-hpa curl \
-	nbd-client nbd-server nbdkit libnbd-bin python3-libnbd git gcc libc6-dev
+	nbd-client nbd-server nginx-light nbdkit libnbd-bin python3-libnbd git gcc libc6-dev
 
 # FLAGS are added to every `go test`.
 FLAGS ?=
@@ -51,11 +52,11 @@ check: build lint ## lint and unit tests; no network, no root, no boots
 
 .PHONY: test
 test: deps build lint ## everything, boots included (root)
-	DLRECONCILE_TEST_FULL=1 $(GO) test -count=1 -timeout 30m $(FLAGS) ./...
+	DLRECONCILE_TEST_FULL=1 $(GO) test -count=1 -timeout 60m $(FLAGS) ./...
 
 .PHONY: e2e
 e2e: deps build ## only the tests that boot real machines (root)
-	DLRECONCILE_TEST_FULL=1 $(GO) test -count=1 -timeout 30m -v -run 'TestE2E' $(FLAGS) ./cmd/dlreconcile
+	DLRECONCILE_TEST_FULL=1 $(GO) test -count=1 -timeout 60m -v -run 'TestE2E' $(FLAGS) ./cmd/dlreconcile
 
 .PHONY: race
 race: build ## unit tests under the race detector

@@ -25,14 +25,20 @@ var ErrExited = errors.New("machine has exited")
 // characters. One goroutine writes, any number read.
 type console struct {
 	mu      sync.Mutex
-	lines   []string // whole lines
-	dropped int      // how many lines went before lines[0]
-	size    int      // bytes in lines
-	last    []byte   // raw bytes of the unfinished line
-	cr      bool     // a carriage return came behind them
+	lines   []shown // whole lines
+	dropped int     // how many lines went before lines[0]
+	size    int     // bytes in lines
+	last    []byte  // raw bytes of the unfinished line
+	cr      bool    // a carriage return came behind them
 	at      time.Time
 	ended   bool
 	grown   chan struct{} // closed and replaced whenever something changes
+}
+
+// shown is one whole line.
+type shown struct {
+	text string
+	at   time.Time // its end came
 }
 
 func newConsole() *console { return &console{grown: make(chan struct{})} }
@@ -52,10 +58,10 @@ func (c *console) follow(r io.Reader) {
 func (c *console) add(p []byte, ended bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.at = time.Now()
 	for _, b := range p {
 		c.take(b)
 	}
-	c.at = time.Now()
 	c.ended = c.ended || ended
 	close(c.grown)
 	c.grown = make(chan struct{})
@@ -85,10 +91,10 @@ func (c *console) take(b byte) {
 func (c *console) push() {
 	line := plain(string(c.last))
 	c.last = c.last[:0]
-	c.lines = append(c.lines, line)
+	c.lines = append(c.lines, shown{line, c.at})
 	c.size += len(line) + 1
 	for c.size > maxConsole {
-		c.size -= len(c.lines[0]) + 1
+		c.size -= len(c.lines[0].text) + 1
 		c.lines = c.lines[1:]
 		c.dropped++
 	}
@@ -104,11 +110,25 @@ func (c *console) mark() int {
 func (c *console) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := strings.Join(c.lines, "\n")
-	if len(c.lines) > 0 {
-		s += "\n"
+	var b strings.Builder
+	for _, line := range c.lines {
+		b.WriteString(line.text)
+		b.WriteByte('\n')
 	}
-	return s + plain(string(c.last))
+	b.WriteString(plain(string(c.last)))
+	return b.String()
+}
+
+// when gives the time of the first whole line that matches.
+func (c *console) when(re *regexp.Regexp) (time.Time, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, line := range c.lines {
+		if re.MatchString(line.text) {
+			return line.at, true
+		}
+	}
+	return time.Time{}, false
 }
 
 // wait gives the first line that matches from line number from on.
@@ -116,7 +136,7 @@ func (c *console) wait(ctx context.Context, re *regexp.Regexp, from int) (string
 	for {
 		c.mu.Lock()
 		for i := max(from-c.dropped, 0); i < len(c.lines); i++ {
-			if line := c.lines[i]; re.MatchString(line) {
+			if line := c.lines[i].text; re.MatchString(line) {
 				c.mu.Unlock()
 				return line, nil
 			}

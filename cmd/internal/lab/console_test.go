@@ -85,6 +85,22 @@ func TestWaitingOnTheConsole(t *testing.T) {
 			}
 		}
 	})
+	t.Run("when it came", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			con := newConsole()
+			began := time.Now()
+			for _, line := range []string{"noise\nup", " 1\n", "up 2\nup 3"} {
+				time.Sleep(time.Second)
+				con.add([]byte(line), false)
+			}
+			for re, want := range map[string]time.Duration{"noise": 1, "up": 2, "up 2": 3, "up 3": 0} {
+				at, ok := con.when(regexp.MustCompile(re))
+				if ok != (want > 0) || ok && at.Sub(began) != want*time.Second {
+					t.Errorf("%q: %v, %v, want after %d s", re, at.Sub(began), ok, want)
+				}
+			}
+		})
+	})
 	t.Run("the end", func(t *testing.T) {
 		con := newConsole()
 		con.add([]byte("up 1x\nup 7"), true)

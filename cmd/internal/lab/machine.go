@@ -32,6 +32,7 @@ type Machine struct {
 	console *console
 	serial  *os.File
 	qmp     *qmp
+	began   time.Time
 
 	done chan struct{}
 	err  error // how it ended; read after done
@@ -115,8 +116,8 @@ func (m *Machine) start(ctx context.Context, c MachineConfig) (err error) {
 		return err
 	}
 	var vars string
-	if c.Firmware == UEFI || c.Firmware == UEFIiPXE || c.Firmware == UEFIHTTP {
-		blank, err := os.ReadFile(ovmfVars)
+	if _, initial := c.Firmware.ovmf(); initial != "" {
+		blank, err := os.ReadFile(initial)
 		if err != nil {
 			return fmt.Errorf("UEFI firmware: %w", err)
 		}
@@ -142,6 +143,7 @@ func (m *Machine) start(ctx context.Context, c MachineConfig) (err error) {
 	m.cmd.ExtraFiles = []*os.File{consoleFD - 3: serialQEMU, qmpFD - 3: controlQEMU}
 	// A process group of its own: Ctrl-C on our terminal is ours to answer.
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	m.began = time.Now()
 	l.starter.do(func() { err = m.cmd.Start() })
 	if err != nil {
 		return errors.Join(err, serial.Close(), control.Close())
@@ -193,6 +195,9 @@ func (m *Machine) Name() string { return m.name }
 
 // MAC is the hardware address of its network card.
 func (m *Machine) MAC() provider.MAC { return m.mac }
+
+// Began is when it was switched on, on the clock of captures.
+func (m *Machine) Began() time.Time { return m.began }
 
 // ConsoleFile is the file that holds the serial console, byte for byte.
 func (m *Machine) ConsoleFile() string { return m.log }
@@ -248,6 +253,10 @@ func (m *Machine) WaitConsoleFrom(ctx context.Context, mark int, re *regexp.Rege
 	}
 	return line, nil
 }
+
+// ConsoleTime gives when the first line that matches was whole, on the clock of
+// captures, without waiting for one.
+func (m *Machine) ConsoleTime(re *regexp.Regexp) (time.Time, bool) { return m.console.when(re) }
 
 func (m *Machine) consoleTail() string {
 	return "the console ends with:\n  " + strings.ReplaceAll(m.console.tail(25), "\n", "\n  ")

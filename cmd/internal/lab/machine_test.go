@@ -115,6 +115,9 @@ func TestEndOfAMachine(t *testing.T) {
 		if _, err := m.WaitConsole(ctx, regexp.MustCompile("SeaBIOS")); err != nil {
 			t.Fatal(err)
 		}
+		if at, ok := m.ConsoleTime(regexp.MustCompile("SeaBIOS")); ok && (at.Before(m.Began()) || at.After(time.Now())) {
+			t.Errorf("switched on at %v, and the first line came at %v", m.Began(), at)
+		}
 		return m
 	}
 
@@ -210,7 +213,7 @@ func TestFirmwareShowsItself(t *testing.T) {
 	if testing.Short() {
 		t.Skip("short")
 	}
-	firmware := []lab.Firmware{lab.UEFI, lab.UEFIiPXE, lab.UEFIHTTP}
+	firmware := []lab.Firmware{lab.UEFI, lab.UEFIiPXE, lab.UEFIHTTP, lab.UEFISecure}
 	if missing := lab.Missing(firmware...); len(missing) > 0 {
 		providertest.Need(t, missing...)
 	}
@@ -225,6 +228,8 @@ func TestFirmwareShowsItself(t *testing.T) {
 		lab.UEFI:     "PXEClient:Arch:00007:UNDI:003000",
 		lab.UEFIiPXE: "PXEClient:Arch:00007:UNDI:003010",
 		lab.UEFIHTTP: "HTTPClient:Arch:00016:UNDI:003000",
+
+		lab.UEFISecure: "PXEClient:Arch:00007:UNDI:003000",
 	}
 	mac := func(f lab.Firmware) provider.MAC { return provider.MAC{2, 0, 0, 0, 0, byte(f)} }
 	began := time.Now()

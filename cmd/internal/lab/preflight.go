@@ -22,6 +22,7 @@ func needs() []need {
 		{pkg: "seabios", files: []string{"/usr/share/seabios/bios-256k.bin"}, firmware: []Firmware{BIOS, Direct}},
 		{pkg: "ipxe-qemu", files: []string{"/usr/lib/ipxe/qemu/efi-virtio.rom"}},
 		{pkg: "ovmf", files: []string{ovmfCode, ovmfVars}, firmware: []Firmware{UEFI, UEFIiPXE, UEFIHTTP}},
+		{pkg: "ovmf", files: []string{ovmfSecureCode, ovmfSecureVars}, firmware: []Firmware{UEFISecure}},
 	}
 }
 
@@ -42,7 +43,7 @@ func Missing(firmware ...Firmware) []string {
 		}
 	}
 	slices.Sort(missing)
-	return missing
+	return slices.Compact(missing)
 }
 
 func (n need) met() bool {

@@ -20,24 +20,42 @@ const (
 	UEFIiPXE
 	// UEFIHTTP is OVMF that boots by HTTP, not PXE.
 	UEFIHTTP
+	// UEFISecure is OVMF with its own PXE client and UEFI Secure Boot on, trusting
+	// what Microsoft signed.
+	UEFISecure
 	// Direct is no network boot: QEMU puts Kernel, Initrd and Append into memory.
 	Direct
 )
 
 // String gives the name as messages show it.
 func (f Firmware) String() string {
-	names := [...]string{"BIOS", "UEFI", "UEFI with iPXE", "UEFI HTTP boot", "direct kernel"}
+	names := [...]string{"BIOS", "UEFI", "UEFI with iPXE", "UEFI HTTP boot", "UEFI Secure Boot", "direct kernel"}
 	if f < 0 || int(f) >= len(names) {
 		return "Firmware(" + strconv.Itoa(int(f)) + ")"
 	}
 	return names[f]
 }
 
-// Where Debian's ovmf package has its firmware, and the variables to copy.
+// Where Debian's ovmf package has its firmware, and the variables to copy: those of
+// the second pair hold Microsoft's keys.
 const (
-	ovmfCode = "/usr/share/OVMF/OVMF_CODE_4M.fd"
-	ovmfVars = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+	ovmfCode       = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+	ovmfVars       = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+	ovmfSecureCode = "/usr/share/OVMF/OVMF_CODE_4M.ms.fd"
+	ovmfSecureVars = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
 )
+
+// ovmf gives the firmware's code and the variables to start with; "" for machines
+// without UEFI.
+func (f Firmware) ovmf() (code, vars string) {
+	switch f {
+	case UEFI, UEFIiPXE, UEFIHTTP:
+		return ovmfCode, ovmfVars
+	case UEFISecure:
+		return ovmfSecureCode, ovmfSecureVars
+	}
+	return "", ""
+}
 
 // Disk is a disk image, seen by the guest as /dev/vda.
 type Disk struct {
@@ -125,12 +143,12 @@ func (c MachineConfig) args(tap, vars, consoleLog string) []string {
 			args = append(args, "-append", c.Append)
 		}
 	case UEFIiPXE:
-		args = append(uefi(args, vars), "-device", card+",bootindex=1")
-	case UEFI:
-		args = append(uefi(args, vars), "-device", card+",romfile=,bootindex=1")
+		args = append(c.uefi(args, vars), "-device", card+",bootindex=1")
+	case UEFI, UEFISecure:
+		args = append(c.uefi(args, vars), "-device", card+",romfile=,bootindex=1")
 	case UEFIHTTP:
 		// Without the words below OVMF first tries PXE for two minutes.
-		args = append(uefi(args, vars), "-device", card+",romfile=,bootindex=1",
+		args = append(c.uefi(args, vars), "-device", card+",romfile=,bootindex=1",
 			"-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n",
 			"-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n")
 	}
@@ -155,9 +173,18 @@ const (
 	cardID   = "nic0"
 )
 
-func uefi(args []string, vars string) []string {
-	return append(args, "-machine", "q35",
-		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+ovmfCode,
+// uefi adds the machine type and the firmware's two flash chips.
+func (c MachineConfig) uefi(args []string, vars string) []string {
+	machine := "q35"
+	if c.Firmware == UEFISecure {
+		// The variables are writable from system management mode only, or the guest
+		// could enrol keys of its own; without it this firmware does not start.
+		machine += ",smm=on"
+		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
+	}
+	code, _ := c.Firmware.ovmf()
+	return append(args, "-machine", machine,
+		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+code,
 		"-drive", "if=pflash,unit=1,format=raw,file="+escape(vars))
 }
 

@@ -141,6 +141,7 @@ func (x *transfer) fromServer(op uint16, p packet) {
 		if n, b := binary.BigEndian.Uint16(p.payload[2:]), p.payload[4:]; n == uint16(x.next) && x.final == 0 {
 			x.sum.Write(b)
 			x.Bytes += int64(len(b))
+			x.LastByte = p.at
 			if len(b) < x.block {
 				x.final = x.next
 			}

@@ -55,6 +55,9 @@ type TFTP struct {
 	Asked, Granted map[string]string
 	Bytes          int64  // delivered, in order
 	Digest         string // "sha256:…" of these bytes
+	// LastByte is when the newest of these bytes came; zero when none did. Some
+	// clients let the server repeat the last block for seconds.
+	LastByte time.Time
 	// Complete says that the client acknowledged the last block.
 	Complete bool
 	// Failure is the ERROR packet that ended it, "" when none did.

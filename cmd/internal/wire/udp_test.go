@@ -198,12 +198,12 @@ func TestTFTPTransfers(t *testing.T) {
 			c.wire(&p)
 			var got []TFTP
 			for _, x := range p.traffic(t).TFTP {
-				if x.MAC != clientMAC || x.Client != tftpClient || x.Server != tftpServer || x.Mode != "octet" || x.End.Before(x.At) {
+				if x.MAC != clientMAC || x.Client != tftpClient || x.Server != tftpServer || x.Mode != "octet" || x.End.Before(x.At) || x.LastByte.After(x.End) || x.LastByte.IsZero() != (x.Bytes == 0) {
 					t.Errorf("%+v", x)
 				}
 				short := *x
 				short.MAC, short.Client, short.Server, short.Mode = TFTP{}.MAC, netip.AddrPort{}, netip.AddrPort{}, ""
-				short.At, short.End = time.Time{}, time.Time{}
+				short.At, short.End, short.LastByte = time.Time{}, time.Time{}, time.Time{}
 				got = append(got, short)
 			}
 			if diff := cmp.Diff(c.want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
