@@ -43,17 +43,11 @@ func (d *demo) withoutMachines(ctx context.Context) (err error) {
 	cmd.SysProcAttr = ownRoot()
 	// Tools that make file systems are not on every user's PATH.
 	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
-	daemon, err := d.launch(cmd)
+	daemon, err := d.serve(ctx, cmd, first.Hash)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, daemon.stop()) }()
-	if err := d.waitSynced(ctx, daemon, first.Hash); err != nil {
-		return err
-	}
-	if err := d.tell(ctx, "status"); err != nil {
-		return err
-	}
 
 	d.step("A client asks what a machine's firmware, iPXE and initramfs ask")
 	old, err := d.walkAs(ctx, daemon.client, ports, 1)

@@ -59,17 +59,11 @@ func (d *demo) withMachines(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	fmt.Fprintf(d.out, "$ ip netns exec %s dlreconcile serve --repo %s\n", l.Namespace(), d.repo())
-	daemon, err := d.launch(l.Command(ctx, executable(), "serve", "--repo", d.repo(), "--state", d.state(), "--config", os.DevNull, "--poll", "5s"))
+	daemon, err := d.serve(ctx, l.Command(ctx, executable(), "serve", "--repo", d.repo(), "--state", d.state(), "--config", os.DevNull, "--poll", "5s"), first.Hash)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, daemon.stop()) }()
-	if err := d.waitSynced(ctx, daemon, first.Hash); err != nil {
-		return err
-	}
-	if err := d.tell(ctx, "status"); err != nil {
-		return err
-	}
 
 	d.step("Power on a machine without a disk; its firmware boots from the network")
 	m, err := d.bootTo(ctx, l, daemon.client, "first", 1, 1)
@@ -167,6 +161,22 @@ func (d *demo) launch(cmd *exec.Cmd) (*demoDaemon, error) {
 		s.err = cmd.Wait()
 	}()
 	return s, nil
+}
+
+// serve launches the daemon, waits until it serves rev, and shows its status. After an
+// error no daemon runs.
+func (d *demo) serve(ctx context.Context, cmd *exec.Cmd, rev string) (*demoDaemon, error) {
+	daemon, err := d.launch(cmd)
+	if err != nil {
+		return nil, err
+	}
+	if err = d.waitSynced(ctx, daemon, rev); err == nil {
+		err = d.tell(ctx, "status")
+	}
+	if err != nil {
+		return nil, errors.Join(err, daemon.stop())
+	}
+	return daemon, nil
 }
 
 // stop ends the daemon in good order and waits for it.

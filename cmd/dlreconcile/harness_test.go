@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -439,11 +438,4 @@ func copyFile(from, to string) error {
 		return err
 	}
 	return out.Close()
-}
-
-// with gives a copy of files in which some are replaced.
-func with(files map[string]string, more map[string]string) map[string]string {
-	all := maps.Clone(files)
-	maps.Copy(all, more)
-	return all
 }

@@ -34,17 +34,6 @@ func NewClient(path string) *Client {
 	return &Client{path: path, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
 }
 
-// Alive reports whether a daemon accepts connections.
-func (c *Client) Alive(ctx context.Context) bool {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", c.path)
-	if err != nil {
-		return false
-	}
-	conn.Close()
-	return true
-}
-
 func (c *Client) do(ctx context.Context, method, path string, q url.Values, body any) (*http.Response, error) {
 	var r io.Reader
 	if body != nil {
@@ -93,15 +82,6 @@ func (c *Client) Get(ctx context.Context, path string, q url.Values, v any) erro
 		return fmt.Errorf("the daemon's answer to %s: %w", path, err)
 	}
 	return nil
-}
-
-// Post makes the daemon do something that it does not report on.
-func (c *Client) Post(ctx context.Context, path string) error {
-	resp, err := c.do(ctx, http.MethodPost, path, nil, nil)
-	if err != nil {
-		return err
-	}
-	return resp.Body.Close()
 }
 
 // Status asks for the status; newer than seq when seq is not 0 (it waits).

@@ -15,7 +15,7 @@ func TestExplain(t *testing.T) {
 	d := newDaemon(t)
 	d.served(1)
 	d.repo.commit(site("two"))
-	if err := d.Post(t.Context(), "/v1/poll"); err != nil {
+	if err := d.poll(); err != nil {
 		t.Fatal(err)
 	}
 	d.served(2)
@@ -84,7 +84,7 @@ func TestExplainAll(t *testing.T) {
 	d := newDaemon(t)
 	d.served(1)
 	d.repo.commit(site("two") + more)
-	if err := d.Post(t.Context(), "/v1/poll"); err != nil {
+	if err := d.poll(); err != nil {
 		t.Fatal(err)
 	}
 	d.served(2)
@@ -139,7 +139,7 @@ func TestExplainAddressOfAnotherServer(t *testing.T) {
 	d := newDaemon(t)
 	d.served(1)
 	d.repo.commit(site("two") + more)
-	if err := d.Post(t.Context(), "/v1/poll"); err != nil {
+	if err := d.poll(); err != nil {
 		t.Fatal(err)
 	}
 	d.served(2)

@@ -280,4 +280,13 @@ func (d *daemon) raw(ctx context.Context, method, path, body string) *http.Respo
 	return resp
 }
 
+// poll has the daemon look at the source at once.
+func (d *daemon) poll() error {
+	d.t.Helper()
+	if resp := d.raw(d.t.Context(), http.MethodPost, "/v1/poll", ""); resp.StatusCode/100 != 2 {
+		return errors.New(resp.Status)
+	}
+	return nil
+}
+
 var errBroken = errors.New("the leases cannot be read")

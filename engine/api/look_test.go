@@ -32,7 +32,7 @@ func TestStatus(t *testing.T) {
 	// A wait ends with the next change, and with the client.
 	d.repo.commit(site("two"))
 	s = d.wait("idle", func(s engine.Status) bool { return s.Phase == engine.PhaseIdle })
-	if err := d.Post(t.Context(), "/v1/poll"); err != nil {
+	if err := d.poll(); err != nil {
 		t.Fatal(err)
 	}
 	if later, err := d.Status(t.Context(), s.Seq); err != nil || later.Seq <= s.Seq {
@@ -66,8 +66,8 @@ func TestStopWithWaiters(t *testing.T) {
 	if _, err := io.ReadAll(waiting.Body); err != nil {
 		t.Errorf("the stream does not end in good order: %v", err)
 	}
-	if d.Alive(t.Context()) {
-		t.Error("alive")
+	if _, err := d.Status(t.Context(), 0); !errors.Is(err, ErrNoDaemon) {
+		t.Errorf("after its end: %v", err)
 	}
 }
 

@@ -68,18 +68,29 @@ func (m *mirror) take(ctx context.Context) (context.Context, func(), error) {
 	return ctx, func() { cancel(); m.turn <- struct{}{} }, nil
 }
 
+// begin takes the turn and asks the remote repository for its refs. What it gives to
+// release the turn is nil after an error.
+func (m *mirror) begin(ctx context.Context) (context.Context, remoteRefs, func(), error) {
+	ctx, release, err := m.take(ctx)
+	if err != nil {
+		return nil, remoteRefs{}, nil, err
+	}
+	remote, err := m.list(ctx)
+	if err != nil {
+		release()
+		return nil, remoteRefs{}, nil, err
+	}
+	return ctx, remote, release, nil
+}
+
 // tip asks the remote repository for the newest commit of the ref, and fetches it
 // when it is not there yet.
 func (m *mirror) tip(ctx context.Context) (plumbing.Hash, error) {
-	ctx, release, err := m.take(ctx)
+	ctx, remote, release, err := m.begin(ctx)
 	if err != nil {
 		return plumbing.ZeroHash, err
 	}
 	defer release()
-	remote, err := m.list(ctx)
-	if err != nil {
-		return plumbing.ZeroHash, err
-	}
 	name, hash, err := remote.find(m.ref)
 	if err != nil {
 		return plumbing.ZeroHash, err
@@ -112,15 +123,11 @@ func everything() []config.RefSpec {
 
 // fetchAll fetches every branch and tag, and forgets those that are gone.
 func (m *mirror) fetchAll(ctx context.Context) error {
-	ctx, release, err := m.take(ctx)
+	ctx, remote, release, err := m.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	remote, err := m.list(ctx)
-	if err != nil {
-		return err
-	}
 	have := func() error { return errors.New("never") }
 	fetched := func() error { return nil }
 	return m.sync(ctx, remote.head, have, fetched, everything()...)
@@ -129,15 +136,11 @@ func (m *mirror) fetchAll(ctx context.Context) error {
 // rebuild makes the mirror anew because of reason, with all branches and tags and
 // the followed ref.
 func (m *mirror) rebuild(ctx context.Context, reason error) error {
-	ctx, release, err := m.take(ctx)
+	ctx, remote, release, err := m.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	remote, err := m.list(ctx)
-	if err != nil {
-		return err
-	}
 	specs := everything()
 	if name, _, err := remote.find(m.ref); err == nil {
 		specs = append(specs, tipSpec(name))

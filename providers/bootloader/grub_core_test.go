@@ -19,12 +19,7 @@ func needGRUB(t *testing.T) []grubPlatform {
 	providertest.Need(t, "grub-mkimage")
 	var list []grubPlatform
 	for _, p := range grubPlatforms()[:2] {
-		if _, err := os.Stat("/usr/lib/grub/" + string(p.platform)); err != nil {
-			if os.Getenv(providertest.Full) != "" {
-				t.Fatalf("%v: it is in the package %s", err, p.pkg)
-			}
-			t.Skip(err)
-		}
+		providertest.NeedFile(t, "/usr/lib/grub/"+string(p.platform), p.pkg)
 		list = append(list, p)
 	}
 	return list

@@ -62,12 +62,7 @@ func TestRealIPXERunsTheScript(t *testing.T) {
 func needIPXE(t *testing.T) {
 	t.Helper()
 	providertest.Need(t, "qemu-system-x86_64")
-	if _, err := os.Stat(ipxeKernel); err != nil {
-		if os.Getenv(providertest.Full) != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	providertest.NeedFile(t, ipxeKernel, "ipxe")
 }
 
 // bootSector prints a message on the first serial port, and stops.

@@ -122,7 +122,7 @@ func TestGeneratedInitrd(t *testing.T) {
 	if last.Kind != provider.AnswerInitrd || last.Name != two.tree.path("arch/machine.img") || last.Range != at(60) || last.Digest == "" {
 		t.Errorf("%+v", last)
 	}
-	of, _ := tab.open(two.tree.id, "arch/machine.img")
+	of := tab.open(two.tree.id, "arch/machine.img")
 	p := make([]byte, of.Size())
 	if n, _ := of.ReadAt(p, 0); n != len(p) || digest(p) != last.Digest || of.OSFile() != nil {
 		t.Error("what is served is something else than what is explained")

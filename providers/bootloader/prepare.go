@@ -141,12 +141,10 @@ func (x *txn) Commit() {
 		p := x.p
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		old := p.pub.Load()
-		if same := old.ByGen[x.table.gen]; same != nil { // the same generation, prepared anew
-			defer same.release()
+		next, was := p.pub.Publish(x.table.gen, x.table, x.retained)
+		if was != nil { // the same generation, prepared anew
+			defer was.release()
 		}
-		next := old.With(x.table.gen, x.table, x.retained)
-		p.pub.Store(next)
 		if !x.retained {
 			x.tftp.Commit()
 			x.http.Commit()
@@ -177,13 +175,12 @@ func (x *txn) Abort() {
 func (p *Provider) Retire(_ context.Context, live provider.Live) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	next, dropped := p.pub.Load().Keep(func(gen uint64, _ *table) bool { return live.Generations[gen] })
+	next, dropped := p.pub.Drop(func(gen uint64, _ *table) bool { return live.Generations[gen] })
 	keepTFTP, keepHTTP := map[netip.AddrPort]bool{}, map[netip.AddrPort]bool{}
 	for _, t := range next.ByGen {
 		maps.Copy(keepTFTP, t.tftp)
 		maps.Copy(keepHTTP, t.http)
 	}
-	p.pub.Store(next)
 	for _, t := range dropped {
 		t.release()
 	}

@@ -53,10 +53,8 @@ func (p *Provider) open(id, name string) (*openFile, error) {
 	for {
 		pub := p.pub.Load()
 		for _, t := range pub.ByGen {
-			if of, found := t.open(id, name); of != nil {
+			if of := t.open(id, name); of != nil {
 				return of, nil
-			} else if found {
-				continue // retired a moment ago
 			}
 		}
 		if p.pub.Load() == pub {

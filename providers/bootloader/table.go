@@ -83,21 +83,21 @@ func (t *table) openBlobs(cache *blob.Cache) error {
 	return nil
 }
 
-// open gives a file of a tree. found is false when the table has no such file;
-// file is nil when the table was released meanwhile.
-func (t *table) open(id, name string) (of *openFile, found bool) {
+// open gives a file of a tree; nil when the table has no such file, or was released
+// meanwhile.
+func (t *table) open(id, name string) *openFile {
 	tr := t.trees[id]
 	if tr == nil {
-		return nil, false
+		return nil
 	}
 	f := tr.file(name)
 	if f == nil && tr.family != nil {
 		f = tr.family.within(tr, name)
 	}
 	if f == nil {
-		return nil, false
+		return nil
 	}
-	return t.hold(tr, f), true
+	return t.hold(tr, f)
 }
 
 // hold opens a file of a tree that the table has, or one that leads into it. It gives

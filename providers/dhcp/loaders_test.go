@@ -153,7 +153,7 @@ func TestWhatIsAContact(t *testing.T) {
 				want = c.far
 			}
 			p := &Provider{sessions: seen, log: slog.New(slog.DiscardHandler)}
-			p.pub.Store(p.pub.Load().With(1, &table{wire: &dhcp4.Table{}}, false))
+			p.pub.Publish(1, &table{wire: &dhcp4.Table{}}, false)
 			if _, err := p.tableFor(&dhcp4.Facts{Type: c.kind, Late: late}); err != nil {
 				t.Fatal(err)
 			}

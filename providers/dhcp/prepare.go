@@ -68,7 +68,7 @@ func (x *txn) Commit() {
 		return
 	}
 	x.done = true
-	x.p.pub.Store(x.p.pub.Load().With(x.gen, x.table, x.retained))
+	x.p.pub.Publish(x.gen, x.table, x.retained)
 	if x.socks != nil {
 		x.socks.Commit()
 		x.advert.Commit()

@@ -123,7 +123,7 @@ func (p *Provider) Run(ctx context.Context) error {
 // Retire implements provider.Provider. A table is in use for the time of one
 // packet, so nothing has to be waited for.
 func (p *Provider) Retire(_ context.Context, live provider.Live) error {
-	kept, _ := p.pub.Load().Keep(func(gen uint64, _ *table) bool { return live.Generations[gen] })
+	kept, _ := p.pub.Drop(func(gen uint64, _ *table) bool { return live.Generations[gen] })
 	sockets, interfaces := map[dhcp4.Endpoint]bool{}, map[string]bool{}
 	for _, t := range kept.ByGen {
 		for ep := range t.sockets {
@@ -133,7 +133,6 @@ func (p *Provider) Retire(_ context.Context, live provider.Live) error {
 			interfaces[name] = true
 		}
 	}
-	p.pub.Store(kept)
 	p.socks.Retire(sockets)
 	p.advert.Retire(interfaces)
 	return nil

@@ -68,12 +68,10 @@ func (x *txn) Commit() {
 		p := x.p
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		old := p.pub.Load()
-		if same := old.ByGen[x.table.gen]; same != nil { // the same generation, prepared anew
-			defer same.release()
+		next, was := p.pub.Publish(x.table.gen, x.table, x.retained)
+		if was != nil { // the same generation, prepared anew
+			defer was.release()
 		}
-		next := old.With(x.table.gen, x.table, x.retained)
-		p.pub.Store(next)
 		if x.socks != nil {
 			x.socks.Commit()
 		}

@@ -17,13 +17,12 @@ func (p *Provider) Retire(_ context.Context, live provider.Live) error {
 	for a := range p.conns {
 		inUse[a.Generation] = true
 	}
-	next, dropped := p.pub.Load().Keep(func(gen uint64, _ *table) bool { return inUse[gen] || live.Generations[gen] })
+	next, dropped := p.pub.Drop(func(gen uint64, _ *table) bool { return inUse[gen] || live.Generations[gen] })
 	for _, t := range next.ByGen {
 		for a := range t.listen {
 			keep[a] = true
 		}
 	}
-	p.pub.Store(next)
 	for _, t := range dropped {
 		t.release()
 	}

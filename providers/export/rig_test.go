@@ -118,7 +118,6 @@ type rig struct {
 	events  *journal
 	addr    netip.AddrPort
 	stop    func()
-	txn     provider.Txn
 }
 
 func newRig(t *testing.T) *rig {

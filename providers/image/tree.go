@@ -206,15 +206,21 @@ func (t *tree) moveOut(name, file string) error {
 	return nil
 }
 
-// write puts a new file in place of whatever is there, but of a folder.
-func (t *tree) write(name string, r io.Reader, perm uint32, uid, gid int) error {
+// vacate makes room for a new file: its folder is there, and nothing of its name, but
+// for a folder, which is an error. fd is of the folder, as at gives it.
+func (t *tree) vacate(name string) (fd int, base string, err error) {
 	if err := t.mkdirAll(path.Dir(clean(name)), followLinks); err != nil {
-		return err
+		return 0, "", err
 	}
 	if err := t.remove(name, followLinks); err != nil {
-		return err
+		return 0, "", err
 	}
-	fd, base, err := t.at(name, followLinks)
+	return t.at(name, followLinks)
+}
+
+// write puts a new file in place of whatever is there, but of a folder.
+func (t *tree) write(name string, r io.Reader, perm uint32, uid, gid int) error {
+	fd, base, err := t.vacate(name)
 	if err != nil {
 		return err
 	}
@@ -244,13 +250,7 @@ func (t *tree) text(name, content string) error {
 
 // symlink puts a link in place of whatever is there, but of a folder.
 func (t *tree) symlink(name, target string, uid, gid int) error {
-	if err := t.mkdirAll(path.Dir(clean(name)), followLinks); err != nil {
-		return err
-	}
-	if err := t.remove(name, followLinks); err != nil {
-		return err
-	}
-	fd, base, err := t.at(name, followLinks)
+	fd, base, err := t.vacate(name)
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,6 @@ var (
 // tape is a capture in the making.
 type tape struct {
 	frames [][]byte
-	ident  uint16
 }
 
 // ether puts an IPv4 packet between the two machines.

@@ -23,6 +23,14 @@ func Need(t testing.TB, programs ...string) {
 	}
 }
 
+// NeedFile is Need for a file; pkg is the package that has it.
+func NeedFile(t testing.TB, path, pkg string) {
+	t.Helper()
+	if _, err := os.Stat(path); err != nil {
+		missing(t, err.Error()+"; it is in the package "+pkg)
+	}
+}
+
 // NeedRoot skips or fails the test when it does not run as root.
 func NeedRoot(t testing.TB) {
 	t.Helper()

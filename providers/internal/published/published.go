@@ -66,6 +66,19 @@ func (p *Pointer[T]) Load() *Tables[T] {
 	return p.p.Load()
 }
 
-// Store publishes a state. Callers that derive it from the one before keep others
-// from doing the same meanwhile.
-func (p *Pointer[T]) Store(t *Tables[T]) { p.p.Store(t) }
+// Publish puts in a table as With does, and gives the state that is published then,
+// and the table of the same generation that it takes the place of; the zero T when
+// there was none. Callers of Publish and Drop keep each other out.
+func (p *Pointer[T]) Publish(gen uint64, table T, retained bool) (next *Tables[T], was T) {
+	old := p.Load()
+	next = old.With(gen, table, retained)
+	p.p.Store(next)
+	return next, old.ByGen[gen]
+}
+
+// Drop publishes what Keep leaves.
+func (p *Pointer[T]) Drop(keep func(gen uint64, table T) bool) (next *Tables[T], dropped []T) {
+	next, dropped = p.Load().Keep(keep)
+	p.p.Store(next)
+	return next, dropped
+}

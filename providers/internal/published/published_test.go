@@ -4,7 +4,7 @@ import "testing"
 
 func TestTables(t *testing.T) {
 	var p Pointer[string]
-	if p.Load() != p.Load() {
+	if first, second := p.Load(), p.Load(); first != second {
 		t.Error("nothing was stored in between, and two loads differ")
 	}
 	if _, ok := p.Load().Of(0); ok {
@@ -29,8 +29,19 @@ func TestTables(t *testing.T) {
 	if len(dropped) != 1 || dropped[0] != "one" || len(next.ByGen) != 2 {
 		t.Errorf("kept %+v, dropped %v; want 7 and the current one kept, one dropped", next, dropped)
 	}
-	p.Store(next)
-	if p.Load() != next {
-		t.Error("the published state is not the one that was stored")
+}
+
+func TestPublish(t *testing.T) {
+	var p Pointer[string]
+	if next, was := p.Publish(1, "one", false); was != "" || p.Load() != next {
+		t.Errorf("in the place of %q; the state that was given is published: %v", was, p.Load() == next)
+	}
+	if _, was := p.Publish(1, "again", false); was != "one" {
+		t.Errorf("in the place of %q, want one", was)
+	}
+	p.Publish(2, "two", false)
+	next, dropped := p.Drop(func(uint64, string) bool { return false })
+	if got, ok := next.Of(0); got != "two" || !ok || len(next.ByGen) != 1 || len(dropped) != 1 || dropped[0] != "again" || p.Load() != next {
+		t.Errorf("left %+v, dropped %v", next, dropped)
 	}
 }

@@ -131,26 +131,22 @@ func (s *Set[K, S]) bindWanted(ctx context.Context) {
 
 // Commit makes the sockets answer, once Run is there. It does not block.
 func (p *Pending[K, S]) Commit() {
-	s := p.set
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p.done {
-		return
-	}
-	p.done = true
-	if s.ended {
-		return // closed by Run
-	}
-	for _, k := range p.keys {
-		e := s.socks[k]
-		e.pending--
-		e.active = true
-	}
-	s.poke()
+	p.end(func(_ K, e *entry[S]) { e.active = true })
+	p.set.poke()
 }
 
 // Abort closes the sockets that nobody else holds.
 func (p *Pending[K, S]) Abort() {
+	p.end(func(k K, e *entry[S]) {
+		if e.pending == 0 && !e.active {
+			e.sock.Close()
+			delete(p.set.socks, k)
+		}
+	})
+}
+
+// end lets go of the sockets, once; those of a set that Run has ended are closed.
+func (p *Pending[K, S]) end(each func(K, *entry[S])) {
 	s := p.set
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,15 +155,12 @@ func (p *Pending[K, S]) Abort() {
 	}
 	p.done = true
 	if s.ended {
-		return // closed by Run
+		return
 	}
 	for _, k := range p.keys {
 		e := s.socks[k]
 		e.pending--
-		if e.pending == 0 && !e.active {
-			e.sock.Close()
-			delete(s.socks, k)
-		}
+		each(k, e)
 	}
 }
 
