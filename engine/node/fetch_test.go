@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/schema"
@@ -239,7 +239,7 @@ func TestFetchFailsWhenItCannotBeWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // the repetition must not be answered from memory alone
-		if _, err := l.Fetch(addrA, provider.AnswerLoader); !errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+		if _, err := l.Fetch(addrA, provider.AnswerLoader); !errors.Is(err, berrors.ErrDatabaseNotOpen) {
 			t.Fatalf("Fetch gave %v, want the database's error", err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 )
@@ -181,7 +182,7 @@ func TestBootFailsWhenItCannotBeWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := l.Boot(provider.Contact{MAC: macA, Discover: true, Vendor: "PXEClient"})
-	if !errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+	if !errors.Is(err, berrors.ErrDatabaseNotOpen) {
 		t.Fatalf("Boot gave %v, want the database's error", err)
 	}
 	if l.Err() == nil {

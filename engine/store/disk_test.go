@@ -71,7 +71,7 @@ func TestFullDisk(t *testing.T) {
 		for what, err := range map[string]error{
 			"Record": s.Record(rec),
 			"UpdateState": s.UpdateState(func(st *State) {
-				st.Held, st.Verified = &Held{Revision: strings.Repeat("z", 10000)}, strings.Repeat("z", 10000)
+				st.Held, st.Synced = &Held{Revision: strings.Repeat("z", 10000)}, strings.Repeat("z", 10000)
 			}),
 			"Put": second2(s.Content().Put(t.Context(), io.LimitReader(zeros{}, 1<<20))),
 		} {
@@ -82,7 +82,7 @@ func TestFullDisk(t *testing.T) {
 		if err := stillServes(s, 1); err != nil {
 			return err
 		}
-		if st, err := s.State(); err != nil || st.Held != nil || st.Verified != "" {
+		if st, err := s.State(); err != nil || st.Held != nil || st.Synced != sampleRecord(1).Revision {
 			return fmt.Errorf("state %+v, %w", st, err)
 		}
 		if list, err := os.ReadDir(filepath.Join(dir, "tmp")); err != nil || len(list) > 0 {

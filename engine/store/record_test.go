@@ -254,7 +254,7 @@ func TestDamagedRecordsFallBack(t *testing.T) {
 		},
 	}
 	for name, f := range mangle {
-		for _, file := range []string{"generations/0000000003.json", "current", "engine.json", "blob"} {
+		for _, file := range []string{"generations/0000000003.json", "current", "blob"} {
 			if file == "blob" && name == "of the future" || file == "current" && name == "removed" {
 				continue // another case
 			}
@@ -269,9 +269,6 @@ func TestDamagedRecordsFallBack(t *testing.T) {
 					}
 					mustRecord(t, s, rec)
 				}
-				if err := s.UpdateState(func(st *State) { st.Verified = "tip" }); err != nil {
-					t.Fatal(err)
-				}
 				path := filepath.Join(dir, file)
 				if file == "blob" {
 					if err := s.Content().Each(func(b provider.Blob) (err error) { path, err = s.Content().Path(b.Digest); return err }); err != nil {
@@ -282,7 +279,7 @@ func TestDamagedRecordsFallBack(t *testing.T) {
 					t.Fatal(err)
 				}
 				want := uint64(3)
-				if file != "current" && file != "engine.json" {
+				if file != "current" {
 					want = 2
 				}
 				if got := mustCurrent(t, s).Number; got != want {
@@ -292,19 +289,19 @@ func TestDamagedRecordsFallBack(t *testing.T) {
 				if err != nil || st.Held == nil || st.Held.Revision != "3" {
 					t.Errorf("state %+v, %v", st, err)
 				}
-				if s.Damage() == nil && !(file == "engine.json" && name == "removed") {
+				if s.Damage() == nil {
 					t.Error("no damage is told")
 				}
 				if rec := mustRecord(t, s, sampleRecord(4)); rec.Number != 4 {
 					t.Errorf("the next one is %d", rec.Number)
 				}
-				if err := s.UpdateState(func(st *State) { st.Verified = "new" }); err != nil {
+				if err := s.UpdateState(func(st *State) { st.Synced = "new" }); err != nil {
 					t.Error(err)
 				}
 				if got := mustCurrent(t, s).Number; got != 4 {
 					t.Errorf("then current is %d", got)
 				}
-				if st, err := s.State(); err != nil || st.Verified != "new" || st.Held != nil {
+				if st, err := s.State(); err != nil || st.Synced != "new" || st.Held != nil {
 					t.Errorf("then the state is %+v, %v", st, err)
 				}
 			})
@@ -345,10 +342,7 @@ func TestState(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, Options{})
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	want := State{
-		Held: &Held{Revision: "a", Reason: "by hand", Since: now}, Synced: "b", Verified: "c",
-		Quarantined: map[string]Note{"d": {Reason: "broke", Since: now}}, Suspended: &Note{Reason: "night", Since: now},
-	}
+	want := State{Held: &Held{Revision: "a", Reason: "by hand", Since: now}, Synced: "b"}
 	if err := s.UpdateState(func(st *State) { *st = want }); err != nil {
 		t.Fatal(err)
 	}
@@ -364,30 +358,19 @@ func TestState(t *testing.T) {
 		t.Fatal(diff, err)
 	}
 	// In place, and nothing else.
-	if err := s.UpdateState(func(st *State) { st.Held.Reason = "longer"; st.Quarantined["e"] = Note{}; st.Suspended = nil }); err != nil {
+	if err := s.UpdateState(func(st *State) { st.Held.Reason = "longer" }); err != nil {
 		t.Fatal(err)
 	}
 	got, err = s.State()
-	if err != nil || got.Held.Reason != "longer" || len(got.Quarantined) != 2 || got.Suspended != nil || got.Synced != "b" {
+	if err != nil || got.Held.Reason != "longer" || got.Synced != "b" {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	if err := s.UpdateState(func(st *State) {
-		for i := range 2 * maxQuarantined {
-			st.Quarantined[fmt.Sprint(i)] = Note{Since: now.Add(time.Duration(i) * time.Hour)}
-		}
-	}); err != nil {
-		t.Fatal(err)
-	}
-	got, _ = s.State()
-	if _, ok := got.Quarantined[fmt.Sprint(2*maxQuarantined-1)]; !ok || len(got.Quarantined) != maxQuarantined {
-		t.Fatalf("%d are kept, the newest: %v", len(got.Quarantined), ok)
-	}
 	// An unchanged state writes nothing.
-	before, _ := os.Stat(s.memoryPath())
+	before, _ := os.Stat(s.pointerPath())
 	if err := s.UpdateState(func(*State) {}); err != nil {
 		t.Fatal(err)
 	}
-	if after, _ := os.Stat(s.memoryPath()); !os.SameFile(before, after) {
+	if after, _ := os.Stat(s.pointerPath()); !os.SameFile(before, after) {
 		t.Error("an unchanged state was written")
 	}
 }

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 )
 
@@ -19,12 +17,6 @@ type Held struct {
 	Since    time.Time `json:"since,omitzero"`
 }
 
-// Note is why something is as it is, and since when.
-type Note struct {
-	Reason string    `json:"reason,omitempty"`
-	Since  time.Time `json:"since,omitzero"`
-}
-
 // State is what the reconcile loop remembers besides the generations. The zero
 // State is that of an empty directory.
 type State struct {
@@ -33,13 +25,7 @@ type State struct {
 	// one is recorded: Held to the record's, Synced to its revision.
 	Held   *Held  `json:"held,omitempty"`
 	Synced string `json:"synced,omitempty"`
-
-	Verified    string          `json:"verified,omitempty"`    // newest tip whose signature was good
-	Quarantined map[string]Note `json:"quarantined,omitempty"` // by revision; the newest 256 are kept
-	Suspended   *Note           `json:"suspended,omitempty"`   // nil: not suspended
 }
-
-const maxQuarantined = 256
 
 // pointer is the file "current". Renaming it is the moment at which a generation
 // becomes the current one.
@@ -53,15 +39,7 @@ type pointer struct {
 	Held   *Held  `json:"held,omitempty"`
 }
 
-// memory is the file "engine.json".
-type memory struct {
-	Verified    string          `json:"verified,omitempty"`
-	Quarantined map[string]Note `json:"quarantined,omitempty"`
-	Suspended   *Note           `json:"suspended,omitempty"`
-}
-
 func (s *Store) pointerPath() string { return filepath.Join(s.dir, "current") }
-func (s *Store) memoryPath() string  { return filepath.Join(s.dir, "engine.json") }
 
 func (s *Store) pointer() (pointer, error) {
 	var p pointer
@@ -121,16 +99,6 @@ func (s *Store) state() (State, error) {
 	case !missing(err):
 		return st, err
 	}
-	var m memory
-	_, err = readSealed(s.memoryPath(), &m)
-	switch {
-	case err == nil:
-		st.Verified, st.Quarantined, st.Suspended = m.Verified, m.Quarantined, m.Suspended
-	case errors.As(err, new(*DamagedError)):
-		s.noted(err)
-	case !missing(err):
-		return st, err
-	}
 	return st, nil
 }
 
@@ -154,23 +122,14 @@ func (s *Store) updateState(change func(*State)) error {
 	if err != nil {
 		return err
 	}
-	beforeP, beforeM := st.split()
-	if st.Quarantined == nil {
-		st.Quarantined = map[string]Note{}
+	// As on disk: change may edit in place what st points to.
+	before, err := seal(st)
+	if err != nil {
+		return err
 	}
 	change(&st)
-	st.prune()
-	afterP, afterM := st.split()
-	// The memory first: it is the pointer that decides what is served.
-	if data, changed, err := differ(beforeM, afterM); err != nil {
-		return err
-	} else if changed || s.damage[s.memoryPath()] != nil {
-		if err := s.publish(s.memoryPath(), data); err != nil {
-			return err
-		}
-		delete(s.damage, s.memoryPath())
-	}
-	if _, changed, err := differ(beforeP, afterP); err != nil || !changed {
+	after, err := seal(st)
+	if err != nil || bytes.Equal(before, after) {
 		return err
 	}
 	p, err := s.pointer()
@@ -180,7 +139,7 @@ func (s *Store) updateState(change func(*State)) error {
 			return err
 		}
 	}
-	p.Held, p.Synced = afterP.Held, afterP.Synced
+	p.Held, p.Synced = st.Held, st.Synced
 	return s.point(p)
 }
 
@@ -193,41 +152,4 @@ func (s *Store) fallback() (uint64, string, error) {
 	}
 	_, sum, err := s.read(rec.Number)
 	return rec.Number, sum, err
-}
-
-func (st State) split() (pointer, memory) {
-	p := pointer{Synced: st.Synced}
-	if st.Held != nil {
-		held := *st.Held // change may edit it in place
-		p.Held = &held
-	}
-	m := memory{Verified: st.Verified, Quarantined: maps.Clone(st.Quarantined)}
-	if st.Suspended != nil {
-		note := *st.Suspended
-		m.Suspended = &note
-	}
-	return p, m
-}
-
-// differ gives the sealed form of b, and whether it differs from that of a.
-func differ(a, b any) ([]byte, bool, error) {
-	old, err := seal(a)
-	if err != nil {
-		return nil, false, err
-	}
-	data, err := seal(b)
-	return data, !bytes.Equal(old, data), err
-}
-
-// prune forgets the oldest quarantined revisions.
-func (st *State) prune() {
-	if len(st.Quarantined) <= maxQuarantined {
-		return
-	}
-	revs := slices.SortedFunc(maps.Keys(st.Quarantined), func(a, b string) int {
-		return st.Quarantined[b].Since.Compare(st.Quarantined[a].Since)
-	})
-	for _, r := range revs[maxQuarantined:] {
-		delete(st.Quarantined, r)
-	}
 }

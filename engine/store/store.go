@@ -19,8 +19,7 @@ import (
 // The layout of the state directory:
 //
 //	lock                  held by the one process that may write
-//	current               which generation is served, and what is held
-//	engine.json           what else the reconcile loop must remember
+//	current               which generation is served, what is held, what was synced last
 //	generations/N.json    one record per generation
 //	recipes/…             what was built from which recipe
 //	blobs/sha256/…        the content store
