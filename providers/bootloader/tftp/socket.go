@@ -26,6 +26,10 @@ import (
 // delay that a seat is to cure: with busy cores, some milliseconds.
 const seatWait = 20 * time.Millisecond
 
+// seatNice goes with a seat. A firmware that polls uses all of its core, and where that
+// is a core of this host the answer to it would wait for its turn, once for each block.
+const seatNice = -10
+
 // seats are the places of waiting in the kernel. A thread that waits there keeps
 // its share of GOMAXPROCS for a while, so half of that is left to all others.
 type seats chan struct{}
@@ -146,6 +150,8 @@ func (s *socket) sit(rtt time.Duration) {
 	s.use(nil)
 	s.fd, s.seated = fd, true
 	old.Close()
+	runtime.LockOSThread()
+	nice(seatNice)
 }
 
 // blocking gives the socket once more, to be read without the poller.
@@ -175,8 +181,7 @@ func (s *socket) blocking() (fd int, err error) {
 func (s *socket) stand() error {
 	f := os.NewFile(uintptr(s.fd), "") // closes fd
 	defer f.Close()
-	s.seated = false
-	<-s.seats
+	s.rise()
 	conn, err := net.FileConn(f)
 	if err != nil {
 		return fmt.Errorf("tftp: %w", err)
@@ -185,13 +190,25 @@ func (s *socket) stand() error {
 	return nil
 }
 
+// rise ends what sit began.
+func (s *socket) rise() {
+	nice(0)
+	runtime.UnlockOSThread()
+	s.seated = false
+	<-s.seats
+}
+
+// nice sets the priority of this thread, where that is allowed.
+func nice(n int) {
+	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), n)
+}
+
 // close ends the use of the socket, and of its seat.
 func (s *socket) close() {
 	switch {
 	case s.seated:
 		unix.Close(s.fd)
-		s.seated = false
-		<-s.seats
+		s.rise()
 	case s.conn != nil:
 		s.conn.Close()
 	}
