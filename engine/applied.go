@@ -91,7 +91,7 @@ func bases(d *schema.Desired) []string {
 	return list
 }
 
-// refuse names, with their ranges, the resources that no provider serves.
+// refuse names, with their ranges, what no provider serves.
 func (e *Engine) refuse(d *schema.Desired) hcl.Diagnostics {
 	served := map[string]bool{}
 	for _, p := range e.cfg.Providers {
@@ -100,6 +100,9 @@ func (e *Engine) refuse(d *schema.Desired) hcl.Diagnostics {
 		}
 	}
 	var diags hcl.Diagnostics
+	for _, u := range d.Unserved() {
+		diags = append(diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: u.Summary, Detail: u.Detail, Subject: new(u.Range.HCL())})
+	}
 	for _, r := range d.Resources {
 		if served[r.Addr.Kind] || served[r.Addr.Kind+"."+r.Addr.Type] {
 			continue

@@ -10,14 +10,15 @@ import (
 
 // Addr names one resource. It is a value: comparable, usable as a map key, and
 // spelled one way everywhere: `image.arch`, `export.nbd.arch`,
-// `bootloader.ipxe.menu`, `host.ws["ws02"]`.
+// `bootloader.ipxe.menu`, `host.ws["ws02"]`, `module.rack["a"].host.ws["ws02"]`.
 //
 // The zero Addr names nothing; String gives "".
 type Addr struct {
-	Kind string // block type: "image", "export", "host", …
-	Type string // first label of a two-label block: "nbd", "ipxe"; else ""
-	Name string // last label
-	Key  string // for_each key; "" when the block has none
+	Module string // "module.rack[\"a\"]", and ".module.…" for one inside; "" in the root
+	Kind   string // block type: "image", "export", "host", …
+	Type   string // first label of a two-label block: "nbd", "ipxe"; else ""
+	Name   string // last label
+	Key    string // for_each key; "" when the block has none
 }
 
 // IsZero reports whether a names nothing.
@@ -29,6 +30,10 @@ func (a Addr) String() string {
 		return ""
 	}
 	var b strings.Builder
+	if a.Module != "" {
+		b.WriteString(a.Module)
+		b.WriteByte('.')
+	}
 	b.WriteString(a.Kind)
 	if a.Type != "" {
 		b.WriteByte('.')
@@ -50,32 +55,83 @@ func ParseAddr(s string) (Addr, error) {
 	if s == "" {
 		return a, nil
 	}
-	rest := s
-	if i := strings.IndexByte(rest, '['); i >= 0 {
-		if !strings.HasSuffix(rest, "]") {
-			return Addr{}, fmt.Errorf("address %q: the key has no closing bracket", s)
-		}
-		key, err := strconv.Unquote(rest[i+1 : len(rest)-1])
-		if err != nil || key == "" {
-			return Addr{}, fmt.Errorf("address %q: the key must be a quoted string", s)
-		}
-		a.Key, rest = key, rest[:i]
+	steps, err := splitAddr(s)
+	if err != nil {
+		return a, err
 	}
-	parts := strings.Split(rest, ".")
-	for _, p := range parts {
-		if p == "" {
-			return Addr{}, fmt.Errorf("address %q: empty part", s)
+	for len(steps) > 2 && steps[0].name == "module" {
+		if steps[0].key != "" {
+			return a, fmt.Errorf("address %q: want module.name", s)
+		}
+		if a.Module != "" {
+			a.Module += "."
+		}
+		a.Module += "module." + steps[1].String()
+		steps = steps[2:]
+	}
+	for _, step := range steps[:len(steps)-1] {
+		if step.key != "" {
+			return Addr{}, fmt.Errorf("address %q: a key stands at the end", s)
 		}
 	}
-	switch len(parts) {
+	switch len(steps) {
 	case 2:
-		a.Kind, a.Name = parts[0], parts[1]
+		a.Kind = steps[0].name
 	case 3:
-		a.Kind, a.Type, a.Name = parts[0], parts[1], parts[2]
+		a.Kind, a.Type = steps[0].name, steps[1].name
 	default:
 		return Addr{}, fmt.Errorf("address %q: want kind.name or kind.type.name", s)
 	}
+	last := steps[len(steps)-1]
+	a.Name, a.Key = last.name, last.key
 	return a, nil
+}
+
+// addrStep is a name between dots, and the key after it.
+type addrStep struct{ name, key string }
+
+func (s addrStep) String() string {
+	if s.key == "" {
+		return s.name
+	}
+	return s.name + "[" + strconv.Quote(s.key) + "]"
+}
+
+// splitAddr cuts an address at its dots, those in keys left alone.
+func splitAddr(s string) ([]addrStep, error) {
+	var steps []addrStep
+	for rest := s; ; {
+		n := strings.IndexAny(rest, ".[")
+		if n < 0 {
+			n = len(rest)
+		}
+		step := addrStep{name: rest[:n]}
+		if step.name == "" {
+			return nil, fmt.Errorf("address %q: empty part", s)
+		}
+		rest = rest[n:]
+		if strings.HasPrefix(rest, "[") {
+			text, err := strconv.QuotedPrefix(rest[1:])
+			if err != nil {
+				return nil, fmt.Errorf("address %q: the key must be a quoted string", s)
+			}
+			if rest = rest[1+len(text):]; !strings.HasPrefix(rest, "]") {
+				return nil, fmt.Errorf("address %q: the key has no closing bracket", s)
+			}
+			rest = rest[1:]
+			if step.key, err = strconv.Unquote(text); err != nil || step.key == "" {
+				return nil, fmt.Errorf("address %q: the key must be a quoted string", s)
+			}
+		}
+		steps = append(steps, step)
+		if rest == "" {
+			return steps, nil
+		}
+		if rest[0] != '.' {
+			return nil, fmt.Errorf("address %q: want a dot after the key", s)
+		}
+		rest = rest[1:]
+	}
 }
 
 // MarshalText makes an Addr a JSON string, and a JSON object key.
@@ -91,10 +147,11 @@ func (a *Addr) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Compare orders addresses: by kind, type, name, key. It is the order of every
+// Compare orders addresses: by module, kind, type, name, key. It is the order of every
 // list in a plan.
 func (a Addr) Compare(b Addr) int {
 	for _, c := range [...]int{
+		strings.Compare(a.Module, b.Module),
 		strings.Compare(a.Kind, b.Kind),
 		strings.Compare(a.Type, b.Type),
 		strings.Compare(a.Name, b.Name),

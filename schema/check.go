@@ -28,7 +28,7 @@ func byAddr[T any](all []T, addr func(T) Addr) map[Addr]T {
 // checkSockets refuses two listeners that would bind the same socket, and exports on
 // a server that has no NBD.
 func (l *loader) checkSockets() {
-	transport := map[string]string{"dhcp": "udp", "tftp": "udp", "http": "tcp", "nbd": "tcp"}
+	transport := map[string]string{"dhcp": "udp", "tftp": "udp", "http": "tcp", "nbd": "tcp", "nfs": "tcp"}
 	type socket struct {
 		server   *Server
 		protocol string

@@ -6,11 +6,11 @@ import (
 )
 
 // The standard ports: RFC 2131 section 4.1, RFC 1350 section 4, RFC 9110 section
-// 4.2.1, and the one that IANA gave to NBD.
+// 4.2.1, the one that IANA gave to NBD, and RFC 8881 section 2.9.
 var standardPorts = []struct {
 	protocol string
 	port     uint16
-}{{"dhcp", 67}, {"tftp", 69}, {"http", 80}, {"nbd", 10809}}
+}{{"dhcp", 67}, {"tftp", 69}, {"http", 80}, {"nbd", 10809}, {"nfs", 2049}}
 
 func (l *loader) server(it *item) {
 	s := &Server{
@@ -22,6 +22,10 @@ func (l *loader) server(it *item) {
 		it.fail(it.place("address"), fmt.Sprintf("Invalid address %s", s.Address), "Clients are told this address, so it must be one that a machine can have.")
 	}
 	for _, p := range standardPorts {
+		if p.protocol == "nfs" && it.only("nfs") == nil {
+			s.NFS = Listener{Listen: netip.AddrPortFrom(s.Address, p.port), Disabled: true}
+			continue
+		}
 		*s.listener(p.protocol) = it.listener(p.protocol, netip.AddrPortFrom(s.Address, p.port))
 	}
 	if it.made.failed {
@@ -39,6 +43,8 @@ func (s *Server) listener(protocol string) *Listener {
 		return &s.TFTP
 	case "http":
 		return &s.HTTP
+	case "nfs":
+		return &s.NFS
 	}
 	return &s.NBD
 }

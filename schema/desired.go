@@ -21,7 +21,12 @@ type Desired struct {
 	Groups      []*Group
 	Hosts       []*Host
 
-	// Variables holds the value each variable had, as canonical JSON, sensitive
+	// Policy is what the tree says of changes; the zero Policy says nothing.
+	Policy Policy
+	// Moved lists resources that have another address now, sorted by To.
+	Moved []Move
+
+	// Variables holds the value each variable of the root had, as canonical JSON, sensitive
 	// ones left out. Together with Files it is all that Load needs to give the
 	// same Desired again.
 	Variables map[string]string
@@ -86,22 +91,26 @@ type Server struct {
 	Address   netip.Addr // the address clients are told; IPv4
 
 	// One listener per protocol. The address is Server.Address unless written.
-	DHCP, TFTP, HTTP, NBD Listener
+	DHCP, TFTP, HTTP, NBD, NFS Listener
 }
 
 // Listener is one socket of a server.
 type Listener struct {
 	Disabled bool           // `enabled = false`
-	Listen   netip.AddrPort // standard port unless written: 67, 69, 80, 10809
+	Listen   netip.AddrPort // standard port unless written: 67, 69, 80, 10809, 2049
 }
 
 // SourceKind says what an image is made from.
 type SourceKind string
 
-// The sources that exist today.
+// The sources of the language. See Unserved for those that nothing builds yet.
 const (
 	SourceDebootstrap SourceKind = "debootstrap"
+	SourcePacstrap    SourceKind = "pacstrap"
 	SourceTar         SourceKind = "tar"
+	SourceOCI         SourceKind = "oci"
+	SourceDirectory   SourceKind = "directory"
+	SourceDisk        SourceKind = "disk"
 )
 
 // Image describes a root file system: a recipe. What it builds to, the artifact,
@@ -110,7 +119,11 @@ type Image struct {
 	Meta
 	Source      SourceKind
 	Debootstrap *Debootstrap // exactly one of these is set, as Source says
+	Pacstrap    *Pacstrap
 	Tar         *Tar
+	OCI         *OCI
+	Directory   *Directory
+	Disk        *Disk
 
 	Hostname string
 	Timezone string
@@ -118,6 +131,7 @@ type Image struct {
 	Keymap   string
 	Mask     []string // systemd units that must not start
 	Files    []*ImageFile
+	Copies   []*Copy // done before Files are put in
 
 	Initramfs  Initramfs
 	Filesystem Filesystem
@@ -149,6 +163,53 @@ type Tar struct {
 	Digest string // "sha256:…" of the file as it is
 }
 
+// Pacstrap is an Arch Linux root made by pacstrap.
+type Pacstrap struct {
+	Mirror   string        // with $repo and $arch in it; "" means the machine's own mirrors
+	Packages []string      // sorted, no repeats
+	Files    []PackageFile // packages of the repo, installed after those; sorted by path
+	Arch     string        // default "x86_64"
+}
+
+// PackageFile is a package that is a file of the repo.
+type PackageFile struct {
+	Path   string
+	Digest string // "sha256:…"
+}
+
+// OCI is a root taken from a container image.
+type OCI struct {
+	// Reference names it by digest, so that it is the same bytes for ever:
+	// "registry.example/name@sha256:…", perhaps with a tag before the @.
+	Reference string
+	Platform  string // default "linux/amd64"
+}
+
+// Directory is a root that is a folder of the repo.
+type Directory struct {
+	Path   string
+	Digest string // "sha256:…" over its files, their paths and permissions
+}
+
+// Disk is a root taken from a partition of a disk image.
+type Disk struct {
+	Path      string // a file of the repo; or
+	URL       string // where to fetch it, http or https
+	SHA256    string // 64 hex digits; needed with URL, else checked by Load when written
+	Digest    string // "sha256:…" of the file, either way
+	Format    string // "raw" (default) or "qcow2"
+	Partition int    // from 1; 0 (default) is the largest one, or the whole disk when it has none
+}
+
+// Copy makes a changed copy of a file that the image's packages brought.
+type Copy struct {
+	Meta               // Addr is zero; Range and Attrs are set
+	Path        string // absolute path of the copy, in the image
+	From        string // absolute path, in the image
+	Replace     map[string]string
+	Permissions uint32 // 0: those of From
+}
+
 // ImageFile is a file put into an image.
 type ImageFile struct {
 	Meta               // Addr is zero; Range and Attrs are set
@@ -164,9 +225,12 @@ type ImageFile struct {
 
 // Initramfs says what the image's initial RAM disk must hold.
 type Initramfs struct {
-	// Generator is "initramfs-tools", or "none": the archive brings its own, in
-	// /boot/initrd.img-<kernel version>, and nothing of ours goes into the image.
+	// Generator is "initramfs-tools", "mkinitcpio", "dracut", or "none": the archive
+	// brings its own, in /boot/initrd.img-<kernel version>, and nothing of ours goes
+	// into the image. Default: the one of the source's distribution.
 	Generator string
+	Hooks     []string // mkinitcpio's HOOKS, dracut's modules: in the order in which they are written
+	Binaries  []string // programs beyond those of the hooks; sorted, no repeats
 	Modules   []string // extra kernel modules; sorted, no repeats
 	Compress  string   // "zstd" (default), "gzip", "xz", "lz4"
 }
@@ -182,20 +246,35 @@ type Filesystem struct {
 // ExportMode says what clients may do to an export.
 type ExportMode string
 
-// The modes of an NBD export that are served today.
+// The modes of an export.
 const (
 	ReadOnly    ExportMode = "read-only"
-	CopyOnWrite ExportMode = "copy-on-write"
+	CopyOnWrite ExportMode = "copy-on-write" // of NBD only
+	// ReadWrite writes to a working copy of the image: by NBD of exactly one host,
+	// by NFS of all clients together.
+	ReadWrite ExportMode = "read-write"
+)
+
+// The types of export, as in Addr.Type of an Export.
+const (
+	NBD = "nbd"
+	NFS = "nfs"
 )
 
 // Keep says how long a copy-on-write overlay lives.
 type Keep string
 
-// KeepBoot keeps an overlay for one boot of one machine, over restarts of the
-// daemon, and discards it at the machine's next boot.
-const KeepBoot Keep = "boot"
+const (
+	// KeepBoot keeps an overlay for one boot of one machine, over restarts of the
+	// daemon, and discards it at the machine's next boot.
+	KeepBoot Keep = "boot"
+	// KeepHost keeps it over boots, for as long as the image is the same.
+	KeepHost Keep = "host"
+	// KeepConnection discards it when the connection ends.
+	KeepConnection Keep = "connection"
+)
 
-// Export offers an image over a network block protocol. Addr.Type is "nbd".
+// Export offers an image over the network. Addr.Type is NBD or NFS.
 type Export struct {
 	Meta
 	Server Addr
@@ -203,6 +282,11 @@ type Export struct {
 	Mode   ExportMode
 	Keep   Keep   // for copy-on-write
 	Allow  []Addr // subnets and hosts that may attach; empty means every known client
+
+	// Of NFS only.
+	Path    string   // below the server's root: "/arch"; default "/" and the block's name
+	Clients []string // as exports(5) has them: "*", a prefix or an address; default: those of Allow
+	Options []string // as exports(5) has them, sorted, no repeats
 }
 
 // Entry is something to boot.
@@ -300,6 +384,44 @@ type Subnet struct {
 type Pool struct {
 	Range    Range
 	From, To netip.Addr
+}
+
+// Policy is what may be brought about without an operator. What counts is the policy
+// of the generation that is served, not the one of the commit that would replace it,
+// so that no commit lets itself through; while nothing is served, the commit's own.
+type Policy struct {
+	Range Range // the block; zero: there is none
+	// MaxDelete denies plans that delete more. nil denies those that delete more
+	// than 5 resources and more than 10 % of what is served.
+	MaxDelete *MaxDelete
+	// AllowEmpty lets a plan through after which no resource is left.
+	AllowEmpty bool
+	// Approve has an operator apply each commit; the engine does not by itself.
+	Approve bool
+	// Windows are when the engine applies by itself; none: always.
+	Windows []Window
+}
+
+// MaxDelete is a limit of deletions: exactly one field is set, the other is negative.
+type MaxDelete struct {
+	Range   Range
+	Count   int // of resources
+	Percent int // of the resources that are served
+}
+
+// Window is a time of day, on some days of the week.
+type Window struct {
+	Range    Range
+	Days     []time.Weekday // sorted; of the beginning
+	From, To time.Duration  // since midnight, whole minutes; To at or before From is on the next day
+	Zone     string         // of the tz database; default "UTC"
+}
+
+// Move says that a resource was known by another address before. Without keys in
+// either, all instances of the block are meant.
+type Move struct {
+	From, To Addr
+	Range    Range
 }
 
 // Group gives hosts what they do not say themselves.

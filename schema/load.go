@@ -19,6 +19,11 @@ type Options struct {
 	// that no variable has is a mistake.
 	Vars map[string]string
 
+	// Env is the name of a set of values: the file env/NAME.hcl, or env/NAME.hcl.json,
+	// gives values to variables, each as an attribute. Vars come before it, and it
+	// before defaults. "" is none.
+	Env string
+
 	// Recorded gives values as an earlier Desired.Variables has them. It comes
 	// before Vars; names that no variable has are ignored.
 	Recorded map[string]string

@@ -48,6 +48,8 @@ type fileSpec struct {
 type initramfsSpec struct {
 	Generator string   `json:"generator"`
 	Modules   []string `json:"modules,omitempty"`
+	Hooks     []string `json:"hooks,omitempty"`
+	Binaries  []string `json:"binaries,omitempty"`
 	Compress  string   `json:"compress"`
 }
 
@@ -77,7 +79,10 @@ func (l *loader) recipes(img *Image) (base, whole string) {
 	s := imageSpec{
 		Build: BuildVersion,
 		Base:  b, Hostname: img.Hostname, Timezone: img.Timezone, Locale: img.Locale, Keymap: img.Keymap, Mask: img.Mask,
-		Initramfs:  initramfsSpec(img.Initramfs),
+		Initramfs: initramfsSpec{
+			Generator: img.Initramfs.Generator, Modules: img.Initramfs.Modules, Hooks: img.Initramfs.Hooks,
+			Binaries: img.Initramfs.Binaries, Compress: img.Initramfs.Compress,
+		},
 		Filesystem: filesystemSpec(img.Filesystem),
 	}
 	for _, f := range img.Files {

@@ -12,7 +12,7 @@ import (
 // warn finds what would be applied and not work for somebody: machines that were
 // seen to be of a client architecture that none of their boot loaders can boot, boot
 // loaders that start signed kernels only and get another, and hosts that nothing
-// boots although something says that they do.
+// boots although something says that they do, and what no provider serves yet.
 func (c *comparison) warn(kernels map[string]Kernel) []Warning {
 	w := &warnings{comparison: c, kernels: kernels, byKey: map[string]*Warning{}}
 	for _, m := range c.seen.machines {
@@ -28,6 +28,13 @@ func (c *comparison) warn(kernels map[string]Kernel) []Warning {
 			w.unsigned(h, s)
 		}
 		w.nothing(h)
+	}
+	for _, u := range c.want.desired.Unserved() {
+		one := w.add(u.Range, u.Summary, u.Detail, "")
+		one.Refused = true
+		for name := range c.want.uses[u.Addr] {
+			one.Machines = append(one.Machines, name)
+		}
 	}
 	return w.done()
 }

@@ -291,16 +291,14 @@ func (c *compiler) share(t *tree) *tree {
 	return t
 }
 
-var plainKey = regexp.MustCompile(`^[0-9A-Za-z_-]{1,40}$`)
+var plainName = regexp.MustCompile(`^[0-9a-z-]{1,63}(\.[0-9A-Za-z_-]{1,40}){1,4}$`)
 
 // dirOf names the folder of an entry's files.
 func dirOf(a schema.Addr) string {
-	switch {
-	case a.Key == "":
-		return a.Name
-	case plainKey.MatchString(a.Key):
-		return a.Name + "." + a.Key
+	name := a.Wire()
+	if a.Key == "" && a.Module == "" || plainName.MatchString(name) {
+		return name
 	}
-	sum := sha256.Sum256([]byte(a.Key))
-	return a.Name + ".." + hex.EncodeToString(sum[:8]) // ".." cannot be of a plain key
+	sum := sha256.Sum256([]byte(name))
+	return a.Name + ".." + hex.EncodeToString(sum[:8]) // ".." cannot be of a plain name
 }

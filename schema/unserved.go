@@ -1,0 +1,54 @@
+package schema
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// Unserved is something that the language has and no provider serves yet.
+type Unserved struct {
+	Addr    Addr
+	Range   Range
+	Summary string
+	Detail  string
+}
+
+// Unserved lists, sorted by place, what of d no provider serves yet: plans show it,
+// and apply refuses it.
+func (d *Desired) Unserved() []Unserved {
+	var out []Unserved
+	add := func(m *Meta, attr, what, detail string) {
+		out = append(out, Unserved{m.Addr, m.At(attr), fmt.Sprintf("%s is not served by this version yet", what), detail})
+	}
+	for _, im := range d.Images {
+		switch im.Source {
+		case SourcePacstrap, SourceOCI, SourceDirectory, SourceDisk:
+			add(&im.Meta, string(im.Source), fmt.Sprintf("An image made by %s", im.Source),
+				fmt.Sprintf("%s can be planned. To boot today, make it by %s or %s.", im.Addr, SourceDebootstrap, SourceTar))
+		}
+		if len(im.Copies) > 0 {
+			add(&im.Meta, fmt.Sprintf("copy[%q]", im.Copies[0].Path), "copy",
+				fmt.Sprintf("%s can be planned. To boot today, put the file into the image with a file block.", im.Addr))
+		}
+		switch im.Initramfs.Generator {
+		case "mkinitcpio", "dracut":
+			add(&im.Meta, "initramfs.generator", fmt.Sprintf("An initramfs by %s", im.Initramfs.Generator),
+				fmt.Sprintf("%s can be planned. To boot today, use initramfs-tools.", im.Addr))
+		}
+	}
+	for _, e := range d.Exports {
+		switch {
+		case e.Addr.Type == NFS:
+			add(&e.Meta, "", "NFS", fmt.Sprintf("%s can be planned. To boot today, export the image with export \"nbd\".", e.Addr))
+		case e.Mode == ReadWrite:
+			add(&e.Meta, "mode", "A read-write NBD export", fmt.Sprintf("%s can be planned. To boot today, write mode = %q.", e.Addr, CopyOnWrite))
+		case e.Mode == CopyOnWrite && e.Keep != KeepBoot:
+			add(&e.Meta, "keep", fmt.Sprintf("keep = %q", e.Keep), fmt.Sprintf("%s can be planned. To boot today, write keep = %q.", e.Addr, KeepBoot))
+		}
+	}
+	slices.SortFunc(out, func(a, b Unserved) int {
+		return cmp.Or(cmp.Compare(a.Range.File, b.Range.File), cmp.Compare(a.Range.Line, b.Range.Line), cmp.Compare(a.Range.Column, b.Range.Column), a.Addr.Compare(b.Addr))
+	})
+	return out
+}
