@@ -53,7 +53,7 @@ func TestReadObserved(t *testing.T) {
 		`[{"kind":"node","time":1}]`:           `unknown field "time"`,
 		`[{"kind":"overlay","bytes":-1}]`:      "negative",
 		`{"observations":{"kind":"node"}}`:     "cannot unmarshal",
-		`[{"kind":"node","host":"nonsense["}]`: "bracket",
+		`[{"kind":"node","host":"nonsense["}]`: "quoted string",
 		`[{"kind":"node","tree":"` + strings.Repeat("x", 2000) + `"}]`: "1024 bytes",
 	} {
 		if _, err := ReadObserved(strings.NewReader(in)); err == nil || !strings.Contains(err.Error(), want) {
