@@ -15,7 +15,7 @@ import (
 
 // TestLanguageReference holds docs/language.md against the tables of package schema:
 // every kind of block has a section, every attribute and nested block of it is told
-// in that section, and so is every function.
+// in that section, or in the one on settings, and so is every function.
 func TestLanguageReference(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "language.md"))
 	if err != nil {
@@ -30,7 +30,8 @@ func TestLanguageReference(t *testing.T) {
 		// Alone in quotes, or as the beginning of a block or a call.
 		return regexp.MustCompile("`" + regexp.QuoteMeta(word) + "[` ]").MatchString(sections[section])
 	}
-	language := tableOf(t, "language.go", "language")
+	tables := tablesOf(t)
+	language := elements(tables["language"])
 	if len(language) < 8 {
 		t.Fatalf("found %d kinds of blocks in the language table: the test does not read it right", len(language))
 	}
@@ -47,9 +48,9 @@ func TestLanguageReference(t *testing.T) {
 			t.Errorf("docs/language.md has no section %q", kind)
 			continue
 		}
-		for _, name := range names(spec) {
+		for _, name := range names(tables, spec) {
 			attributes++
-			if !told(kind, name) && !told("not yet", name) {
+			if !told(kind, name) && !told("settings", name) && !told("not yet", name) {
 				t.Errorf("docs/language.md, section %s, does not tell of %s", kind, name)
 			}
 		}
@@ -82,20 +83,29 @@ func parseSchema(t *testing.T, file string) *ast.File {
 	return f
 }
 
-// tableOf gives the elements of a variable of package schema that is a map.
-func tableOf(t *testing.T, file, variable string) map[string]ast.Expr {
+// tablesOf gives the variables of package schema that are in the files of the
+// language table, by name.
+func tablesOf(t *testing.T) map[string]ast.Expr {
 	t.Helper()
+	files, err := filepath.Glob(filepath.Join("..", "..", "schema", "language*.go"))
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%d files of the language table, %v", len(files), err)
+	}
 	out := map[string]ast.Expr{}
-	ast.Inspect(parseSchema(t, file), func(n ast.Node) bool {
-		spec, ok := n.(*ast.ValueSpec)
-		if !ok || spec.Names[0].Name != variable {
-			return true
+	for _, file := range files {
+		for _, d := range parseSchema(t, filepath.Base(file)).Decls {
+			g, ok := d.(*ast.GenDecl)
+			if !ok || g.Tok != token.VAR {
+				continue
+			}
+			for _, s := range g.Specs {
+				v := s.(*ast.ValueSpec)
+				for i, name := range v.Names {
+					out[name.Name] = v.Values[i]
+				}
+			}
 		}
-		for name, value := range elements(spec.Values[0]) {
-			out[name] = value
-		}
-		return false
-	})
+	}
 	return out
 }
 
@@ -127,24 +137,29 @@ func elements(e ast.Expr) map[string]ast.Expr {
 }
 
 // names lists the attributes and blocks that a block's specification allows, at any
-// depth.
-func names(spec ast.Expr) []string {
-	if isIdent(spec, "listener") {
-		return []string{"listen", "enabled"}
-	}
-	fields := elements(spec)
+// depth. A specification, and the parts of one, may be variables of their own.
+func names(tables map[string]ast.Expr, spec ast.Expr) []string {
+	fields := elements(resolved(tables, spec))
 	var out []string
-	for name := range elements(fields["attrs"]) {
+	for name := range elements(resolved(tables, fields["attrs"])) {
 		out = append(out, name)
 	}
-	for name, sub := range elements(fields["blocks"]) {
-		out = append(append(out, name), names(sub)...)
+	for name, sub := range elements(resolved(tables, fields["blocks"])) {
+		out = append(append(out, name), names(tables, sub)...)
 	}
 	if fields["forEach"] != nil {
 		out = append(out, "for_each")
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// resolved gives what a variable of the table holds, and other expressions as they are.
+func resolved(tables map[string]ast.Expr, e ast.Expr) ast.Expr {
+	if id, ok := e.(*ast.Ident); ok && tables[id.Name] != nil {
+		return tables[id.Name]
+	}
+	return e
 }
 
 func isIdent(e ast.Expr, name string) bool {
