@@ -9,9 +9,11 @@ import (
 )
 
 // Own gives the part of a desired state that the named server serves. With one
-// server in d, or none, that is all of it and the name may be "".
+// server in d, or none, that is all of it and the name may be "". Of nothing at all,
+// every server's part is nothing: it is the policy that keeps a tree from being
+// emptied by mistake. Policy and Moved are everybody's.
 func Own(d *schema.Desired, name string) (*schema.Desired, error) {
-	if name == "" && len(d.Servers) <= 1 {
+	if name == "" && len(d.Servers) <= 1 || len(d.Resources) == 0 {
 		return d, nil
 	}
 	var own *schema.Server
@@ -76,7 +78,7 @@ func ownPart(d *schema.Desired, own *schema.Server) *schema.Desired {
 			keep[a] = true
 		}
 	}
-	out := &schema.Desired{Servers: []*schema.Server{own}, Variables: d.Variables, Files: d.Files}
+	out := &schema.Desired{Servers: []*schema.Server{own}, Policy: d.Policy, Moved: d.Moved, Variables: d.Variables, Files: d.Files}
 	for _, s := range d.Subnets {
 		if s.Server == own.Addr {
 			out.Subnets = append(out.Subnets, s)

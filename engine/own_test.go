@@ -14,6 +14,15 @@ import (
 )
 
 const twoServers = `
+policy {
+  max_delete = 7
+}
+
+moved {
+  from = host.rack
+  to   = host.r
+}
+
 server "north" {
   address = "10.0.0.1"
 }
@@ -162,6 +171,9 @@ func TestOwn(t *testing.T) {
 			t.Errorf("%s: %+v of the whole, %+v of the part", h.Addr, a, b)
 		}
 	}
+	if own.Policy.MaxDelete == nil || own.Policy.MaxDelete.Count != 7 || len(own.Moved) != 1 {
+		t.Errorf("policy %+v, moved %+v", own.Policy, own.Moved)
+	}
 	south, err := Own(d, "south")
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +195,7 @@ func TestOwnRefusesForeignRoots(t *testing.T) {
 	}
 	_, err := Own(d, "north")
 	var diags hcl.Diagnostics
-	if !errors.As(err, &diags) || len(diags) != 1 || diags[0].Subject.Start.Line != 40 || !strings.Contains(diags[0].Detail, "export.nbd.south is exported by server.south") {
+	if !errors.As(err, &diags) || len(diags) != 1 || diags[0].Subject.Start.Line != 49 || !strings.Contains(diags[0].Detail, "export.nbd.south is exported by server.south") {
 		t.Errorf("%v", err)
 	}
 }
@@ -202,7 +214,8 @@ func TestOwnMistakes(t *testing.T) {
 		{one, "other", `"other"`},
 		{two, "", "several servers"},
 		{two, "east", `"east"`},
-		{&schema.Desired{}, "main", `"main"`},
+		{&schema.Desired{}, "main", ""},
+		{loadSite(t, `group "left" {}`), "main", `"main"`},
 	} {
 		own, err := Own(c.d, c.name)
 		if c.says == "" {

@@ -11,9 +11,9 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// block is one block of a resource or variable as it was declared, before for_each.
+// block is one block in the root of a file as it was declared, before for_each.
 type block struct {
-	addr    Addr      // Key is ""
+	addr    Addr      // Key is ""; Name too for a block that nothing refers to
 	at      hcl.Range // its header
 	whole   hcl.Range
 	spec    *blockSpec
@@ -27,6 +27,14 @@ type block struct {
 	ranges   map[string]hcl.Range // where each attribute was written, by dotted name
 	places   map[string]Range     // the same, for Meta.Attrs
 	failures int                  // instances that could not be decoded
+}
+
+// String is how messages call the block.
+func (b *block) String() string {
+	if b.addr.Name == "" {
+		return b.addr.Kind
+	}
+	return b.addr.String()
 }
 
 // body is the inside of a block after the checks that need no values: everything
@@ -81,7 +89,12 @@ func (l *loader) declare(blk *hclsyntax.Block) {
 		return
 	}
 	b := &block{at: blk.DefRange(), whole: hcl.RangeBetween(blk.TypeRange, blk.CloseBraceRange), spec: spec, ranges: map[string]hcl.Range{}, values: map[string]*once{}}
-	b.addr = Addr{Kind: blk.Type, Name: blk.Labels[len(blk.Labels)-1]}
+	b.addr = Addr{Kind: blk.Type}
+	if len(spec.labels) == 0 {
+		l.declareNameless(b, blk)
+		return
+	}
+	b.addr.Name = blk.Labels[len(blk.Labels)-1]
 	if len(blk.Labels) == 2 {
 		b.addr.Type = blk.Labels[0]
 	}
@@ -106,7 +119,26 @@ func (l *loader) declare(blk *hclsyntax.Block) {
 		}
 		delete(blk.Body.Attributes, "for_each")
 	}
-	before := len(l.diags)
+	l.checkBlock(b, blk)
+}
+
+// declareNameless notes a block that nothing refers to.
+func (l *loader) declareNameless(b *block, blk *hclsyntax.Block) {
+	if b.spec.once {
+		for _, old := range l.order {
+			if old.addr.Kind == blk.Type {
+				l.report(mistake(b.at, fmt.Sprintf("Block %q written twice", blk.Type), fmt.Sprintf("There is one. It was written at %s already.", rangeOf(old.at))))
+				return
+			}
+		}
+	}
+	l.order = append(l.order, b)
+	l.checkBlock(b, blk)
+}
+
+// checkBlock fills in what needs no values of a block that was declared.
+func (l *loader) checkBlock(b *block, blk *hclsyntax.Block) {
+	spec, before := b.spec, len(l.diags)
 	b.body = l.checkBody(blk.Body, spec, blk.Type, b.at, "", b.ranges)
 	if spec.blocks["state"] != nil {
 		l.checkPaths(b.body)

@@ -186,6 +186,18 @@ func outline(d *Desired) []byte {
 			fmt.Fprintf(&b, "  -> %v\n", r.References)
 		}
 	}
+	if p := d.Policy; p.Range != (Range{}) {
+		fmt.Fprintf(&b, "policy allow_empty=%t approve=%t  # %s\n", p.AllowEmpty, p.Approve, p.Range)
+		if m := p.MaxDelete; m != nil {
+			fmt.Fprintf(&b, "  max_delete count=%d percent=%d  # %s\n", m.Count, m.Percent, m.Range)
+		}
+		for _, w := range p.Windows {
+			fmt.Fprintf(&b, "  window %v %s-%s %s  # %s\n", w.Days, w.From, w.To, w.Zone, w.Range)
+		}
+	}
+	for _, m := range d.Moved {
+		fmt.Fprintf(&b, "moved %s -> %s  # %s\n", m.From, m.To, m.Range)
+	}
 	for _, f := range d.Files {
 		fmt.Fprintf(&b, "file %s %d %s config=%t\n", f.Path, f.Size, f.Digest[:19], f.Config)
 	}

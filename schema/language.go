@@ -40,7 +40,9 @@ var language = map[string]*blockSpec{
 	"host":       hostBlock,
 	"variable":   variableBlock,
 	"locals":     {open: true},
-	"module":     notYet, "moved": notYet, "check": notYet, "policy": notYet,
+	"moved":      movedBlock,
+	"policy":     policyBlock,
+	"module":     notYet, "check": notYet,
 }
 
 // typed reports whether blocks of a kind have their type as first label, so that

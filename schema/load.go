@@ -107,6 +107,8 @@ func (l *loader) run() (d *Desired) {
 		l.localValue(name)
 	}
 	l.decodeAll()
+	l.decodePolicy()
+	l.decodeMoved()
 	if !l.stopped {
 		l.check()
 	}
@@ -142,7 +144,7 @@ func (l *loader) compileAll() {
 	}
 	for _, b := range l.order {
 		l.deepest = 0
-		sc := scope{where: b.addr.String()}
+		sc := scope{where: b.String()}
 		if b.forEach != nil {
 			b.forEach = l.compile(b.forEach, sc)
 			sc.each = true

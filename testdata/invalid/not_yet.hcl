@@ -19,11 +19,4 @@ module "site" {
   source = "./site"
 }
 
-policy "x" {}
-
 check "y" {}
-
-moved {
-  from = host.a
-  to   = host.b
-}

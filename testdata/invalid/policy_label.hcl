@@ -1,0 +1,3 @@
+policy "strict" {
+  max_delete = 1.5
+}
