@@ -121,14 +121,17 @@ func TestValid(t *testing.T) {
 			t.Parallel()
 			tree, opts := open(t, path)
 			d, diags := Load(tree, opts)
-			for _, x := range ToDiagnostics(diags) {
-				t.Error(x)
-			}
 			if d == nil {
-				t.Fatal("nothing was loaded")
+				t.Fatal(diags)
 			}
 			if !strings.Contains(path, "examples") {
-				golden(t, path, ".golden", outline(d))
+				var told bytes.Buffer
+				if err := FormatDiagnostics(&told, nil, diags, false); err != nil {
+					t.Fatal(err)
+				}
+				golden(t, path, ".golden", append(outline(d), told.Bytes()...))
+			} else if len(diags) > 0 {
+				t.Error(diags)
 			}
 			replay(t, tree, opts, d)
 		})

@@ -36,7 +36,8 @@ type Options struct {
 
 // Load reads the *.hcl and *.hcl.json files in the root of fsys and gives the
 // desired state they describe. It reads no other folder, except for the files that
-// the configuration names, and nothing outside of fsys.
+// the configuration names, and nothing outside of fsys. A tree without such files
+// describes an empty desired state, with a warning.
 //
 // When the diagnostics have errors, the Desired is nil. They are sorted by place,
 // and each carries its source line (see ToDiagnostics), but no part of the syntax

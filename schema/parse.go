@@ -32,7 +32,9 @@ func (l *loader) configFiles() []string {
 		}
 	}
 	if len(names) == 0 {
-		l.report(mistake(hcl.Range{}, "There is no configuration", "The folder has no file that ends in .hcl or .hcl.json. To remove everything, keep an empty one."))
+		d := mistake(hcl.Range{}, "There is no configuration", "The folder has no file that ends in .hcl or .hcl.json, so nothing is to be served. If that is not what is meant, another folder is.")
+		d.Severity = hcl.DiagWarning
+		l.report(d)
 	}
 	slices.Sort(names)
 	return names
