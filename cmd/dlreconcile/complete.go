@@ -35,6 +35,7 @@ func (c *cli) completions(root *cobra.Command) {
 	byCommand := map[string]cobra.CompletionFunc{
 		"explain": c.completeMachines, "nodes": c.completeMachines, "rollback": c.completeGenerations,
 		"apply": cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault), // a file
+		"fmt":   cobra.FixedCompletions([]cobra.Completion{"hcl"}, cobra.ShellCompDirectiveFilterFileExt),
 	}
 	var visit func(*cobra.Command)
 	visit = func(cmd *cobra.Command) {
