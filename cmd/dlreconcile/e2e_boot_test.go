@@ -52,7 +52,7 @@ func (s *site) bootsTo(name string, last byte, marker string) *lab.Machine {
 	m := s.boot(name, last)
 	s.writes(m, marker, 2)
 	s.phoned(macOf(last), "userland", 1)
-	s.equalsWire(capture, last)
+	s.equalsWire(capture, name, last)
 	s.showTimeline(last)
 	return m
 }
