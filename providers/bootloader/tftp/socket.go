@@ -44,6 +44,7 @@ type socket struct {
 	batch       *ipv4.PacketConn
 	fd          int // blocking
 	seated      bool
+	prior       int // priority of the thread without the seat
 	seats       seats
 	interrupted func() error // why the transfer is to end; nil while it is not
 	armed       time.Time    // the read deadline of conn
@@ -80,6 +81,14 @@ func (s *socket) receive(p []byte, deadline time.Time) (int, error) {
 		// Looked at after the deadline was set: wake sets it to the past.
 		if err := s.interrupted(); err != nil {
 			return 0, err
+		}
+		// Datagrams that tell nothing new come as fast as a client likes: the kernel
+		// waits no longer than seatWait for one, and knows nothing of the deadline.
+		if s.seated && !time.Now().Before(deadline) {
+			if err := s.stand(); err != nil {
+				return 0, err
+			}
+			return 0, os.ErrDeadlineExceeded
 		}
 		var n int
 		var err error
@@ -151,7 +160,8 @@ func (s *socket) sit(rtt time.Duration) {
 	s.fd, s.seated = fd, true
 	old.Close()
 	runtime.LockOSThread()
-	nice(seatNice)
+	s.prior = priority()
+	prefer(min(s.prior, seatNice))
 }
 
 // blocking gives the socket once more, to be read without the poller.
@@ -192,15 +202,25 @@ func (s *socket) stand() error {
 
 // rise ends what sit began.
 func (s *socket) rise() {
-	nice(0)
+	prefer(s.prior)
 	runtime.UnlockOSThread()
 	s.seated = false
 	<-s.seats
 }
 
-// nice sets the priority of this thread, where that is allowed.
-func nice(n int) {
-	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), n)
+// priority is the nice value of this thread: that of the process, which children get
+// too, whichever thread starts them.
+func priority() int {
+	n, err := unix.Getpriority(unix.PRIO_PROCESS, unix.Gettid())
+	if err != nil {
+		return 0
+	}
+	return 20 - n // as the system call has it
+}
+
+// prefer sets the nice value of this thread, where that is allowed.
+func prefer(nice int) {
+	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), nice)
 }
 
 // close ends the use of the socket, and of its seat.

@@ -3,6 +3,7 @@ package tftp
 import (
 	"bytes"
 	"errors"
+	"net"
 	"runtime"
 	"testing"
 	"time"
@@ -70,4 +71,72 @@ func TestSeats(t *testing.T) {
 		t.Errorf("%+v", tr)
 	}
 	seated(0)
+}
+
+// A client that had a seat kept it, and was sent nothing any more, for as long as it
+// told old news faster than the seat is lost.
+func TestChatterKeepsNoSeat(t *testing.T) {
+	if n := runtime.GOMAXPROCS(0); n < 2 {
+		runtime.GOMAXPROCS(2)
+		t.Cleanup(func() { runtime.GOMAXPROCS(n) })
+	}
+	file := random(512 * 300)
+	s := serve(t, "127.0.0.1:0", Config{Retries: 2}, map[string][]byte{"f": file})
+	c := dial(t, s.addr)
+	c.send(rrq("f", "octet"))
+	n := uint16(1)
+	for c.read(); len(s.seats) == 0; n++ {
+		if n == 250 {
+			t.Fatal("a client that answers at once has no seat")
+		}
+		c.ack(n)
+		c.read()
+	}
+	every := time.NewTicker(seatWait / 4)
+	defer every.Stop()
+	for deadline := time.After(10 * time.Second); ; {
+		select {
+		case <-every.C:
+			c.ack(n - 1)
+			continue
+		case tr := <-s.done:
+			if !errors.Is(tr.Err, errSilent) || tr.Resent == 0 {
+				t.Errorf("%+v", tr)
+			}
+		case <-deadline:
+			t.Error("the transfer goes on for ever")
+		}
+		break
+	}
+	if len(s.seats) != 0 {
+		t.Error("the seat is taken still")
+	}
+}
+
+// A thread that came back from a seat had the priority of an ordinary process, not of
+// this one, and so had the children that it started.
+func TestPriorityGoesWithTheSeat(t *testing.T) {
+	const low = 7
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		runtime.LockOSThread() // for good: its thread ends with the goroutine
+		prefer(low)
+		conn, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		s := socket{seats: make(seats, 1)}
+		s.use(conn)
+		s.sit(0)
+		if got := priority(); got != seatNice && got != low { // low where it may not go up
+			t.Errorf("%d while seated", got)
+		}
+		s.close()
+		if got := priority(); got != low {
+			t.Errorf("%d without the seat, was %d before", got, low)
+		}
+	}()
+	<-ended
 }
