@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
 	"time"
 )
@@ -112,10 +113,10 @@ func (w *sender) prepare(n int64) error {
 }
 
 // lost says whether a datagram that could not be sent ends the transfer. A full
-// queue is a loss like any other.
+// queue is a loss like any other, and so is one that was not waited for any longer.
 func (w *sender) lost(err error) error {
 	switch {
-	case err == nil || errors.Is(err, syscall.ENOBUFS):
+	case err == nil || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.EAGAIN) || errors.Is(err, os.ErrDeadlineExceeded):
 		return nil
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return errGone

@@ -59,12 +59,13 @@ func (s *socket) use(conn *net.UDPConn) {
 	}
 }
 
-// wake makes receive look at interrupted: at once, or within seatWait.
+// wake makes receive look at interrupted, and ends what waits for room to send: at
+// once, or within seatWait.
 func (s *socket) wake() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != nil {
-		s.conn.SetReadDeadline(time.Unix(1, 0))
+		s.conn.SetDeadline(time.Unix(1, 0))
 	}
 }
 
@@ -86,6 +87,9 @@ func (s *socket) receive(p []byte, deadline time.Time) (int, error) {
 		// waits no longer than seatWait for one, and knows nothing of the deadline.
 		if s.seated && !time.Now().Before(deadline) {
 			if err := s.stand(); err != nil {
+				return 0, err
+			}
+			if err := s.interrupted(); err != nil {
 				return 0, err
 			}
 			return 0, os.ErrDeadlineExceeded
@@ -127,6 +131,17 @@ func (s *socket) write(p []byte) error {
 		_, err = s.conn.Write(p)
 	}
 	return err
+}
+
+// part sends the last datagram of all, which wake does not keep back.
+func (s *socket) part(p []byte) {
+	if s.conn == nil && !s.seated {
+		return // stand failed
+	}
+	if s.conn != nil {
+		s.conn.SetWriteDeadline(time.Now().Add(seatWait))
+	}
+	_ = s.write(p)
 }
 
 // writeBatch sends some of the messages, and says how many.
@@ -172,8 +187,10 @@ func (s *socket) blocking() (fd int, err error) {
 	}
 	tv := unix.NsecToTimeval(int64(seatWait))
 	if cerr := raw.Control(func(conn uintptr) {
-		if err = unix.SetsockoptTimeval(int(conn), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
-			return
+		for _, wait := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
+			if err = unix.SetsockoptTimeval(int(conn), unix.SOL_SOCKET, wait, &tv); err != nil {
+				return
+			}
 		}
 		if fd, err = unix.FcntlInt(conn, unix.F_DUPFD_CLOEXEC, 0); err != nil {
 			return

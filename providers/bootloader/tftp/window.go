@@ -112,9 +112,7 @@ func (s *Server) sendWindowed(ctx context.Context, t *transfer) {
 		}
 	default:
 		// Best effort: the client starts over at once instead of waiting.
-		if w.sock.conn != nil || w.sock.seated {
-			w.sock.write(appendError(nil, codeUndefined, err.Error()))
-		}
+		w.sock.part(appendError(nil, codeUndefined, err.Error()))
 	}
 	w.sock.close()
 	tr.Bytes, tr.WindowSize, tr.Resent, tr.Err = w.bytes(), w.window, w.resent, err
