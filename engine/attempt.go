@@ -247,7 +247,7 @@ func (a *attempt) load(ctx context.Context) (*store.Record, provider.Input, erro
 		if old.RolledBackTo != 0 { // it repeats another one itself
 			rec.RolledBackTo = old.RolledBackTo
 		}
-		rec.Files, rec.Digests, rec.Variables, rec.Given = old.Files, old.Digests, old.Variables, old.Given
+		rec.Files, rec.Digests, rec.Variables, rec.Given, rec.Env = old.Files, old.Digests, old.Variables, old.Given, old.Env
 		in.Blobs = old.Blobs
 		restored = old
 	} else {
@@ -255,13 +255,13 @@ func (a *attempt) load(ctx context.Context) (*store.Record, provider.Input, erro
 		if err != nil {
 			return fail(err)
 		}
-		d, diags := schema.Load(tree, schema.Options{Vars: a.cfg.Vars})
+		d, diags := schema.Load(tree, a.options())
 		if diags.HasErrors() {
 			return fail(diags)
 		}
 		whole = d
 		in.Files = tree
-		if err := rec.TakeFiles(tree, d, a.cfg.Vars); err != nil {
+		if err := rec.TakeFiles(tree, d, a.options()); err != nil {
 			return fail(err)
 		}
 	}

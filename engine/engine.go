@@ -47,6 +47,7 @@ type Config struct {
 	Nodes     Nodes
 	Server    string            // name of the server block that is this daemon's own; "" when there is one
 	Vars      map[string]string // values for the repo's variables
+	Env       string            // the set of values in the repo that counts, as schema.Options.Env
 	Keep      int               // generations to keep; 0 means 5
 	// Settle is how long after a start nothing is collected, so that every
 	// machine has had time to be seen again. 0 means 15 minutes.

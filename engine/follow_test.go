@@ -264,6 +264,45 @@ subnet "lan" {
 	}
 }
 
+// The env file that counts is a setting too, and a record keeps its own: a rollback
+// needs neither the setting of then nor the repo.
+func TestEnvFileOfAGeneration(t *testing.T) {
+	env := "one"
+	h := newHouse(t, func(c *Config) { c.Env = env })
+	files := site("x")
+	files["site.hcl"] = `
+variable "domain" {}
+
+server "main" {
+  address = "10.0.0.1"
+}
+
+subnet "lan" {
+  cidr        = "10.0.0.0/24"
+  domain_name = var.domain
+}
+`
+	files["env/one.hcl"], files["env/two.hcl"] = `domain = "one"`, `domain = "two"`
+	h.reachedOnce(files)
+	if h.served() != "one" {
+		t.Fatalf("serving %q", h.served())
+	}
+	env = "two"
+	h.restart()
+	h.wait("generation 2", func(s Status) bool { return s.Generation == 2 && s.Phase == PhaseIdle })
+	if h.served() != "two" {
+		t.Errorf("serving %q", h.served())
+	}
+	outcome(t)(h.Rollback(t.Context(), 1))
+	if h.served() != "one" || h.current().Env != "one" {
+		t.Errorf("rolled back, serving %q of env %q", h.served(), h.current().Env)
+	}
+	h.restart()
+	if h.served() != "one" {
+		t.Errorf("started again, serving %q", h.served())
+	}
+}
+
 // What a build reports is shown while it goes on, newest line per step, and nothing
 // of a build that outlives its attempt.
 func TestProgress(t *testing.T) {

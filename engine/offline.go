@@ -127,13 +127,18 @@ func (e *Engine) revision(ctx context.Context, name string) (source.Revision, er
 	return e.cfg.Source.Resolve(ctx, name)
 }
 
+// options is what this daemon gives to every revision.
+func (e *Engine) options() schema.Options {
+	return schema.Options{Vars: e.cfg.Vars, Env: e.cfg.Env}
+}
+
 // load reads this server's part of a revision.
 func (e *Engine) load(ctx context.Context, rev source.Revision) (fs.FS, *schema.Desired, error) {
 	tree, err := e.cfg.Source.Tree(ctx, rev)
 	if err != nil {
 		return nil, nil, err
 	}
-	whole, diags := schema.Load(tree, schema.Options{Vars: e.cfg.Vars})
+	whole, diags := schema.Load(tree, e.options())
 	if diags.HasErrors() {
 		return nil, nil, diags
 	}

@@ -35,18 +35,19 @@ func corpus(t *testing.T, dir string) []string {
 }
 
 // open gives the tree of a case, and the options that its comments ask for with
-// lines "# var name=value".
+// lines "# var name=value" and "# env name"; those of a folder stand in its site.hcl.
 func open(t *testing.T, path string) (fs.FS, Options) {
 	t.Helper()
 	st, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st.IsDir() {
-		return os.DirFS(path), Options{}
+	asks, folder := path, st.IsDir()
+	if folder {
+		asks = filepath.Join(path, "site.hcl")
 	}
-	src, err := os.ReadFile(path)
-	if err != nil {
+	src, err := os.ReadFile(asks)
+	if err != nil && !folder {
 		t.Fatal(err)
 	}
 	opts := Options{Vars: map[string]string{}}
@@ -55,6 +56,12 @@ func open(t *testing.T, path string) (fs.FS, Options) {
 			name, value, _ := strings.Cut(v, "=")
 			opts.Vars[name] = value
 		}
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "# env "); ok {
+			opts.Env = v
+		}
+	}
+	if folder {
+		return os.DirFS(path), opts
 	}
 	return fstest.MapFS{filepath.Base(path): {Data: src}}, opts
 }
@@ -214,7 +221,7 @@ func outline(d *Desired) []byte {
 func replay(t *testing.T, tree fs.FS, opts Options, d *Desired) {
 	t.Helper()
 	kept := fstest.MapFS{}
-	again := Options{Recorded: d.Variables, Digests: map[string]File{}}
+	again := Options{Recorded: d.Variables, Env: opts.Env, Digests: map[string]File{}}
 	for _, f := range d.Files {
 		if !f.Config {
 			again.Digests[f.Path] = f

@@ -45,7 +45,7 @@ func (d Diagnostic) String() string {
 }
 
 // sourceLine rides in hcl.Diagnostic.Extra, so that a diagnostic can still be
-// shown when the files are gone.
+// shown when the files are gone. An empty one says that the line is secret.
 type sourceLine struct{ text string }
 
 // ToDiagnostics gives the same diagnostics in the form that is shown and sent.
@@ -75,7 +75,7 @@ func ToDiagnostics(diags hcl.Diagnostics) []Diagnostic {
 // besides line ends and, with color, escape sequences of its own.
 func FormatDiagnostics(w io.Writer, files fs.FS, diags hcl.Diagnostics, color bool) error {
 	out := bufio.NewWriter(w)
-	for _, d := range ToDiagnostics(diags) {
+	for i, d := range ToDiagnostics(diags) {
 		text := printable(strings.TrimSpace(d.String()))
 		if color {
 			code := "31"
@@ -86,7 +86,7 @@ func FormatDiagnostics(w io.Writer, files fs.FS, diags hcl.Diagnostics, color bo
 		}
 		out.WriteString(text)
 		out.WriteByte('\n')
-		if d.Source == "" && files != nil {
+		if _, known := diags[i].Extra.(sourceLine); !known && files != nil {
 			d.Source = readLine(files, d.Range)
 		}
 		if d.Source != "" {

@@ -13,8 +13,8 @@ import (
 
 // parseJSON turns a *.hcl.json file into the native form, so that everything after
 // it, the limits of evaluation included, knows one syntax only. JSON does not say
-// what is a block: the language does.
-func parseJSON(src []byte, name string) (*hclsyntax.Body, hcl.Diagnostics) {
+// what is a block: spec does.
+func parseJSON(src []byte, name string, spec *blockSpec) (*hclsyntax.Body, hcl.Diagnostics) {
 	if d := checkJSON(src, name); d != nil {
 		return nil, hcl.Diagnostics{d}
 	}
@@ -23,7 +23,7 @@ func parseJSON(src []byte, name string) (*hclsyntax.Body, hcl.Diagnostics) {
 		return nil, diags
 	}
 	j := &jsonReader{}
-	body := j.body(root, &blockSpec{blocks: language})
+	body := j.body(root, spec)
 	return body, append(diags, j.diags...)
 }
 

@@ -73,6 +73,7 @@ type loader struct {
 	serverAddrs []Addr            // of the server blocks, in that order too
 	locals      map[string]*local
 	variables   map[string]*variable
+	env         *envValues // nil: none
 
 	root      *hcl.EvalContext // functions only; names are bound when compiled
 	refs      map[Addr]cty.Value
@@ -103,6 +104,7 @@ func (l *loader) run() (d *Desired) {
 	l.collect(bodies)
 	l.root = &hcl.EvalContext{Functions: l.functions()}
 	l.compileAll()
+	l.readEnv()
 	l.decideVariables()
 	for _, name := range slices.Sorted(maps.Keys(l.locals)) {
 		l.localValue(name)
@@ -188,11 +190,14 @@ func (l *loader) finish() hcl.Diagnostics {
 	slices.SortStableFunc(out, compareDiagnostics)
 	out = slices.CompactFunc(out, func(a, b *hcl.Diagnostic) bool { return compareDiagnostics(a, b) == 0 })
 	for _, d := range out[:min(len(out), maxDiagnostics)] {
-		if d.Subject != nil && !within(*d.Subject, secret) {
-			if line := lineAt(l.sources[d.Subject.Filename], d.Subject.Start.Line); line != "" {
-				d.Extra = sourceLine{line}
-			}
+		if d.Subject == nil {
+			continue
 		}
+		line := ""
+		if !within(*d.Subject, secret) && l.env.shows(*d.Subject, l.variables) {
+			line = lineAt(l.sources[d.Subject.Filename], d.Subject.Start.Line)
+		}
+		d.Extra = sourceLine{line}
 	}
 	if n := len(out) - maxDiagnostics; n > 0 {
 		out = append(out[:maxDiagnostics:maxDiagnostics], mistake(hcl.Range{}, fmt.Sprintf("%d more mistakes are not shown", n), "Mend the ones above first."))

@@ -553,3 +553,30 @@ func TestFormatDiagnostics(t *testing.T) {
 		t.Errorf("%v is not an empty list in JSON", got)
 	}
 }
+
+// A secret line is not shown, not even when the files are at hand.
+func TestSecretLinesStayHidden(t *testing.T) {
+	for name, tree := range map[string]fs.FS{
+		"default": files("site.hcl", "variable \"a\" {\n  type      = number\n  sensitive = true\n  default   = \"hunter2\"\n}"),
+		"env":     files("site.hcl", "variable \"a\" {\n  type      = number\n  sensitive = true\n}", "env/x.hcl", "a = \"hunter2\""),
+		"syntax":  files("site.hcl", "variable \"a\" {\n  sensitive = true\n}", "env/x.hcl", "a = hunter2 hunter2"),
+		"name":    files("site.hcl", "variable \"a\" {\n  sensitive = true\n}", "env/x.hcl", "b = \"hunter2\""),
+		"json":    files("site.hcl", "variable \"a\" {\n  type      = number\n  sensitive = true\n}", "env/x.hcl.json", `{"a": "hunter2"}`),
+	} {
+		opts := Options{Env: "x"}
+		if name == "default" {
+			opts.Env = ""
+		}
+		_, diags := Load(tree, opts)
+		if !diags.HasErrors() {
+			t.Errorf("%s: accepted", name)
+		}
+		var b bytes.Buffer
+		if err := FormatDiagnostics(&b, tree, diags, false); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(b.String(), "hunter2") {
+			t.Errorf("%s: %s", name, b.String())
+		}
+	}
+}

@@ -26,16 +26,14 @@ type variable struct {
 // decideVariables gives every variable its value.
 func (l *loader) decideVariables() {
 	l.out.Variables = map[string]string{}
-	var names []string
 	for _, b := range l.order {
 		if b.addr.Kind == "variable" {
-			names = append(names, b.addr.Name)
 			l.variables[b.addr.Name] = l.decideVariable(b)
 		}
 	}
 	for _, given := range slices.Sorted(maps.Keys(l.opts.Vars)) {
 		if l.variables[given] == nil {
-			l.report(mistake(hcl.Range{}, fmt.Sprintf("A value is given for var.%s, which is not declared", given), "Declare it with a variable block, or take the value away."+l.hint(given, names)))
+			l.report(mistake(hcl.Range{}, fmt.Sprintf("A value is given for var.%s, which is not declared", given), "Declare it with a variable block, or take the value away."+l.hint(given, l.variableNames())))
 		}
 	}
 }
@@ -43,14 +41,6 @@ func (l *loader) decideVariables() {
 func (l *loader) decideVariable(b *block) *variable {
 	v := &variable{ty: cty.String, whole: b.whole, failed: true}
 	name := b.addr.Name
-	if a := b.body.attrs["type"]; a != nil {
-		ty, defaults, diags := typeexpr.TypeConstraintWithDefaults(a.Expr)
-		if diags.HasErrors() {
-			l.report(mistake(a.Expr.Range(), "Invalid type", "A type is string, number, bool, list(string), set(string), map(string), object({ a = string }), tuple([string]), or any."))
-			return v
-		}
-		v.ty, v.defaults = ty, defaults
-	}
 	// A value of the wrong kind counts as sensitive until it is mended.
 	v.sensitive = b.expressionOf("sensitive") != nil
 	for _, plain := range []string{"description", "sensitive"} {
@@ -71,6 +61,14 @@ func (l *loader) decideVariable(b *block) *variable {
 		} else if plain == "sensitive" {
 			v.sensitive = got.True()
 		}
+	}
+	if a := b.body.attrs["type"]; a != nil {
+		ty, defaults, diags := typeexpr.TypeConstraintWithDefaults(a.Expr)
+		if diags.HasErrors() {
+			l.report(mistake(a.Expr.Range(), "Invalid type", "A type is string, number, bool, list(string), set(string), map(string), object({ a = string }), tuple([string]), or any."))
+			return v
+		}
+		v.ty, v.defaults = ty, defaults
 	}
 	raw, at, ok := l.givenValue(b, v)
 	if !ok {
@@ -109,6 +107,7 @@ func (l *loader) decideVariable(b *block) *variable {
 // what to blame when it does not fit.
 func (l *loader) givenValue(b *block, v *variable) (cty.Value, hcl.Range, bool) {
 	name := b.addr.Name
+	e := l.envExpression(name, v)
 	if text, ok := l.opts.Recorded[name]; ok {
 		value, err := ctyjson.Unmarshal([]byte(text), v.ty)
 		if err != nil {
@@ -132,12 +131,20 @@ func (l *loader) givenValue(b *block, v *variable) (cty.Value, hcl.Range, bool) 
 		}
 		return value, b.at, true
 	}
-	e := b.expressionOf("default")
 	if e == nil {
-		l.report(mistake(b.at, fmt.Sprintf("var.%s has no value", name), fmt.Sprintf("Give it one with --var %s=…, in the vars of daemon.hcl, or with a default in its block.", name)))
+		e = b.expressionOf("default")
+	}
+	if e == nil && l.env != nil && l.env.failed {
+		return cty.NilVal, b.at, false
+	}
+	if e == nil {
+		l.report(mistake(b.at, fmt.Sprintf("var.%s has no value", name), fmt.Sprintf("Give it one with --var %s=…, in the vars of daemon.hcl, in an env file, or with a default in its block.", name)))
 		return cty.NilVal, b.at, false
 	}
 	value, diags := l.eval(e, l.root)
+	if v.sensitive && slices.ContainsFunc(diags, func(d *hcl.Diagnostic) bool { return d.Extra != any(reported{}) }) {
+		diags = hcl.Diagnostics{hidden(name, e.Range())}
+	}
 	l.report(diags...)
 	return value, e.Range(), !diags.HasErrors()
 }

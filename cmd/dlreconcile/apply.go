@@ -100,6 +100,9 @@ func (c *cli) applyLive(ctx context.Context, client *api.Client, o applyFlags) e
 	if len(c.settings.varFlags) > 0 {
 		return &coded{exitUsage, errors.New("a daemon applies with its own values of variables: give --var to `dlreconcile serve`, or put the value into its daemon.hcl")}
 	}
+	if c.settings.envFlag {
+		return &coded{exitUsage, errors.New("a daemon applies with its own env file: give --env to `dlreconcile serve`, or write env into its daemon.hcl")}
+	}
 	req := api.ApplyRequest{Revision: o.rev}
 	if o.planned != nil || !o.approve && isTerminal(c.in) {
 		var p plan.Plan

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,7 @@ func (c *cli) completions(root *cobra.Command) {
 	byFlag := map[string]cobra.CompletionFunc{
 		"repo": folders, "path": folders, "state": folders,
 		"ref": nothing, "server": nothing, "poll": nothing, "var": nothing, "rev": nothing, "file": nothing,
+		"env":   c.completeEnv,
 		"arch":  fixed(archCompletions()...),
 		"class": fixed("iPXE\ta machine whose own ROM is iPXE"),
 	}
@@ -122,6 +124,31 @@ func (c *cli) completeMachines(cmd *cobra.Command, args []string, _ string) ([]s
 			for _, h := range d.Hosts {
 				list = append(list, hostName(h)+"\t"+h.MAC)
 			}
+		}
+	}
+	return list, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeEnv offers the env files of a repo that lies here.
+func (c *cli) completeEnv(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	_, cancel, err := c.completing(cmd)
+	defer cancel()
+	if err != nil || c.settings.remote() {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	c.settings.enclose()
+	entries, err := os.ReadDir(filepath.Join(c.settings.Repo, filepath.FromSlash(c.settings.Path), "env"))
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var list []string
+	for _, e := range entries {
+		name, plain := strings.CutSuffix(e.Name(), ".hcl")
+		if !plain {
+			name, plain = strings.CutSuffix(e.Name(), ".hcl.json")
+		}
+		if plain {
+			list = append(list, name)
 		}
 	}
 	return list, cobra.ShellCompDirectiveNoFileComp

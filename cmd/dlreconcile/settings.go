@@ -25,9 +25,12 @@ type settings struct {
 	Socket    string
 	Poll      time.Duration
 	Vars      map[string]string
+	Env       string // names env/NAME.hcl of the repo
 
 	// repoGiven is false when Repo is only the current folder, for want of better.
 	repoGiven bool
+	// envFlag says that Env comes from the command line.
+	envFlag bool
 	// varFlags are the values of --var as they were written.
 	varFlags []string
 }
@@ -48,6 +51,7 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.Server, "server", "", "`NAME` of the server block that is this machine's own (default: the only one)")
 	f.StringVar(&s.Socket, "socket", "", "unix socket `PATH` of the daemon (default: api.sock in the state directory)")
 	f.DurationVar(&s.Poll, "poll", 30*time.Second, "how often the daemon looks for new commits, as a `DURATION` such as 30s or 5m")
+	f.StringVar(&s.Env, "env", "", "`NAME` of the set of values of the repo's variables that counts: env/NAME.hcl beside the configuration")
 	f.StringArrayVar(&s.varFlags, "var", nil, "value of a variable of the repo, as `NAME=VALUE`; may be given again for another one")
 }
 
@@ -55,7 +59,7 @@ func (s *settings) flags(f *pflag.FlagSet) {
 func (s *settings) texts() map[string]*string {
 	return map[string]*string{
 		"repo": &s.Repo, "ref": &s.Ref, "path": &s.Path, "token-file": &s.TokenFile,
-		"state": &s.State, "server": &s.Server, "socket": &s.Socket,
+		"state": &s.State, "server": &s.Server, "socket": &s.Socket, "env": &s.Env,
 	}
 }
 
@@ -96,6 +100,7 @@ func (s *settings) resolve(f *pflag.FlagSet, environ []string) error {
 			*to = *v
 		}
 	}
+	s.envFlag = f.Changed("env")
 	s.repoGiven = f.Changed("repo") || env[envName("repo")] != "" || file.texts["repo"] != nil
 	if err := s.resolvePoll(f, env, file); err != nil {
 		return err

@@ -102,6 +102,7 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 		Nodes:     h.nodes,
 		Server:    c.settings.Server,
 		Vars:      c.settings.Vars,
+		Env:       c.settings.Env,
 		Log:       h.log,
 	})
 	return nil

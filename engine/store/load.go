@@ -12,7 +12,7 @@ import (
 // that must not be stored are not in it: give the daemon's own values of variables
 // as vars for those, the others there are ignored.
 func Load(rec *Record, vars ...map[string]string) (*schema.Desired, hcl.Diagnostics) {
-	opts := schema.Options{Recorded: rec.Variables, Vars: map[string]string{}, Digests: map[string]schema.File{}}
+	opts := schema.Options{Recorded: rec.Variables, Env: rec.Env, Vars: map[string]string{}, Digests: map[string]schema.File{}}
 	for _, m := range vars {
 		for name, value := range m {
 			if slices.Contains(rec.Given, name) {

@@ -63,7 +63,7 @@ func TestLoadGivesTheSameAgain(t *testing.T) {
 		t.Fatal(diags)
 	}
 	rec := sampleRecord(1)
-	if err := rec.TakeFiles(tree, want, vars); err != nil {
+	if err := rec.TakeFiles(tree, want, schema.Options{Vars: vars}); err != nil {
 		t.Fatal(err)
 	}
 	s := mustOpen(t, t.TempDir(), Options{})
@@ -99,6 +99,40 @@ func TestLoadGivesTheSameAgain(t *testing.T) {
 	}
 }
 
+// What an env file gives is recorded with it, secrets in its text only.
+func TestLoadTakesTheSameEnvFile(t *testing.T) {
+	tree := fstest.MapFS{
+		"site.hcl":     {Data: []byte("variable \"name\" {}\nvariable \"password\" {\n  sensitive = true\n}\nvariable \"given\" {\n  sensitive = true\n}\ngroup \"all\" {\n  args = [var.name]\n  file \"/etc/a\" {\n    content = var.password\n  }\n  file \"/etc/b\" {\n    content = var.given\n  }\n}\n")},
+		"env/lab.hcl":  {Data: []byte("name     = \"lab\"\npassword = \"hunter2\"\ngiven = \"no\"\n")},
+		"env/prod.hcl": {Data: []byte("name     = \"prod\"\npassword = \"hunter3\"\n")},
+	}
+	opts := schema.Options{Env: "lab", Vars: map[string]string{"given": "by hand"}}
+	want, diags := schema.Load(tree, opts)
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	rec := sampleRecord(1)
+	if err := rec.TakeFiles(tree, want, opts); err != nil {
+		t.Fatal(err)
+	}
+	s := mustOpen(t, t.TempDir(), Options{})
+	mustRecord(t, s, rec)
+	rec = mustCurrent(t, s)
+	if len(rec.Files) != 2 || rec.Files["env/lab.hcl"] == nil || rec.Env != "lab" {
+		t.Errorf("recorded env %q and %d files", rec.Env, len(rec.Files))
+	}
+	if fmt.Sprint(rec.Variables) != `map[name:"lab"]` || fmt.Sprint(rec.Given) != "[given]" {
+		t.Errorf("variables %v, given %v", rec.Variables, rec.Given)
+	}
+	got, diags := Load(rec, opts.Vars)
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, netip.AddrPort{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestTakeFilesNoticesChanges(t *testing.T) {
 	tree := fstest.MapFS{"site.hcl": {Data: []byte("locals {\n  a = 1\n}\n")}}
 	d, diags := schema.Load(tree, schema.Options{})
@@ -106,7 +140,7 @@ func TestTakeFilesNoticesChanges(t *testing.T) {
 		t.Fatal(diags)
 	}
 	tree["site.hcl"].Data = []byte("locals {\n  a = 2\n}\n")
-	if err := new(Record).TakeFiles(tree, d, nil); err == nil || !strings.Contains(err.Error(), "has changed since") {
+	if err := new(Record).TakeFiles(tree, d, schema.Options{}); err == nil || !strings.Contains(err.Error(), "has changed since") {
 		t.Errorf("an edited file is recorded: %v", err)
 	}
 }

@@ -41,6 +41,9 @@ type Record struct {
 	Files     Files             `json:"files,omitempty"`
 	Digests   []schema.File     `json:"digests,omitempty"`
 	Variables map[string]string `json:"variables,omitempty"`
+	// Env is schema.Options.Env: the values of sensitive variables that come from
+	// there are only in that file.
+	Env string `json:"env,omitempty"`
 	// Given names variables that were given a value which must not be stored.
 	Given []string `json:"given,omitempty"`
 
@@ -99,9 +102,9 @@ func (r *Record) Header() Header {
 	return h
 }
 
-// TakeFiles fills Files, Digests, Variables and Given from what Load read: d, out
-// of tree. vars are the values that Load was given.
-func (r *Record) TakeFiles(tree fs.FS, d *schema.Desired, vars map[string]string) error {
+// TakeFiles fills Files, Digests, Variables, Env and Given from what Load read: d, out
+// of tree. opts is what Load was given.
+func (r *Record) TakeFiles(tree fs.FS, d *schema.Desired, opts schema.Options) error {
 	files, digests := Files{}, []schema.File{}
 	for _, f := range d.Files {
 		if !f.Config {
@@ -118,12 +121,12 @@ func (r *Record) TakeFiles(tree fs.FS, d *schema.Desired, vars map[string]string
 		files[f.Path] = b
 	}
 	var given []string
-	for _, name := range slices.Sorted(maps.Keys(vars)) {
+	for _, name := range slices.Sorted(maps.Keys(opts.Vars)) {
 		if _, ok := d.Variables[name]; !ok {
 			given = append(given, name)
 		}
 	}
-	r.Files, r.Digests, r.Variables, r.Given = files, digests, maps.Clone(d.Variables), given
+	r.Files, r.Digests, r.Variables, r.Given, r.Env = files, digests, maps.Clone(d.Variables), given, opts.Env
 	return nil
 }
 

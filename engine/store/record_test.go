@@ -30,7 +30,7 @@ func sampleRecord(n int) *Record {
 			"hosts.csv": []byte(strings.Repeat("02:00:00:00:00:01,ws01\n", largeFile/20)),
 		},
 		Digests:   []schema.File{{Path: "root.tar", Digest: "sha256:" + strings.Repeat("ab", 32), Size: 7}},
-		Variables: map[string]string{"site": `"berlin"`}, Given: []string{"password"},
+		Variables: map[string]string{"site": `"berlin"`}, Given: []string{"password"}, Env: "lab",
 		Bases:   []string{"sha256:" + strings.Repeat("cd", 32)},
 		Trees:   []TreeRef{{Host: schema.Addr{Kind: "host", Name: "ws", Key: "ws01"}, Subnet: schema.Addr{Kind: "subnet", Name: "lan"}, ID: "abc"}},
 		Exports: map[schema.Addr]string{{Kind: "export", Type: "nbd", Name: "a"}: "a@0123456789ab"},

@@ -1,0 +1,2 @@
+# env prodction
+variable "name" {}

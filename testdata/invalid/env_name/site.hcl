@@ -1,0 +1,2 @@
+# env ../production
+variable "name" {}

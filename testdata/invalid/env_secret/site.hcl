@@ -1,0 +1,14 @@
+# env lab
+variable "password" {
+  type      = list(string)
+  sensitive = true
+}
+
+variable "token" {
+  sensitive = true
+}
+
+variable "number" {
+  type      = number
+  sensitive = true
+}

@@ -1,0 +1,4 @@
+# env lab
+variable "password" {
+  sensitive = true
+}
