@@ -91,7 +91,7 @@ func (l *loader) parseEnv(file string) {
 	}
 	l.sources[file] = []byte(text)
 	l.env.file = file
-	body, diags := parseFile(l.sources[file], file, &blockSpec{})
+	body, diags := parseBody(l.sources[file], file, &blockSpec{})
 	l.report(diags...)
 	if body == nil {
 		return

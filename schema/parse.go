@@ -54,7 +54,7 @@ func (l *loader) parse() []*hclsyntax.Body {
 			l.report(mistake(hcl.Range{Filename: name, Start: firstByte, End: firstByte}, "The file is not UTF-8", "Configuration is written in UTF-8."))
 			continue
 		}
-		body, diags := parseFile(l.sources[name], name, &blockSpec{blocks: language})
+		body, diags := parseFile(l.sources[name], name)
 		l.report(diags...)
 		if body != nil {
 			bodies = append(bodies, body)
@@ -63,9 +63,14 @@ func (l *loader) parse() []*hclsyntax.Body {
 	return bodies
 }
 
-// parseFile gives the body of one file in the native form, whatever its syntax. spec
-// says what is a block in it.
-func parseFile(src []byte, name string, spec *blockSpec) (*hclsyntax.Body, hcl.Diagnostics) {
+// parseFile gives the body of one file of configuration in the native form, whatever
+// its syntax.
+func parseFile(src []byte, name string) (*hclsyntax.Body, hcl.Diagnostics) {
+	return parseBody(src, name, &blockSpec{blocks: language})
+}
+
+// parseBody is parseFile for a file in which spec says what is a block.
+func parseBody(src []byte, name string, spec *blockSpec) (*hclsyntax.Body, hcl.Diagnostics) {
 	if strings.HasSuffix(name, ".json") {
 		return parseJSON(src, name, spec)
 	}
