@@ -70,7 +70,8 @@ fuzz: ## every fuzz test for FUZZTIME each
 	    echo "$$d $$f"; (cd $$d && $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) .); done; done
 
 .PHONY: bench
-bench: ## Go benchmarks
+bench: build ## what planning and applying costs, and Go benchmarks (root)
+	DLRECONCILE_BENCH=1 $(GO) test -count=1 -timeout 60m -v -run TestBench ./cmd/dlreconcile
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: generate

@@ -62,10 +62,11 @@ type Config struct {
 // Engine serves the newest good generation and follows the repo. Make one with
 // New; all methods are safe for concurrent use.
 type Engine struct {
-	cfg     Config
-	log     *slog.Logger
-	now     func() time.Time
-	started time.Time
+	cfg       Config
+	log       *slog.Logger
+	now       func() time.Time
+	started   time.Time
+	inherited uint64 // the newest generation that the store had at the start
 
 	commands chan command
 	stopped  chan struct{}           // closed when Run has returned

@@ -23,10 +23,12 @@ func (e *Engine) retire(ctx context.Context) {
 	}
 	// The tables of the newest generations stay as long as their records do: a
 	// machine may wait in a menu for as long as its lease lasts.
+	// For a while after a start, who is pinned to an older one has not shown itself;
+	// who is pinned to one that was made since is known.
 	settling := e.now().Sub(e.started) < e.cfg.Settle
 	kept := e.cfg.Store.List()
 	for i, h := range kept {
-		if settling || i >= len(kept)-e.cfg.Keep {
+		if settling && h.Number <= e.inherited || i >= len(kept)-e.cfg.Keep {
 			live.Generations[h.Number] = true
 		}
 	}

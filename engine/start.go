@@ -19,6 +19,9 @@ func (e *Engine) start(ctx context.Context) error {
 	if err := e.remember(); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
+	for _, h := range e.cfg.Store.List() {
+		e.inherited = max(e.inherited, h.Number)
+	}
 	if ok {
 		e.startOn(ctx, rec)
 	}

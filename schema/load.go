@@ -119,7 +119,8 @@ func (l *loader) run() (d *Desired) {
 		return nil
 	}
 	l.summarize()
-	return &l.out
+	out := l.out // a copy: what points into the loader keeps all of it
+	return &out
 }
 
 // report adds diagnostics. Far beyond what is shown they are only counted as one.

@@ -62,7 +62,7 @@ func compile(ctx context.Context, in provider.Input, l *loaders, earlier []*tabl
 	}
 	archs := map[string]bool{}
 	for _, e := range in.Want.Entries {
-		c.entries[e.Addr] = e
+		c.entries[e.Addr] = former(e, earlier, func(d *schema.Desired) []*schema.Entry { return d.Entries }, func(e *schema.Entry) schema.Addr { return e.Addr })
 		if image := in.Built[e.Image].Artifact; image != nil {
 			c.settles = c.settles || image.Settles
 			archs[archOf(image)] = true
@@ -78,6 +78,7 @@ func compile(ctx context.Context, in provider.Input, l *loaders, earlier []*tabl
 		if err != nil {
 			return nil, err
 		}
+		b = former(b, earlier, func(d *schema.Desired) []*schema.Bootloader { return d.Bootloaders }, func(b *schema.Bootloader) schema.Addr { return b.Addr })
 		c.boots[b.Addr], c.host[b.Addr] = b, found
 		c.t.outputs[b.Addr] = provider.Output{Trees: map[provider.TreeKey]*provider.Tree{}, Blobs: found}
 	}
@@ -126,6 +127,7 @@ func (c *compiler) machine(h *schema.Host, s *schema.Subnet) error {
 			if o, err = c.offer(w, boot, settled); err != nil {
 				return err
 			}
+			o = c.formerly(key, o)
 			c.offers[w] = o
 		}
 		if o != nil {

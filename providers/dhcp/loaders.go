@@ -19,7 +19,8 @@ type loaders struct {
 	targets map[*provider.Tree][]dhcp4.Target
 }
 
-func newLoaders(in provider.Input) *loaders {
+// newLoaders takes over from earlier generations, by tree, what these have too.
+func newLoaders(in provider.Input, earlier []*table) *loaders {
 	l := &loaders{want: in.Want, built: in.Built, proxied: map[schema.Addr]bool{}, targets: map[*provider.Tree][]dhcp4.Target{}}
 	for _, s := range in.Want.Subnets {
 		l.proxied[s.Addr] = s.Mode == schema.ModeProxy
@@ -27,6 +28,10 @@ func newLoaders(in provider.Input) *loaders {
 	for _, out := range in.Built {
 		for _, tree := range out.Trees {
 			if _, known := l.targets[tree]; known || tree == nil {
+				continue
+			}
+			if have := formerTargets(tree, earlier); have != nil {
+				l.targets[tree] = have
 				continue
 			}
 			list := make([]dhcp4.Target, 0, len(tree.Targets))
@@ -37,6 +42,15 @@ func newLoaders(in provider.Input) *loaders {
 		}
 	}
 	return l
+}
+
+func formerTargets(tree *provider.Tree, earlier []*table) []dhcp4.Target {
+	for _, t := range earlier {
+		if have := t.loaders.targets[tree]; have != nil {
+			return have
+		}
+	}
+	return nil
 }
 
 // of says what a host boots on a subnet; h nil is every machine without a

@@ -48,7 +48,7 @@ func site(hosts, subnets int) provider.Input {
 func TestHostsAreKeptWhereTheyAreAtHome(t *testing.T) {
 	const hosts, subnets = 400, 20
 	in := site(hosts, subnets)
-	table, err := compile(in, map[schema.Addr]place{})
+	table, err := compile(in, map[schema.Addr]place{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestSharedTargetsStayAsTheyAre(t *testing.T) {
 	second := schema.Addr{Kind: "bootloader", Type: "grub", Name: "second"}
 	in.Built[second] = provider.Output{Trees: map[provider.TreeKey]*provider.Tree{{Subnet: s.Addr}: {Targets: []provider.Target{{Arch: 11, File: "core.efi"}}}}}
 	s.Boot = append(s.Boot, second)
-	l := newLoaders(in)
+	l := newLoaders(in, nil)
 	for range 2 {
 		if b := l.of(s, nil); len(b.Targets) != 4 || b.Targets[3].File != "core.efi" || b.Missing != "" {
 			t.Errorf("%+v", b)
@@ -115,7 +115,7 @@ func TestAwayFromHomeInAnotherMode(t *testing.T) {
 			in := site(2, 2)
 			home, away, h := in.Want.Subnets[0], in.Want.Subnets[1], in.Want.Hosts[0]
 			home.Mode, away.Mode = c.home, c.away
-			got := newLoaders(in).of(away, h)
+			got := newLoaders(in, nil).of(away, h)
 			if c.boots && (got.Missing != "" || len(got.Targets) != 3) {
 				t.Errorf("%+v, want what it boots at home", got)
 			}
@@ -168,7 +168,7 @@ func BenchmarkCompile(b *testing.B) {
 	in := site(10_000, 40)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := compile(in, map[schema.Addr]place{}); err != nil {
+		if _, err := compile(in, map[schema.Addr]place{}, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -23,7 +23,7 @@ func (p *Provider) Prepare(ctx context.Context, in provider.Input) (provider.Txn
 	if err != nil {
 		return nil, err
 	}
-	t, err := compile(in, places)
+	t, err := compile(in, places, slices.Collect(maps.Values(p.pub.Load().ByGen)))
 	if err != nil {
 		return nil, fmt.Errorf("dhcp: %w", err)
 	}

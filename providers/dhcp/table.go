@@ -16,6 +16,7 @@ type table struct {
 	wire    *dhcp4.Table
 	subnets []*subnet        // those that are served
 	silent  []*schema.Subnet // those whose server has DHCP switched off
+	loaders *loaders
 	byMAC   map[provider.MAC]*host
 	byAddr  map[schema.Addr]*host
 	// reserved holds the hosts with an address of their own, by that.
@@ -57,8 +58,9 @@ func (t *table) holding(a netip.Addr) *subnet {
 }
 
 // compile makes the table of a generation. What it is made from was checked by
-// schema and by place, so that it cannot fail on anything an author could mend.
-func compile(in provider.Input, places map[schema.Addr]place) (*table, error) {
+// schema and by place, so that it cannot fail on anything an author could mend. It
+// shares with earlier tables what is the same in them.
+func compile(in provider.Input, places map[schema.Addr]place, earlier []*table) (*table, error) {
 	t := &table{
 		wire:      &dhcp4.Table{Version: in.Generation},
 		byMAC:     map[provider.MAC]*host{},
@@ -67,7 +69,7 @@ func compile(in provider.Input, places map[schema.Addr]place) (*table, error) {
 		sockets:   map[dhcp4.Endpoint]declaration{},
 		advertise: map[string]bool{},
 	}
-	loaders := newLoaders(in)
+	t.loaders = newLoaders(in, earlier)
 	athome := map[schema.Addr][]*host{} // by subnet
 	servers := map[schema.Addr]*schema.Server{}
 	static := map[netip.Addr]bool{} // where servers live, on whichever subnet
@@ -102,7 +104,7 @@ func compile(in provider.Input, places map[schema.Addr]place) (*table, error) {
 			}
 			continue
 		}
-		w := t.compileSubnet(s, srv, places[srv.Addr], static, loaders, athome[s.Addr])
+		w := t.compileSubnet(s, srv, places[srv.Addr], static, t.loaders, athome[s.Addr])
 		t.subnets = append(t.subnets, &subnet{Subnet: s, wire: w})
 		t.wire.Subnets = append(t.wire.Subnets, w)
 		if w.Late != (dhcp4.Endpoint{}) && t.sockets[w.Late].server == nil {
