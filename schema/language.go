@@ -42,7 +42,8 @@ var language = map[string]*blockSpec{
 	"locals":     {open: true},
 	"moved":      movedBlock,
 	"policy":     policyBlock,
-	"module":     notYet, "check": notYet,
+	"check":      checkBlock,
+	"module":     notYet,
 }
 
 // typed reports whether blocks of a kind have their type as first label, so that

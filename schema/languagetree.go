@@ -3,8 +3,13 @@ package schema
 var variableBlock = &blockSpec{
 	labels: []string{"name"},
 	attrs:  map[string]attrRule{"type": static, "default": optional, "description": optional, "sensitive": optional},
-	blocks: map[string]*blockSpec{"validation": notYet},
+	blocks: map[string]*blockSpec{"validation": assertion},
 }
+
+// assertion is something that must be true.
+var assertion = &blockSpec{attrs: map[string]attrRule{"condition": required, "error_message": required}}
+
+var checkBlock = &blockSpec{labels: []string{"name"}, blocks: map[string]*blockSpec{"assert": assertion}}
 
 var movedBlock = &blockSpec{attrs: map[string]attrRule{"from": static, "to": static}}
 

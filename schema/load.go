@@ -106,12 +106,14 @@ func (l *loader) run() (d *Desired) {
 	l.compileAll()
 	l.readEnv()
 	l.decideVariables()
+	l.checkVariables()
 	for _, name := range slices.Sorted(maps.Keys(l.locals)) {
 		l.localValue(name)
 	}
 	l.decodeAll()
 	l.decodePolicy()
 	l.decodeMoved()
+	l.checkAsserts()
 	if !l.stopped {
 		l.check()
 	}
@@ -148,13 +150,10 @@ func (l *loader) compileAll() {
 	}
 	for _, b := range l.order {
 		l.deepest = 0
-		sc := scope{where: b.String()}
+		sc := scope{where: b.String(), constant: b.addr.Kind == "variable"} // what it validates is not
 		if b.forEach != nil {
 			b.forEach = l.compile(b.forEach, sc)
 			sc.each = true
-		}
-		if b.addr.Kind == "variable" {
-			sc.constant = true
 		}
 		l.compileBody(b.body, b.spec, sc)
 		b.depth = l.deepest
@@ -167,6 +166,7 @@ func (l *loader) compileBody(b *body, spec *blockSpec, sc scope) {
 			a.Expr = l.compile(a.Expr, sc)
 		}
 	}
+	sc.constant = false
 	for _, n := range b.blocks {
 		l.compileBody(n.body, spec.blocks[n.kind], sc)
 	}

@@ -21,6 +21,7 @@ type variable struct {
 	value     cty.Value // unmarked
 	failed    bool
 	whole     hcl.Range // the block
+	at        hcl.Range // what gave the value; zero: not the files
 }
 
 // decideVariables gives every variable its value.
@@ -73,6 +74,9 @@ func (l *loader) decideVariable(b *block) *variable {
 	raw, at, ok := l.givenValue(b, v)
 	if !ok {
 		return v
+	}
+	if at != b.at {
+		v.at = at
 	}
 	if v.defaults != nil && !raw.IsNull() {
 		raw = v.defaults.Apply(raw)

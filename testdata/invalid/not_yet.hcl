@@ -18,5 +18,3 @@ export "nfs" "arch" {
 module "site" {
   source = "./site"
 }
-
-check "y" {}

@@ -1,0 +1,7 @@
+# env lab
+variable "lease" {
+  validation {
+    condition     = endswith(var.lease, "h")
+    error_message = "Leases are whole hours."
+  }
+}
