@@ -18,6 +18,7 @@ const (
 	exitInvalid = 3 // the configuration is wrong
 	exitStale   = 4 // the plan is not of what is served now
 	exitLocked  = 5 // another daemon holds the state, or none is there
+	exitDenied  = 6 // the policy in force does not let it through
 	exitUsage   = 64
 )
 

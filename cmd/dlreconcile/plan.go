@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +21,8 @@ import (
 // planFlags are the flags of the plan command.
 type planFlags struct {
 	rev, observed, out string
-	detailed           bool
+	targets            []string
+	detailed, markdown bool
 }
 
 func (c *cli) planCommand() *cobra.Command {
@@ -29,8 +31,9 @@ func (c *cli) planCommand() *cobra.Command {
 		Use:   "plan",
 		Short: "Show what would change, why, and for which machines",
 		Long: `plan compares the configuration with what is served, and prints every change with
-its reason and what it means for which machines, and warnings of what would be applied
-and not work for somebody. It changes nothing.
+its reason and what it means for which machines, warnings of what would be applied
+and not work for somebody, and what the policy in force denies or waits for. It changes
+nothing.
 
 It compares with --observed FILE if given, else with what the daemon serves, else
 with the state directory, else with nothing. It reads the files of the work tree,
@@ -39,11 +42,17 @@ committed or not; with --rev, or from a bare or remote repo, those of a commit.
 --out FILE keeps the plan of a commit for ` + "`dlreconcile apply FILE`" + `, which does
 exactly that or refuses.
 
+--markdown prints it for a comment on a pull request. --target ADDRESS, which may be
+given several times, shows that resource, block or module and what it needs only; it is
+for looking, and such a plan cannot be kept.
+
 Exit codes: 0 planned, 1 failed, 2 changes pending (only with --detailed-exitcode),
-3 invalid configuration, or one that apply is known to refuse.`,
+3 invalid configuration, or one that apply is known to refuse, 6 denied by the policy.`,
 		Example: `  dlreconcile plan
   dlreconcile plan --rev main --json
   dlreconcile plan --detailed-exitcode --no-color
+  dlreconcile plan --rev "$COMMIT" --markdown | gh pr comment --body-file -
+  dlreconcile plan --target 'host.ws["ws02"]' --target module.rack
   dlreconcile plan --out new.plan && dlreconcile apply new.plan`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -54,11 +63,17 @@ Exit codes: 0 planned, 1 failed, 2 changes pending (only with --detailed-exitcod
 	f.StringVar(&o.rev, "rev", "", "`COMMIT`, branch or tag to plan (default: the work tree)")
 	f.StringVar(&o.observed, "observed", "", "compare with this `FILE`, as \"dlreconcile status --observed\" writes it")
 	f.StringVar(&o.out, "out", "", "keep the plan in this `FILE`, for \"dlreconcile apply FILE\"")
+	f.StringArrayVar(&o.targets, "target", nil, "show only this `ADDRESS` and what it needs; may be repeated")
+	f.BoolVar(&o.markdown, "markdown", false, "print the plan as Markdown, for a pull request")
 	f.BoolVar(&o.detailed, "detailed-exitcode", false, "exit 2 when there are changes")
 	return cmd
 }
 
 func (c *cli) plan(ctx context.Context, o planFlags) error {
+	targets, err := o.check(c.json)
+	if err != nil {
+		return err
+	}
 	l, err := c.load(ctx, o.rev)
 	if err != nil {
 		return err
@@ -67,7 +82,7 @@ func (c *cli) plan(ctx context.Context, o planFlags) error {
 	if o.out != "" && l.revision == nil {
 		return errors.New("the work tree has changes that are not committed, and only a commit can be applied: commit, or plan without --out")
 	}
-	p, err := c.compute(ctx, l, o.observed)
+	p, err := c.compute(ctx, l, o.observed, targets)
 	if err != nil {
 		return err
 	}
@@ -77,14 +92,21 @@ func (c *cli) plan(ctx context.Context, o planFlags) error {
 			return err
 		}
 	}
-	if err := c.printPlan(p); err != nil {
+	print := c.printPlan
+	if o.markdown {
+		print = func(p *plan.Plan) error { return p.Markdown(c.out, plan.MarkdownOptions{}) }
+	}
+	if err := print(p); err != nil {
 		return err
 	}
-	if keep && !c.json {
+	if keep && !c.json && !o.markdown {
 		fmt.Fprintf(c.out, "\nKept in %s: `dlreconcile apply %s` does exactly this.\n", o.out, o.out)
 	}
 	if p.Refused() {
 		return &silent{exitInvalid} // printed with the plan
+	}
+	if len(p.Denied) > 0 {
+		return &silent{exitDenied}
 	}
 	if o.detailed && len(p.Changes) > 0 {
 		return &silent{exitPending}
@@ -92,19 +114,44 @@ func (c *cli) plan(ctx context.Context, o planFlags) error {
 	return nil
 }
 
+// check refuses flags that do not go together, and reads the targets.
+func (o *planFlags) check(json bool) ([]schema.Addr, error) {
+	if o.markdown && json {
+		return nil, &coded{exitUsage, errors.New("--markdown and --json are two forms of the plan: name one")}
+	}
+	if len(o.targets) > 0 && o.out != "" {
+		return nil, &coded{exitUsage, errors.New("a plan with --target is for looking, and cannot be kept: leave --target or --out away")}
+	}
+	var targets []schema.Addr
+	for _, text := range o.targets {
+		a, err := schema.ParseAddr(text)
+		if err != nil || a.IsZero() {
+			return nil, &coded{exitUsage, fmt.Errorf("--target %q is not the address of a resource, such as image.arch, host.ws[\"ws02\"] or module.rack", text)}
+		}
+		targets = append(targets, a)
+	}
+	slices.SortFunc(targets, schema.Addr.Compare)
+	return slices.Compact(targets), nil
+}
+
 // compute plans l against what is observed.
-func (c *cli) compute(ctx context.Context, l *loaded, file string) (*plan.Plan, error) {
+func (c *cli) compute(ctx context.Context, l *loaded, file string, targets []schema.Addr) (*plan.Plan, error) {
 	o, err := c.observed(ctx, file)
 	if err != nil {
 		return nil, err
 	}
-	in := plan.Input{Revision: l.revision, Want: l.own, Built: o.Built, Kernels: o.Kernels, Observations: o.Observations}
+	in := plan.Input{Revision: l.revision, Want: l.own, Built: o.Built, Kernels: o.Kernels, Observations: o.Observations, Targets: targets}
 	if o.Record != nil {
 		own, err := c.recorded(&o)
 		if err != nil {
 			return nil, err
 		}
 		in.Applied = engine.Applied(o.Record, own)
+	}
+	for _, a := range targets {
+		if !plan.Matches(in.Want, a) && (in.Applied == nil || !plan.Matches(in.Applied.Desired, a)) {
+			return nil, &coded{exitUsage, fmt.Errorf("--target %s: neither the configuration nor what is served has it: name an address as `dlreconcile plan` prints it", a)}
+		}
 	}
 	return plan.Compute(in), nil
 }

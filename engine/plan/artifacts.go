@@ -90,7 +90,7 @@ func (c *comparison) pseudo(ch *Change) bool {
 			note(ch, attrWireName, "", c.wireName(is, true), true)
 		case is == nil:
 			note(ch, attrWireName, c.wireName(was, false), "", false)
-		case !c.sameArtifact(was.Image, is.Image):
+		case !c.sameArtifact(was.Image, is.Image), c.have.family(was) != c.want.family(is):
 			note(ch, attrWireName, c.wireName(was, false), c.wireName(is, true), true)
 		}
 	}
@@ -113,14 +113,14 @@ func note(ch *Change, name, before, after string, exists bool) {
 
 // wireName gives the name that clients ask for, or "" when it is not known.
 func (c *comparison) wireName(ex *schema.Export, after bool) string {
-	digest := c.artifacts.before(c.have.images[ex.Image])
+	v, digest := c.have, c.artifacts.before(c.have.images[ex.Image])
 	if after {
-		digest = c.artifacts.after(c.want.images[ex.Image])
+		v, digest = c.want, c.artifacts.after(c.want.images[ex.Image])
 	}
 	if digest == "" {
 		return ""
 	}
-	return ex.WireFamily() + "@" + short(digest)
+	return v.family(ex) + "@" + short(digest)
 }
 
 // short gives the 12 hex digits of a digest that wire names carry.

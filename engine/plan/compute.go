@@ -3,6 +3,7 @@ package plan
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"github.com/dlreconcile/dlreconcile/schema"
 )
@@ -12,6 +13,7 @@ const (
 	attrRecipe   = "recipe"    // image: what it is made of
 	attrArtifact = "artifact"  // image: what is served; unknown before it is built
 	attrWireName = "wire_name" // export: the name that clients ask for, which carries the artifact
+	attrType     = "type"      // of a resource that was moved: the first label of its block
 )
 
 // Masked stands for a sensitive value, on both sides, so that not even a value
@@ -40,7 +42,15 @@ const Masked = "(sensitive value)"
 // change, one edited group is one change, and one rebuilt image is one change with an
 // impact. A host or a group that changes itself lists what it follows too.
 //
-// Nothing that is served today has to be replaced: Replace does not occur.
+// A resource that a moved block gives another address is compared with what it was
+// under the old one, and reason Moved stands before any other; what refers to it by
+// its new address is as it was. An export's old name stays with the machines that run
+// from it.
+//
+// An export is replaced when what was written to it cannot be kept: see replace.
+//
+// With in.Targets, the plan is computed in full and then holds what concerns these
+// only; Denied and Waits still speak of all of it.
 //
 // Warnings need no change: they speak of what is wanted and of what was seen.
 //
@@ -48,31 +58,45 @@ const Masked = "(sensitive value)"
 // are never nil.
 func Compute(in Input) *Plan {
 	c := newComparison(in)
-	p := &Plan{FormatVersion: FormatVersion, Revision: in.Revision, Changes: []Change{}}
+	p := &Plan{FormatVersion: FormatVersion, Revision: in.Revision, Changes: []Change{}, Targets: in.Targets}
 	if in.Applied != nil {
 		p.BaseGeneration = in.Applied.Generation
 	}
+	p.Denied, p.Waits = c.denials(), c.waits()
+	within := c.within(in.Targets)
 	for _, a := range c.order {
+		if !within(a) {
+			continue
+		}
 		ch := c.changes[a]
 		if ch == nil {
 			p.Summary.NoOp++
 			continue
 		}
-		switch ch.Action {
-		case Create:
-			p.Summary.Create++
-		case Update:
-			p.Summary.Update++
-		case Replace:
-			p.Summary.Replace++
-		case Delete:
-			p.Summary.Delete++
-		}
+		p.Summary.count(ch)
 		ch.Impact = c.impact(ch)
 		p.Changes = append(p.Changes, *ch)
 	}
-	p.Warnings = c.warn(in.Kernels)
+	p.Warnings = c.about(c.warn(in.Kernels), in.Targets, within)
 	return p
+}
+
+func (s *Summary) count(ch *Change) {
+	switch ch.Action {
+	case NoOp:
+		s.NoOp++
+	case Create:
+		s.Create++
+	case Update:
+		s.Update++
+	case Replace:
+		s.Replace++
+	case Delete:
+		s.Delete++
+	}
+	if ch.Reason == Moved {
+		s.Move++
+	}
 }
 
 // comparison is one run of Compute.
@@ -84,6 +108,8 @@ type comparison struct {
 	changes    map[schema.Addr]*Change
 	own        map[schema.Addr]map[string]bool // attributes of the block that differ, for updates
 	served     map[schema.Addr]bool            // what is served for it differs; updates only
+	policy     schema.Policy                   // in force
+	base       bool                            // something is applied
 }
 
 func newComparison(in Input) *comparison {
@@ -95,9 +121,22 @@ func newComparison(in Input) *comparison {
 		served:  map[schema.Addr]bool{},
 	}
 	c.artifacts.built = in.Built
+	if in.Want != nil {
+		c.policy = in.Want.Policy
+	}
 	if in.Applied != nil {
-		c.have = newView(in.Applied.Desired)
+		c.base = true
 		c.artifacts.applied = in.Applied.Artifacts
+		if d := in.Applied.Desired; d != nil {
+			c.policy = d.Policy
+			moved := renaming(moves(d, in.Want))
+			c.have = newView(moved.desired(d))
+			c.have.was = map[schema.Addr]schema.Addr{}
+			for from, to := range moved {
+				c.have.was[to] = from
+			}
+			in.Observations = moved.observations(in.Observations)
+		}
 	}
 	c.seen = newWorld(in, c)
 	c.want.usedBy(c.seen)
@@ -142,10 +181,21 @@ func (c *comparison) compare(a schema.Addr) {
 		ch.Action, ch.Reason, ch.Range = Update, SpecChanged, want.Range
 		c.own[a] = diff(ch, have, want)
 		pseudo := c.pseudo(ch)
+		from, moved := c.have.was[a]
+		if moved {
+			c.move(ch, from, pseudo)
+		}
 		switch {
 		case len(c.own[a]) > 0:
 			// An image may change and still be the same bytes.
 			c.served[a] = a.Kind != kindImage || !c.sameArtifact(a, a)
+		case moved:
+			switch a.Kind {
+			case kindImage:
+				c.served[a] = !c.sameArtifact(a, a)
+			case kindExport, kindEntry: // the kernel line, and the folder of the boot tree, have their names
+				c.served[a] = from.Wire() != a.Wire()
+			}
 		case pseudo && a.Kind == kindImage:
 			ch.Reason = c.whyImage(a)
 			c.served[a] = !c.sameArtifact(a, a)
@@ -155,6 +205,19 @@ func (c *comparison) compare(a schema.Addr) {
 		}
 	}
 	c.changes[a] = ch
+}
+
+// move notes that a resource had another address. A type is a part of the address, so
+// it differs nowhere else.
+func (c *comparison) move(ch *Change, from schema.Addr, pseudo bool) {
+	ch.From, ch.Reason = from, Moved
+	if from.Type != ch.Address.Type {
+		ch.Before[attrType], ch.After[attrType] = quote(from.Type), quote(ch.Address.Type)
+		c.own[ch.Address][attrType] = true
+	}
+	if len(c.own[ch.Address]) == 0 && !pseudo {
+		ch.Action = NoOp
+	}
 }
 
 // diff fills in the attributes that differ, and returns their names up to the
@@ -195,12 +258,17 @@ func value(at, other schema.Attr) json.RawMessage {
 	return json.RawMessage(at.Value)
 }
 
-func quote(s string) json.RawMessage {
-	b, err := json.Marshal(s)
-	if err != nil {
-		return json.RawMessage(`""`) // Marshal of a string does not fail
+func quote(s string) json.RawMessage { return json.RawMessage(compact(s)) }
+
+// compact spells a value as schema.Attr has it.
+func compact[T string | []string](v T) string {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return `""` // strings always encode
 	}
-	return b
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 // base gives an attribute's name up to the first dot or bracket.

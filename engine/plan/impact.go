@@ -3,14 +3,15 @@ package plan
 import (
 	"cmp"
 	"slices"
-
-	"github.com/dlreconcile/dlreconcile/schema"
 )
 
 // Details that several impacts share.
 const (
 	untilReboot    = "until it reboots"
 	nextRenewal    = "at its next renewal"
+	nextConnection = "at its next connection"
+	overlayAtBoot  = "its overlay, when it boots next"
+	byMAC          = "its lease and its overlays, which go by its hardware address"
 	untilLeaseEnd  = "until its lease ends"
 	otherLeaseEnds = "when its lease of the other server ends"
 	oldLeaseEnds   = "when its lease of the old one ends" // renewals keep an address
@@ -20,7 +21,7 @@ const (
 // change has its impact there.
 func (c *comparison) impact(ch *Change) []Impact {
 	i := &impacts{list: []Impact{}}
-	if ch.Reason == InputChanged && len(ch.Inputs) > 0 {
+	if ch.Reason == InputChanged && len(ch.Inputs) > 0 && ch.Action != Replace {
 		return i.list
 	}
 	switch ch.Address.Kind {
@@ -49,13 +50,18 @@ func (i *impacts) add(e Effect, artifact, detail string, machines ...string) {
 	if len(machines) == 0 {
 		return
 	}
+	i.tell(e, artifact, detail, machines...)
+}
+
+// tell adds an impact even when nobody is known whom it concerns.
+func (i *impacts) tell(e Effect, artifact, detail string, machines ...string) {
 	for n := range i.list {
 		if have := &i.list[n]; have.Effect == e && have.Artifact == artifact && have.Detail == detail {
 			have.Machines = append(have.Machines, machines...)
 			return
 		}
 	}
-	i.list = append(i.list, Impact{Effect: e, Machines: slices.Clone(machines), Artifact: artifact, Detail: detail})
+	i.list = append(i.list, Impact{Effect: e, Machines: append([]string{}, machines...), Artifact: artifact, Detail: detail})
 }
 
 // effects is the order in which they are told.
@@ -109,73 +115,6 @@ func (c *comparison) imageImpact(i *impacts, ch *Change) {
 	}
 	after := c.artifacts.after(c.want.images[a])
 	c.keeps(i, after, func(m *machine) bool { return m.image == a })
-}
-
-// exportImpact: the mode, and where it is served, are on the kernel line, so they
-// come with the next boot, and a machine that runs keeps the mode that it booted
-// with, over reconnections too. Only who may attach is asked anew at every
-// connection.
-func (c *comparison) exportImpact(i *impacts, ch *Change) {
-	a := ch.Address
-	ex := c.want.exports[a]
-	if ex == nil {
-		ex = c.have.exports[a]
-	}
-	family := ex.WireFamily()
-	runsIt := func(m *machine) bool { return familyOf(m.export) == family }
-	switch ch.Action {
-	case Create:
-		i.add(EffectNextBoot, "", "", names(c.want.uses[a])...)
-	case Delete:
-		c.keeps(i, "", runsIt)
-	default:
-		own := c.own[a]
-		for name := range own {
-			if name == "allow" {
-				continue
-			}
-			i.add(EffectNextBoot, "", "", names(c.want.uses[a])...)
-		}
-		if own["image"] {
-			c.keeps(i, c.artifacts.after(c.want.images[ex.Image]), runsIt)
-		}
-		if own["allow"] {
-			c.allowImpact(i, ex, runsIt)
-		}
-	}
-}
-
-// allowImpact: at every connection, that of a running machine that comes back
-// included, the list of the current generation is asked.
-func (c *comparison) allowImpact(i *impacts, ex *schema.Export, runsIt func(*machine) bool) {
-	i.add(EffectLive, "", "at its next connection", names(c.want.uses[ex.Addr])...)
-	for _, m := range c.seen.machines {
-		if m.runs() && runsIt(m) && !c.allowed(ex, m) {
-			i.add(EffectInterrupts, m.artifact, "its next connection is refused", m.name())
-		}
-	}
-}
-
-func (c *comparison) allowed(ex *schema.Export, m *machine) bool {
-	if len(ex.Allow) == 0 {
-		return true
-	}
-	subnet := m.subnet
-	if h := c.want.hosts[m.host]; h != nil && !h.Subnet.IsZero() {
-		subnet = h.Subnet
-	}
-	return !m.host.IsZero() && slices.Contains(ex.Allow, m.host) || !subnet.IsZero() && slices.Contains(ex.Allow, subnet)
-}
-
-// familyOf gives the schema.Export.WireFamily of a wire name: that of
-// "arch@3f2a9c1d7e08" and "arch@3f2a9c1d7e08/ws01" is "arch".
-func familyOf(wire string) string {
-	for i := range len(wire) {
-		if wire[i] == '@' || wire[i] == '/' || wire[i] == '+' {
-			return wire[:i]
-		}
-	}
-	return wire
 }
 
 // bootImpact: an entry or a bootloader reaches its machines at their next boot. A

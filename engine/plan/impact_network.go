@@ -22,21 +22,29 @@ func (c *comparison) serverImpact(i *impacts, ch *Change) {
 		if (d.told || d.dhcp) && s.Mode != schema.ModeProxy {
 			i.add(EffectLive, "", nextRenewal, c.onSubnet(s.Addr)...)
 		}
-		if d.told || d.tftp || d.http || d.nbd {
+		if d.told || d.tftp || d.http || d.nbd || d.nfs {
 			i.add(EffectNextBoot, "", "", names(c.want.uses[s.Addr])...)
 		}
 	}
 	for _, m := range c.seen.machines {
 		ex := c.have.exportCalled(familyOf(m.export))
-		if m.runs() && (d.told || d.nbd) && ex != nil && ex.Server == a {
-			i.add(EffectKeeps, "", c.have.servers[a].NBD.Listen.String()+" for its root "+untilReboot, m.name())
+		if m.runs() && ex != nil && ex.Server == a && d.of(ex) {
+			i.add(EffectKeeps, "", listener(c.have.servers[a], ex).Listen.String()+" for its root "+untilReboot, m.name())
 		}
 	}
 }
 
+// listener gives the socket that serves an export.
+func listener(s *schema.Server, ex *schema.Export) schema.Listener {
+	if ex.Addr.Type == schema.NFS {
+		return s.NFS
+	}
+	return s.NBD
+}
+
 func (v *view) exportCalled(family string) *schema.Export {
 	for _, ex := range v.exports {
-		if ex.WireFamily() == family && family != "" {
+		if v.family(ex) == family && family != "" {
 			return ex
 		}
 	}
@@ -209,6 +217,9 @@ func (c *comparison) hostByMAC(mac string) schema.Addr {
 
 func (c *comparison) hostUpdate(i *impacts, name string, was, is *schema.Host) {
 	own := c.own[is.Addr]
+	if _, moved := c.have.was[is.Addr]; moved && was.MAC == is.MAC {
+		i.add(EffectKeeps, "", byMAC, name)
+	}
 	boots := false
 	for attr := range own {
 		switch attr {

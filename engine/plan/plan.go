@@ -49,10 +49,45 @@ type Plan struct {
 	FormatVersion  int      `json:"format_version"`
 	Revision       *string  `json:"revision"`        // null for a dirty work tree
 	BaseGeneration uint64   `json:"base_generation"` // 0: nothing is applied
-	Changes        []Change `json:"changes"`         // sorted by address; no-ops left out
+	Changes        []Change `json:"changes"`         // sorted by address; no-ops left out but for those that are moved
 	Summary        Summary  `json:"summary"`
 	// Warnings say what would be applied all the same and not work for somebody.
 	Warnings []Warning `json:"warnings"`
+	// Denied says which rules of the policy in force do not let the plan through.
+	// An operator may override them by name.
+	Denied []Denial `json:"denied"`
+	// Waits says what the policy in force has the plan wait for before a daemon
+	// applies it by itself. Without changes it waits for nothing.
+	Waits []Wait `json:"waits"`
+	// Targets, when not empty, says that changes, warnings and summary are only
+	// those of these addresses and of what they need. Such a plan is to look at.
+	Targets []schema.Addr `json:"targets,omitempty"`
+}
+
+// Rule is a rule of a policy. The set is closed.
+type Rule string
+
+const (
+	RuleMaxDelete  Rule = "max_delete"
+	RuleAllowEmpty Rule = "allow_empty"
+	RuleApprove    Rule = "approve"
+	RuleWindow     Rule = "window"
+)
+
+// Denial is a rule of the policy in force that does not let a plan through.
+type Denial struct {
+	Rule    Rule         `json:"rule"` // RuleMaxDelete or RuleAllowEmpty
+	Summary string       `json:"summary"`
+	Detail  string       `json:"detail"` // why, and what to do when it is meant
+	Range   schema.Range `json:"range"`  // of the rule, in the tree whose policy is in force; zero: nobody wrote it
+}
+
+// Wait is what the policy in force has a plan wait for. Whether it has come is not
+// known here: a plan has no clock.
+type Wait struct {
+	Rule    Rule         `json:"rule"`    // RuleApprove or RuleWindow
+	Summary string       `json:"summary"` // what is waited for: "the approval of an operator"
+	Range   schema.Range `json:"range"`
 }
 
 // Warning is something that the operator should know before it is applied: it
@@ -83,13 +118,20 @@ type Summary struct {
 	Replace int `json:"replace"`
 	Delete  int `json:"delete"`
 	NoOp    int `json:"no_op"`
+	Move    int `json:"move"` // of all of them, those that have another address now
 }
 
 // Change is what happens to one resource.
 type Change struct {
 	Address schema.Addr `json:"address"`
-	Action  Action      `json:"action"`
-	Reason  Reason      `json:"reason"`
+	// From is the address that it had before, with reason Moved. An Action beside
+	// that says whether anything else differs: NoOp when nothing does.
+	From   schema.Addr `json:"from,omitzero"`
+	Action Action      `json:"action"`
+	Reason Reason      `json:"reason"`
+	// ForcedBy names, sorted, the attributes whose difference cannot be had
+	// without discarding what is there. With Replace only.
+	ForcedBy []string `json:"forced_by,omitempty"`
 	// Inputs names, sorted, the resources that this one refers to, that change
 	// too, and that change what is served for this one. It is why for
 	// InputChanged, and goes beside any other reason.
@@ -108,7 +150,7 @@ type Change struct {
 // Impact says what a change means for which machines.
 type Impact struct {
 	Effect   Effect   `json:"effect"`
-	Machines []string `json:"machines"` // host addresses, or MACs of machines without a host block; sorted
+	Machines []string `json:"machines"` // host addresses, or MACs of machines without a host block; sorted; may be empty when data is discarded
 	Artifact string   `json:"artifact,omitempty"`
 	Detail   string   `json:"detail,omitempty"` // one phrase: "until it reboots"
 }
@@ -134,6 +176,10 @@ type Input struct {
 	// store, by recipe.
 	Kernels      map[string]Kernel
 	Observations []Observation
+	// Targets, when not empty, limits what the plan shows: see Plan.Targets. An
+	// address without a key means all instances of the block, and one of a module,
+	// "module.rack" or `module.rack["a"]`, all that is in it.
+	Targets []schema.Addr
 }
 
 // Kernel is what a plan needs to know of a built kernel.

@@ -16,10 +16,11 @@ func (c *comparison) propagate() {
 		if was.Image == is.Image && c.served[is.Image] {
 			in = append(in, is.Image)
 		}
-		if d := c.serverDelta(is.Server); d.told || d.nbd {
+		if c.serverDelta(is.Server).of(is) {
 			in = append(in, is.Server)
 		}
 		c.follow(a, in)
+		c.replace(a)
 	}
 	for _, a := range c.both(kindEntry) {
 		is := c.want.entries[a]
@@ -89,6 +90,9 @@ func (c *comparison) follow(a schema.Addr, inputs []schema.Addr) {
 	c.served[a] = true
 	if ch := c.changes[a]; ch != nil {
 		ch.Inputs = inputs
+		if ch.Action == NoOp { // moved, and more than that
+			ch.Action = Update
+		}
 		return
 	}
 	ch := &Change{
@@ -104,7 +108,7 @@ func (c *comparison) follow(a schema.Addr, inputs []schema.Addr) {
 // no change of one that does not.
 func (c *comparison) beside(a schema.Addr, inputs []schema.Addr) {
 	ch := c.changes[a]
-	if ch == nil || len(inputs) == 0 {
+	if ch == nil || ch.Action == NoOp || len(inputs) == 0 {
 		return
 	}
 	slices.SortFunc(inputs, schema.Addr.Compare)
@@ -113,8 +117,13 @@ func (c *comparison) beside(a schema.Addr, inputs []schema.Addr) {
 
 // serverDelta says which parts of a server differ.
 type serverDelta struct {
-	told                  bool // the address that clients are told, or the interface
-	dhcp, tftp, http, nbd bool // the listener
+	told                       bool // the address that clients are told, or the interface
+	dhcp, tftp, http, nbd, nfs bool // the listener
+}
+
+// of reports whether machines find an export elsewhere.
+func (d serverDelta) of(ex *schema.Export) bool {
+	return d.told || d.nbd && ex.Addr.Type == schema.NBD || d.nfs && ex.Addr.Type == schema.NFS
 }
 
 func (c *comparison) serverDelta(a schema.Addr) serverDelta {
@@ -128,5 +137,6 @@ func (c *comparison) serverDelta(a schema.Addr) serverDelta {
 		tftp: was.TFTP != is.TFTP,
 		http: was.HTTP != is.HTTP,
 		nbd:  was.NBD != is.NBD,
+		nfs:  was.NFS != is.NFS,
 	}
 }

@@ -41,6 +41,7 @@ type site struct {
 	recipe  string
 	size    string
 	mode    schema.ExportMode
+	keep    schema.Keep
 	allow   []string
 	args    []string
 	pool    [2]string
@@ -93,7 +94,7 @@ func (s *site) desired() *schema.Desired {
 		attrs["secret"] = s.secret
 	}
 	d.Images = []*schema.Image{{Meta: add(image, attrs), Recipe: s.recipe}}
-	x := &schema.Export{Meta: add(export, map[string]any{"image": image.String(), "mode": s.mode, "allow": s.allow}), Server: server, Image: image, Mode: s.mode}
+	x := &schema.Export{Meta: add(export, map[string]any{"image": image.String(), "mode": s.mode, "keep": s.keep, "allow": s.allow}), Server: server, Image: image, Mode: s.mode, Keep: s.keep}
 	for _, a := range s.allow {
 		x.Allow = append(x.Allow, addr(a))
 	}

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,20 +32,27 @@ type story struct {
 	Lost       []string               `json:"lost"`      // that are not in the store, by image
 	Kernels    map[string]plan.Kernel `json:"kernels"`   // what is known of kernels, by image as it is wanted
 	Dirty      bool                   `json:"dirty"`     // an edited work tree is planned
+	Targets    []schema.Addr          `json:"targets"`   // what is looked at
+	Markdown   bool                   `json:"markdown"`  // there is a plan.md too
 }
 
 // TestStories plays the stories of testdata/plans. One is a txtar archive of the
 // repo that is applied (applied/, may be left out), the repo as it is wanted
-// (want/), story.json and observed.json; plan.txt and plan.json are what must come
-// out. To write those: go test ./engine/plan -run TestStories -update
+// (want/), story.json and observed.json; plan.txt, plan.json and, where the story asks
+// for it, plan.md are what must come out. To write those: go test ./engine/plan -run TestStories -update
 func TestStories(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join("..", "..", "testdata", "plans", "*.txtar"))
-	if err != nil || len(files) < 12 {
-		t.Fatalf("%d stories, %v", len(files), err)
-	}
-	for _, file := range files {
+	for _, file := range storyFiles(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { play(t, file) })
 	}
+}
+
+func storyFiles(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("..", "..", "testdata", "plans", "*.txtar"))
+	if err != nil || len(files) < 40 {
+		t.Fatalf("%d stories, %v", len(files), err)
+	}
+	return files
 }
 
 func play(t *testing.T, file string) {
@@ -52,9 +60,12 @@ func play(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, golden := read(t, ar)
+	s, in, golden := read(t, ar)
 	p := plan.Compute(in)
 	got := map[string]string{"plan.txt": asText(t, p), "plan.json": asJSON(t, p)}
+	if md := asMarkdown(t, p); s.Markdown {
+		got["plan.md"] = md
+	}
 
 	// The order in which things were observed does not matter.
 	slices.Reverse(in.Observations)
@@ -65,7 +76,7 @@ func play(t *testing.T, file string) {
 
 	if *update {
 		ar.Files = slices.DeleteFunc(ar.Files, func(f txtar.File) bool { _, ok := got[f.Name]; return ok })
-		for _, name := range []string{"plan.txt", "plan.json"} {
+		for _, name := range slices.Sorted(maps.Keys(got)) {
 			ar.Files = append(ar.Files, txtar.File{Name: name, Data: []byte(got[name])})
 		}
 		if err := os.WriteFile(file, txtar.Format(ar), 0o644); err != nil {
@@ -81,11 +92,9 @@ func play(t *testing.T, file string) {
 }
 
 // read makes the input of a plan from an archive.
-func read(t *testing.T, ar *txtar.Archive) (plan.Input, map[string]string) {
+func read(t *testing.T, ar *txtar.Archive) (s story, in plan.Input, golden map[string]string) {
 	t.Helper()
-	var s story
-	golden := map[string]string{}
-	var in plan.Input
+	golden = map[string]string{}
 	trees := map[string]fstest.MapFS{"want": {}}
 	for _, f := range ar.Files {
 		dir, name, _ := strings.Cut(f.Name, "/")
@@ -107,7 +116,7 @@ func read(t *testing.T, ar *txtar.Archive) (plan.Input, map[string]string) {
 				t.Fatal(err)
 			}
 			in.Observations = obs
-		case f.Name == "plan.txt" || f.Name == "plan.json":
+		case f.Name == "plan.txt" || f.Name == "plan.json" || f.Name == "plan.md":
 			golden[f.Name] = string(f.Data)
 		default:
 			t.Fatalf("what is %s?", f.Name)
@@ -143,7 +152,8 @@ func read(t *testing.T, ar *txtar.Archive) (plan.Input, map[string]string) {
 			in.Kernels[im.Recipe] = k
 		}
 	}
-	return in, golden
+	in.Targets = s.Targets
+	return s, in, golden
 }
 
 func load(t *testing.T, tree fs.FS) *schema.Desired {
@@ -176,6 +186,15 @@ func asText(t *testing.T, p *plan.Plan) string {
 	t.Helper()
 	var b strings.Builder
 	if err := p.Text(&b, plan.TextOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func asMarkdown(t *testing.T, p *plan.Plan) string {
+	t.Helper()
+	var b strings.Builder
+	if err := p.Markdown(&b, plan.MarkdownOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()

@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // TextOptions says how a plan is printed. The zero value is plain text without a
@@ -26,24 +24,36 @@ const (
 )
 
 // Text prints the plan for people: per change a line with its consequence below,
-// per attribute that differs a line, then the warnings, and at last the counts. Of a created resource
+// per attribute that differs a line, or several for a list, a map or a long text, then
+// the warnings, what is denied and waited for, and at last the counts. Of a created resource
 // the attributes that are empty are left out, of a deleted one all are. Nothing in
 // a plan reaches the terminal with control characters in it.
 func (p *Plan) Text(w io.Writer, opts TextOptions) error {
 	t := &text{w: bufio.NewWriter(w), opts: opts}
-	if len(p.Changes) == 0 {
-		t.warnings(p.Warnings)
-		t.unchanged(p)
-		return t.w.Flush()
-	}
 	for n := range p.Changes {
 		t.change(&p.Changes[n])
 		t.line("")
 	}
 	t.warnings(p.Warnings)
-	s := p.Summary
-	t.line(fmt.Sprintf("Plan: %d to create, %d to update, %d to replace, %d to delete.", s.Create, s.Update, s.Replace, s.Delete))
+	t.denied(p.Denied)
+	t.waits(p.Waits)
+	t.targets(p.Targets)
+	if len(p.Changes) == 0 {
+		t.line(p.unchanged())
+	} else {
+		t.line("Plan: " + p.Summary.String() + ".")
+	}
 	return t.w.Flush()
+}
+
+// String spells the counts: "1 to create, 0 to update, 0 to replace, 2 to delete".
+// Moves are told when there are any.
+func (s Summary) String() string {
+	out := fmt.Sprintf("%d to create, %d to update, %d to replace, %d to delete", s.Create, s.Update, s.Replace, s.Delete)
+	if s.Move > 0 {
+		out += fmt.Sprintf(", %d moved", s.Move)
+	}
+	return out
 }
 
 type text struct {
@@ -56,16 +66,26 @@ func (t *text) line(s string) {
 	t.w.WriteByte('\n')
 }
 
-func (t *text) unchanged(p *Plan) {
-	what := "this work tree"
-	if p.Revision != nil {
-		what = "revision " + printable(abbreviate(*p.Revision))
+// unchanged says that there is nothing to do.
+func (p *Plan) unchanged() string {
+	what := p.planned()
+	switch {
+	case len(p.Targets) > 0 && p.BaseGeneration == 0:
+		return "No changes of that. Nothing is applied."
+	case len(p.Targets) > 0:
+		return fmt.Sprintf("No changes of that. Generation %d is what %s describes there.", p.BaseGeneration, what)
+	case p.BaseGeneration == 0:
+		return "No changes. Nothing is applied, and " + what + " describes nothing."
 	}
-	if p.BaseGeneration == 0 {
-		t.line("No changes. Nothing is applied, and " + what + " describes nothing.")
-		return
+	return fmt.Sprintf("No changes. Generation %d is what %s describes.", p.BaseGeneration, what)
+}
+
+// planned names what the plan is of.
+func (p *Plan) planned() string {
+	if p.Revision == nil {
+		return "this work tree"
 	}
-	t.line(fmt.Sprintf("No changes. Generation %d is what %s describes.", p.BaseGeneration, what))
+	return "revision " + printable(abbreviate(*p.Revision))
 }
 
 // abbreviate shortens a commit hash, and nothing else.
@@ -108,10 +128,19 @@ func (t *text) paint(a Action, s string) string {
 func (t *text) change(ch *Change) {
 	var head strings.Builder
 	mark, _ := sign(ch.Action)
-	head.WriteString(t.paint(ch.Action, mark+" "+ch.Address.String()))
+	if ch.Action == NoOp {
+		mark = "#" // moved
+	}
+	head.WriteString(t.paint(ch.Action, mark+" "+printable(ch.Address.String())))
+	if !ch.From.IsZero() {
+		head.WriteString("   moved from " + printable(ch.From.String()))
+	}
 	for _, name := range [...]string{attrRecipe, attrArtifact, attrWireName} {
 		if s := pseudoText(ch, name); s != "" {
 			head.WriteString("   " + s)
+			if slices.Contains(ch.ForcedBy, name) {
+				head.WriteString(forcesReplacement)
+			}
 		}
 	}
 	if len(ch.Inputs) > 0 {
@@ -133,6 +162,9 @@ func (t *text) change(ch *Change) {
 	t.line(head.String())
 	t.attributes(ch)
 	t.impact(ch.Impact)
+	if ch.Reason == Moved && ch.Action == NoOp && len(ch.Impact) == 0 {
+		t.line("    nothing is lost, and no machine notices")
+	}
 }
 
 // pseudoText spells a pseudo-attribute for the head line, or gives "".
@@ -201,40 +233,4 @@ func isPseudo(ch *Change, name string) bool {
 		return name == attrWireName
 	}
 	return false
-}
-
-func (t *text) attributes(ch *Change) {
-	if ch.Action == Delete {
-		return
-	}
-	set := map[string]bool{}
-	for name := range maps.Keys(ch.Before) {
-		set[name] = true
-	}
-	for name, raw := range ch.After {
-		if _, was := ch.Before[name]; was || !empty(raw) {
-			set[name] = true
-		}
-	}
-	list := slices.Sorted(maps.Keys(set))
-	list = slices.DeleteFunc(list, func(name string) bool { return isPseudo(ch, name) })
-	width := 0
-	for _, name := range list {
-		width = max(width, utf8.RuneCountInString(printable(name)))
-	}
-	for _, name := range list {
-		before, was := ch.Before[name]
-		after, is := ch.After[name]
-		name = fmt.Sprintf("%-*s", width, printable(name))
-		room := t.room(width)
-		switch {
-		case was && is:
-			b, a := cutBoth(printable(string(before)), printable(string(after)), (room-4)/2)
-			t.line("  " + t.paint(Update, "~ "+name) + "  " + b + " -> " + a)
-		case is:
-			t.line("  " + t.paint(Create, "+ "+name) + "  " + cut(printable(string(after)), room))
-		default:
-			t.line("  " + t.paint(Delete, "- "+name) + "  " + cut(printable(string(before)), room))
-		}
-	}
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/dlreconcile/dlreconcile/schema"
 )
 
 // impact prints one line that says everything, and below it who is meant where
@@ -27,12 +29,15 @@ func (t *text) impact(list []Impact) {
 
 func impactText(im Impact) string {
 	who := ""
-	if len(im.Machines) == 1 {
+	switch {
+	case len(im.Machines) == 0:
+		return effectText(im)
+	case len(im.Machines) == 1:
 		who = printable(im.Machines[0])
-	} else {
+	default:
 		kind := "hosts"
 		for _, m := range im.Machines {
-			if !strings.HasPrefix(m, kindHost+".") {
+			if !isHost(m) {
 				kind = "machines"
 			}
 		}
@@ -42,6 +47,12 @@ func impactText(im Impact) string {
 		return who + " " + effectText(im)
 	}
 	return who + ": " + effectText(im)
+}
+
+// isHost reports whether a machine is named by its host block.
+func isHost(machine string) bool {
+	a, err := schema.ParseAddr(machine)
+	return err == nil && a.Kind == kindHost
 }
 
 func isBlank(s string) bool { return s == "" }
@@ -57,6 +68,7 @@ func detail(im Impact) string {
 		"until its lease ends", "until their leases end",
 		"its next", "their next",
 		"its root", "their roots",
+		"its overlay, when it boots next", "their overlays, when they boot next",
 	).Replace(d)
 }
 
@@ -104,22 +116,55 @@ func nameList(list []string) string {
 // below it what is wrong, and who is meant.
 func (t *text) warnings(list []Warning) {
 	for _, w := range list {
-		head, color := "Warning: ", "\x1b[33m"
+		word, color := "Warning: ", "\x1b[33m"
 		if w.Refused {
-			head, color = "Refused: ", "\x1b[31m"
+			word, color = "Refused: ", "\x1b[31m"
 		}
-		head += printable(w.Summary)
-		if t.opts.Color {
-			head = color + head + "\x1b[0m"
-		}
-		if r := w.Range.String(); r != "" {
-			head += "     " + printable(r)
-		}
-		t.line(head)
+		t.notice(word, color, w.Summary, w.Range)
 		t.line("  " + printable(w.Detail))
 		if len(w.Machines) > 0 {
 			t.line("  " + nameList(w.Machines))
 		}
 		t.line("")
 	}
+}
+
+// denied prints each rule like a warning.
+func (t *text) denied(list []Denial) {
+	for _, d := range list {
+		t.notice("Denied: ", "\x1b[31m", d.Summary, d.Range)
+		t.line("  " + printable(d.Detail))
+		t.line("")
+	}
+}
+
+// waits prints a line for each thing that is waited for.
+func (t *text) waits(list []Wait) {
+	for _, w := range list {
+		t.notice("Waits for: ", "\x1b[33m", w.Summary, w.Range)
+	}
+	if len(list) > 0 {
+		t.line("")
+	}
+}
+
+// targets says that the plan is not the whole one.
+func (t *text) targets(list []schema.Addr) {
+	if len(list) == 0 {
+		return
+	}
+	t.line("Only " + nameList(spelled(list)) + " and what that needs. It is for looking: apply does the whole plan.")
+	t.line("")
+}
+
+// notice prints a line that begins with a word and ends with a place.
+func (t *text) notice(word, color, summary string, at schema.Range) {
+	head := word + printable(summary)
+	if t.opts.Color {
+		head = color + head + "\x1b[0m"
+	}
+	if r := at.String(); r != "" {
+		head += "     " + printable(r)
+	}
+	t.line(head)
 }

@@ -35,6 +35,7 @@ type view struct {
 	open        []*schema.Subnet                // those of them where a machine without a reservation may turn up
 	serversOf   map[schema.Addr][]schema.Addr   // by bootloader: whose clients it boots
 	uses        map[schema.Addr]map[string]bool // machines by what their boots go through; see usedBy
+	was         map[schema.Addr]schema.Addr     // what was moved: by its new address, which the view has, the old one
 }
 
 func newView(d *schema.Desired) *view {
@@ -88,6 +89,14 @@ func index[T any](list []*T, addr func(*T) schema.Addr) map[schema.Addr]*T {
 		m[addr(x)] = x
 	}
 	return m
+}
+
+// family is what clients call an export, who know nothing of moves.
+func (v *view) family(ex *schema.Export) string {
+	if old, ok := v.was[ex.Addr]; ok {
+		return old.Wire()
+	}
+	return ex.WireFamily()
 }
 
 func (v *view) boots(loader, server schema.Addr) {

@@ -14,6 +14,7 @@ type world struct {
 	byHost   map[schema.Addr][]*machine
 	byMAC    map[string]*machine
 	leases   []Observation // sorted
+	overlays []Observation // sorted
 }
 
 // machine is what was observed of one machine.
@@ -57,13 +58,17 @@ func newWorld(in Input, c *comparison) *world {
 	obs := slices.Clone(in.Observations)
 	slices.SortFunc(obs, compareObservations)
 	merged := map[string]*machine{} // by MAC, and by address
-	for _, kind := range []ObservationKind{SawNode, SawConnection, SawLease} {
+	for _, kind := range []ObservationKind{SawNode, SawConnection, SawLease, SawOverlay} {
 		for _, o := range obs {
 			if o.Kind != kind {
-				continue // an overlay lives and dies with its boot: nothing to plan
+				continue
 			}
-			if kind == SawLease {
+			switch kind {
+			case SawLease:
 				w.leases = append(w.leases, o)
+			case SawOverlay: // says that the machine was here, not that it is
+				w.overlays = append(w.overlays, o)
+				continue
 			}
 			key := cmp.Or(o.MAC, o.Address)
 			if key == "" {

@@ -1,0 +1,273 @@
+package plan
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// MarkdownOptions says how a plan is written as Markdown. The zero value is right for a
+// comment on GitHub.
+type MarkdownOptions struct {
+	// Limit is the most bytes that may come out; 0 means 65,536, what a comment on
+	// GitHub may have in characters, of which there are no more than bytes. Less
+	// than 4,096 counts as that.
+	Limit int
+}
+
+// Bounds of the Markdown form.
+const (
+	commentLimit   = 65_536
+	leastLimit     = 4_096
+	maxChangeBytes = 8_192 // of the text of one change
+	endBytes       = 512   // kept free for what says that something is missing
+)
+
+// Markdown writes the plan for a comment on a pull request: counts, what the policy
+// says, a table of the consequences for machines, warnings, and each change in a part
+// that opens. What does not fit is left out, and counted at the end. Whatever names and
+// values hold, they are text: no markup, link, mention or HTML comes of them.
+func (p *Plan) Markdown(w io.Writer, opts MarkdownOptions) error {
+	limit := cmp.Or(opts.Limit, commentLimit)
+	m := &markdown{room: max(limit, leastLimit) - endBytes}
+	m.head(p)
+	m.consequences(p.Changes)
+	m.warnings(p.Warnings)
+	m.changes(p.Changes)
+	if m.left != "" {
+		m.buf.WriteString("\n**Cut here:** " + m.left + " A comment has no room for more; `dlreconcile plan` shows everything.\n")
+	}
+	_, err := w.Write(m.buf.Bytes())
+	return err
+}
+
+type markdown struct {
+	buf  bytes.Buffer
+	room int
+	left string // what was left out, in words; "" while everything fits
+}
+
+// add writes s if all of it fits and nothing was left out yet.
+func (m *markdown) add(s string) bool {
+	if m.left != "" || m.buf.Len()+len(s) > m.room {
+		return false
+	}
+	m.buf.WriteString(s)
+	return true
+}
+
+func (m *markdown) head(p *Plan) {
+	title := p.Summary.String()
+	if len(p.Changes) == 0 {
+		title = "no changes"
+	}
+	m.add("### dlreconcile plan: " + title + "\n\n")
+	what := "This work tree"
+	if p.Revision != nil {
+		what = "Revision " + code(cut(abbreviate(*p.Revision), maxValue))
+	}
+	switch {
+	case p.BaseGeneration == 0:
+		m.add(what + ", compared with nothing.\n")
+	default:
+		m.add(fmt.Sprintf("%s, compared with generation %d.\n", what, p.BaseGeneration))
+	}
+	if len(p.Targets) > 0 {
+		m.add("\nOnly " + codeList(spelled(p.Targets)) + " and what that needs. It is for looking: apply does the whole plan.\n")
+	}
+	for _, d := range p.Denied {
+		m.add("\n> **Denied:** " + prose(d.Summary) + place(d.Range) + "<br>" + prose(d.Detail) + "\n")
+	}
+	for _, w := range p.Waits {
+		m.add("\n> **Waits for:** " + prose(cut(w.Summary, 1000)) + place(w.Range) + "\n")
+	}
+}
+
+// severity is the order of consequences in the table: the worst first.
+var severity = [...]Effect{EffectDiscards, EffectInterrupts, EffectLive, EffectNextBoot, EffectKeeps}
+
+// consequences writes the table of what changes mean for machines.
+func (m *markdown) consequences(changes []Change) {
+	type row struct {
+		Impact
+		because schema.Addr
+	}
+	var rows []row
+	for _, ch := range changes {
+		for _, im := range ch.Impact {
+			rows = append(rows, row{im, ch.Address})
+		}
+	}
+	if len(rows) == 0 {
+		return
+	}
+	slices.SortStableFunc(rows, func(a, b row) int {
+		return cmp.Compare(slices.Index(severity[:], a.Effect), slices.Index(severity[:], b.Effect))
+	})
+	m.add("\n| consequence | machines | because of |\n|---|---|---|\n")
+	for n, r := range rows {
+		who := codeList(r.Machines)
+		if len(r.Machines) > 1 {
+			who = fmt.Sprintf("%d: %s", len(r.Machines), who)
+		}
+		if !m.add("| " + prose(effectText(r.Impact)) + " | " + who + " | " + code(r.because.String()) + " |\n") {
+			m.leave(len(rows)-n, "consequence", "consequences", "and all changes")
+			return
+		}
+	}
+}
+
+func (m *markdown) warnings(list []Warning) {
+	for n, w := range list {
+		word := "Warning:"
+		if w.Refused {
+			word = "Refused:"
+		}
+		text := "\n> **" + word + "** " + prose(w.Summary) + place(w.Range) + "<br>" + prose(w.Detail)
+		if len(w.Machines) > 0 {
+			text += "<br>" + codeList(w.Machines)
+		}
+		if !m.add(text + "\n") {
+			m.leave(len(list)-n, "warning", "warnings", "and all changes")
+			return
+		}
+	}
+}
+
+func (m *markdown) changes(list []Change) {
+	for n := range list {
+		if !m.add(details(&list[n])) {
+			m.leave(len(list)-n, "change", "changes", "")
+			return
+		}
+	}
+}
+
+// leave notes what does not fit; only the first such thing is told.
+func (m *markdown) leave(n int, one, many, more string) {
+	if m.left != "" {
+		return
+	}
+	verb := "are"
+	if n == 1 && more == "" {
+		verb = "is"
+	}
+	if n == 1 {
+		many = one
+	}
+	m.left = strings.Join(strings.Fields(fmt.Sprintf("%d more %s %s %s not shown.", n, many, more, verb)), " ")
+}
+
+// details writes one change as a part that opens.
+func details(ch *Change) string {
+	var plain bytes.Buffer
+	t := &text{w: bufio.NewWriter(&plain)}
+	t.change(ch)
+	_ = t.w.Flush() // a bytes.Buffer takes everything
+	all := strings.Split(strings.TrimSuffix(plain.String(), "\n"), "\n")
+	size, fence := 0, 3
+	for n, l := range all {
+		if size += len(l) + 1; size > maxChangeBytes {
+			all = append(all[:n:n], fmt.Sprintf("  … and %s", count(len(all)-n, "one line more", "more lines")))
+			break
+		}
+		all[n] = diffLine(l)
+	}
+	body := strings.Join(all, "\n")
+	for run, r := 0, 0; r < len(body); r++ {
+		if run++; body[r] != '`' {
+			run = 0
+		}
+		fence = max(fence, run+1)
+	}
+	ticks := strings.Repeat("`", fence)
+	what := string(ch.Action)
+	if ch.Reason == Moved {
+		what = "move"
+		if ch.Action != NoOp {
+			what += " and " + string(ch.Action)
+		}
+	}
+	return "\n<details><summary>" + what + " " + code(cut(ch.Address.String(), 2*maxValue)) + "</summary>\n\n" +
+		ticks + "diff\n" + body + "\n" + ticks + "\n\n</details>\n"
+}
+
+// diffLine puts the mark of a line of text in front of it, where a diff has it, with
+// "!" for what is different.
+func diffLine(l string) string {
+	indent := len(l) - len(strings.TrimLeft(l, " "))
+	if indent != 0 && indent != 2 && indent != 6 || indent+1 >= len(l) || l[indent+1] != ' ' {
+		return l
+	}
+	space, rest := l[:indent], l[indent+1:]
+	switch l[indent] {
+	case '+', '-':
+		return l[indent:indent+1] + space + rest
+	case '~':
+		return "!" + space + rest
+	}
+	return l
+}
+
+// place tells where something was written.
+func place(r schema.Range) string {
+	if r.String() == "" {
+		return ""
+	}
+	return " (" + code(r.String()) + ")"
+}
+
+func spelled(list []schema.Addr) []string {
+	var out []string
+	for _, a := range list {
+		out = append(out, a.String())
+	}
+	return out
+}
+
+// codeList joins names, and counts those past the twentieth.
+func codeList(list []string) string {
+	shown := list[:min(len(list), maxNames)]
+	out := make([]string, 0, len(shown))
+	for _, n := range shown {
+		out = append(out, code(cut(n, maxValue)))
+	}
+	s := strings.Join(out, ", ")
+	if more := len(list) - len(shown); more > 0 {
+		s += fmt.Sprintf(" and %d more", more)
+	}
+	return s
+}
+
+// code writes a name so that it reads as it is, whatever is in it.
+func code(s string) string { return "<code>" + literal(printable(s), "") + "</code>" }
+
+// prose writes text so that it reads as it is. GitHub looks for mentions in what is
+// read, not in what is written, so a character without width keeps it from seeing any.
+func prose(s string) string { return literal(printable(s), "&#8203;") }
+
+// literal writes every character that means something in Markdown, HTML or GitHub's
+// own additions (mentions, issues, emoji, mathematics, bare links) as a reference to
+// it: CommonMark 0.31, section 2.5. breaker goes behind those that begin a mention.
+func literal(s, breaker string) string {
+	var b strings.Builder
+	last := rune(0)
+	for _, r := range s {
+		switch {
+		case strings.ContainsRune("&<>`*_[]|~\\:$", r), r == '.' && (last == 'w' || last == 'W'):
+			fmt.Fprintf(&b, "&#%d;", r)
+		case r == '@' || r == '#':
+			fmt.Fprintf(&b, "&#%d;%s", r, breaker)
+		default:
+			b.WriteRune(r)
+		}
+		last = r
+	}
+	return b.String()
+}
