@@ -26,10 +26,10 @@ func (e *Engine) retire(ctx context.Context) {
 	// For a while after a start, who is pinned to an older one has not shown itself;
 	// who is pinned to one that was made since is known.
 	settling := e.now().Sub(e.started) < e.cfg.Settle
-	kept := e.cfg.Store.List()
-	for i, h := range kept {
-		if settling && h.Number <= e.inherited || i >= len(kept)-e.cfg.Keep {
-			live.Generations[h.Number] = true
+	kept := e.cfg.Store.Numbers()
+	for i, n := range kept {
+		if settling && n <= e.inherited || i >= len(kept)-e.cfg.Keep {
+			live.Generations[n] = true
 		}
 	}
 	for i := len(e.cfg.Providers) - 1; i >= 0; i-- {

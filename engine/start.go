@@ -19,8 +19,8 @@ func (e *Engine) start(ctx context.Context) error {
 	if err := e.remember(); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	for _, h := range e.cfg.Store.List() {
-		e.inherited = max(e.inherited, h.Number)
+	for _, n := range e.cfg.Store.Numbers() {
+		e.inherited = n // the last is the newest
 	}
 	if ok {
 		e.startOn(ctx, rec)

@@ -92,19 +92,11 @@ func (s *Store) Get(n uint64) (*Record, error) {
 // List gives the heads of all generations that were current at some time and are
 // kept, oldest first. Damaged ones are listed as such.
 func (s *Store) List() []Header {
+	var out []Header
+	all := s.Numbers()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all, err := s.numbers()
-	if err != nil {
-		s.noted(&DamagedError{Path: filepath.Join(s.dir, "generations"), Err: err})
-		return nil
-	}
-	upTo, _ := s.committed(all)
-	var out []Header
 	for _, n := range all {
-		if n > upTo {
-			break
-		}
 		rec, _, err := s.read(n)
 		switch {
 		case err == nil:
@@ -115,6 +107,25 @@ func (s *Store) List() []Header {
 		}
 	}
 	return out
+}
+
+// Numbers gives what List would, but only the numbers, and without a look at the
+// records.
+func (s *Store) Numbers() []uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all, err := s.numbers()
+	if err != nil {
+		s.noted(&DamagedError{Path: filepath.Join(s.dir, "generations"), Err: err})
+		return nil
+	}
+	upTo, _ := s.committed(all)
+	for i, n := range all {
+		if n > upTo {
+			return all[:i]
+		}
+	}
+	return all
 }
 
 // committed gives the number up to which generations have been current. When the
