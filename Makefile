@@ -76,7 +76,7 @@ bench: build ## what planning and applying costs, and Go benchmarks (root)
 
 .PHONY: generate
 generate: ## rewrite the golden files of the tests
-	$(GO) test ./schema ./engine/plan ./cmd/dlreconcile -run "Valid|Invalid|Corpus|Stories|Examples" -update
+	$(GO) test ./schema ./engine/plan ./cmd/dlreconcile -run "Valid|Invalid|Corpus|Stories|Examples|Formatted|LanguagePage" -update
 
 .PHONY: demo
 demo: demo-deps build ## boot a machine from a commit, change the commit, boot again (root)

@@ -152,19 +152,11 @@ func TestDocumentation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var site strings.Builder
-	inside := false
-	for line := range strings.Lines(string(text)) {
-		switch {
-		case strings.HasPrefix(line, "```"):
-			inside = strings.TrimSpace(line) == "```hcl"
-			line = "\n"
-		case !inside:
-			line = "\n" // so that lines of diagnostics are those of the document
-		}
-		site.WriteString(line)
+	tree := []string{
+		"language.md.hcl", fenced(string(text), "hcl"), "language.md.hcl.json", fenced(string(text), "json"),
+		"hosts.csv", "name,mac,address\nws01,52:54:00:00:01:01,10.0.0.101\n",
 	}
-	d := mustLoad(t, files("language.md.hcl", site.String(), "hosts.csv", "name,mac,address\nws01,52:54:00:00:01:01,10.0.0.101\n"), Options{})
+	d := mustLoad(t, files(tree...), Options{})
 	kinds := map[string]bool{}
 	for _, r := range d.Resources {
 		kinds[r.Addr.Kind] = true
@@ -174,6 +166,24 @@ func TestDocumentation(t *testing.T) {
 			t.Errorf("no example of %s", article(kind))
 		}
 	}
+}
+
+// fenced gives the code of one language in a document, on the lines on which it is
+// there, so that lines of diagnostics are those of the document.
+func fenced(text, language string) string {
+	var b strings.Builder
+	inside := false
+	for line := range strings.Lines(text) {
+		switch {
+		case strings.HasPrefix(line, "```"):
+			inside = strings.TrimSpace(line) == "```"+language
+			line = "\n"
+		case !inside:
+			line = "\n"
+		}
+		b.WriteString(line)
+	}
+	return b.String()
 }
 
 // outline writes what plans see of a desired state.
