@@ -62,6 +62,9 @@ func (p *Provider) answer(t *table, q provider.Query) []provider.Answer {
 		Class:   q.Class,
 		MaxSize: dhcp4.DefaultSize,
 	}
+	if f.Boots() {
+		f.MaxSize = dhcp4.FirmwareSize
+	}
 	if s.wire.Proxy {
 		s.proxied(&a, f)
 		return []provider.Answer{a}

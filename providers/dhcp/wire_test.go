@@ -106,7 +106,9 @@ func firmware(q provider.Query) dhcpv4.Modifier {
 			set(60, []byte(q.Vendor+":Arch:00000:UNDI:003000")...)
 			set(93, byte(q.Arch>>8), byte(q.Arch))
 			set(97, append([]byte{0}, make([]byte, 16)...)...)
-			set(57, 0xff, 0)
+			set(57, 0x05, 0xc0)
+		} else {
+			delete(p.Options, 57)
 		}
 		if q.Class != "" {
 			set(77, []byte(q.Class)...)
@@ -124,8 +126,19 @@ func TestExplainIsTheWire(t *testing.T) {
 	server, client := n.Space("server", "10.0.0.1/24"), n.Space("client")
 	d := newDaemon(t, "")
 	d.run()
-	d.commit(server, 1, desired(), built())
-	for _, mac := range []provider.MAC{mac1, mac2} {
+	// More than a client takes that says nothing: firmware has room for all of it.
+	crowded := desired()
+	for range 40 {
+		crowded.Subnets[0].NTPServers = append(crowded.Subnets[0].NTPServers, ip("10.0.0.3"))
+	}
+	crowded.Subnets[0].DomainName = strings.Repeat("rack.", 40) + "example.net"
+	for i, mac := range []provider.MAC{mac1, mac2, mac1} {
+		switch i {
+		case 0:
+			d.commit(server, 1, desired(), built())
+		case 2:
+			d.commit(server, 2, crowded, built())
+		}
 		m := newMachine(t, client, mac)
 		for _, q := range []provider.Query{
 			{Vendor: "PXEClient"}, {Vendor: "PXEClient", Arch: 7}, {Vendor: "PXEClient", Arch: 11}, {Vendor: "HTTPClient", Arch: 16},
@@ -133,6 +146,9 @@ func TestExplainIsTheWire(t *testing.T) {
 		} {
 			q.MAC = mac
 			before := fields(t, d.Answer(q))
+			if _, all := before.Fields["option 42 ntp-servers"]; all != (i == 2 && q.Vendor != "") {
+				t.Errorf("%+v: explained %v", q, before.Fields)
+			}
 			l, err := m.Request(t.Context(), firmware(q))
 			if err != nil {
 				t.Fatalf("%+v: %v", q, err)

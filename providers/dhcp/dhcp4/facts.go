@@ -32,6 +32,9 @@ const (
 	// DefaultSize is what an answer may have when the client does not say (RFC
 	// 2131 section 2), in bytes.
 	DefaultSize = minMessage - udpOverhead
+	// FirmwareSize is what it may have when it is to firmware or iPXE: they say 1472 in
+	// option 57 (iPXE and EDK2, seen with QEMU).
+	FirmwareSize = 1472 - udpOverhead
 )
 
 // Facts is what a packet says, as far as answers depend on it.
