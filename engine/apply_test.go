@@ -17,7 +17,7 @@ import (
 func TestApplyHolds(t *testing.T) {
 	h := newHouse(t, nil)
 	one, _, three := h.history()
-	out := outcome(t)(h.Apply(t.Context(), one, nil))
+	out := outcome(t)(h.Apply(t.Context(), Order{Revision: one}))
 	if out.Generation != 4 || out.Revision != one || out.Held == nil || out.Held.Revision != three || !strings.Contains(out.Held.Reason, "by hand") {
 		t.Errorf("%+v", out)
 	}
@@ -27,7 +27,7 @@ func TestApplyHolds(t *testing.T) {
 	h.held(4, "one", three)
 
 	// The tip by name lifts the hold.
-	if out := outcome(t)(h.Apply(t.Context(), three, nil)); out.Held != nil || h.served() != "three" {
+	if out := outcome(t)(h.Apply(t.Context(), Order{Revision: three})); out.Held != nil || h.served() != "three" {
 		t.Errorf("serving %q: %+v", h.served(), out)
 	}
 	h.restart()
@@ -42,7 +42,7 @@ func TestApplyOfNoChangeHolds(t *testing.T) {
 	one := h.reachedOnce(site("one"))
 	bad := h.repo.commit(map[string]string{"site.hcl": "server {"})
 	h.refused(bad)
-	out := outcome(t)(h.Apply(t.Context(), one, nil))
+	out := outcome(t)(h.Apply(t.Context(), Order{Revision: one}))
 	if out.Generation != 1 || out.Held == nil || out.Held.Revision != bad {
 		t.Errorf("%+v", out)
 	}
@@ -55,7 +55,7 @@ func TestApplyFromMirrorHolds(t *testing.T) {
 	one, _, three := h.history()
 	h.repo.fail(errors.New("no route to host"))
 	h.wait("an error", func(s Status) bool { return s.RepoError != "" })
-	outcome(t)(h.Apply(t.Context(), one, nil))
+	outcome(t)(h.Apply(t.Context(), Order{Revision: one}))
 	h.repo.fail(nil)
 	h.held(4, "one", three)
 }
@@ -65,7 +65,7 @@ func TestApplyExpectsGeneration(t *testing.T) {
 	one, two, _ := h.history()
 	before := h.state()
 	stale := uint64(2)
-	out, err := h.Apply(t.Context(), one, &stale)
+	out, err := h.Apply(t.Context(), Order{Revision: one, Expect: &stale})
 	if err != nil || out.Failure == nil || out.Failure.Reason != ReasonStale || out.Failure.Retry || out.Generation != 3 || out.Plan != nil {
 		t.Errorf("%+v, %v", out, err)
 	}
@@ -79,11 +79,11 @@ func TestApplyExpectsGeneration(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	right := uint64(3)
-	if out := outcome(t)(h.Apply(t.Context(), two, &right)); out.Generation != 4 {
+	if out := outcome(t)(h.Apply(t.Context(), Order{Revision: two, Expect: &right})); out.Generation != 4 {
 		t.Errorf("%+v", out)
 	}
 	nothing := uint64(0)
-	if out, _ := h.Apply(t.Context(), one, &nothing); out.Failure == nil || out.Failure.Reason != ReasonStale {
+	if out, _ := h.Apply(t.Context(), Order{Revision: one, Expect: &nothing}); out.Failure == nil || out.Failure.Reason != ReasonStale {
 		t.Errorf("%+v", out)
 	}
 }
@@ -96,7 +96,7 @@ func TestPlanIsTheTruth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := outcome(t)(h.Apply(t.Context(), one, &p.BaseGeneration))
+	out := outcome(t)(h.Apply(t.Context(), Order{Revision: one, Expect: &p.BaseGeneration}))
 	if diff := cmp.Diff(p, out.Plan); diff != "" {
 		t.Errorf("(-planned +applied)\n%s", diff)
 	}
@@ -123,7 +123,7 @@ func TestApplyOfABadTip(t *testing.T) {
 	worse := h.repo.commit(site("worse"))
 	h.refused(worse)
 	n := h.fakes["image"].began()
-	out, err := h.Apply(t.Context(), "", nil)
+	out, err := h.Apply(t.Context(), Order{})
 	if err != nil || out.Failure == nil || out.Failure.Message != "no space" {
 		t.Errorf("%+v, %v", out, err)
 	}
@@ -131,7 +131,7 @@ func TestApplyOfABadTip(t *testing.T) {
 		t.Errorf("tried %d times: %+v", h.fakes["image"].began()-n, s)
 	}
 	// Another revision that fails is nobody's business but the caller's.
-	if out, _ := h.Apply(t.Context(), one, nil); out.Failure == nil {
+	if out, _ := h.Apply(t.Context(), Order{Revision: one}); out.Failure == nil {
 		t.Error("no failure")
 	}
 	if s, _ := h.Status(); s.Failure == nil || s.Failure.Revision != worse {
@@ -147,7 +147,7 @@ func TestWithoutSource(t *testing.T) {
 	if h.served() != "three" {
 		t.Errorf("serving %q", h.served())
 	}
-	if _, err := h.Apply(t.Context(), one, nil); !errors.Is(err, ErrNoSource) {
+	if _, err := h.Apply(t.Context(), Order{Revision: one}); !errors.Is(err, ErrNoSource) {
 		t.Error(err)
 	}
 	if _, err := h.Plan(t.Context(), one); !errors.Is(err, ErrNoSource) {
@@ -156,7 +156,7 @@ func TestWithoutSource(t *testing.T) {
 	if _, err := h.Build(t.Context(), one, nil); !errors.Is(err, ErrNoSource) {
 		t.Error(err)
 	}
-	if out := outcome(t)(h.Rollback(t.Context(), 0)); out.Generation != 4 || h.served() != "two" {
+	if out := outcome(t)(h.Rollback(t.Context(), 0, store.Actor{})); out.Generation != 4 || h.served() != "two" {
 		t.Errorf("%+v", out)
 	}
 	h.Poke()
@@ -178,7 +178,7 @@ func TestCallerGoesAway(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
-		_, err := h.Rollback(ctx, 1)
+		_, err := h.Rollback(ctx, 1, store.Actor{})
 		done <- err
 	}()
 	<-inside
@@ -204,7 +204,7 @@ func TestApplyOffline(t *testing.T) {
 		in.Report(provider.Progress{Step: "debootstrap"})
 		return nil
 	}
-	out := outcome(t)(h.ApplyOffline(t.Context(), "", func(p *plan.Plan) error { shown = p; return nil }, func(p provider.Progress) { steps = append(steps, p.Step) }))
+	out := outcome(t)(h.ApplyOffline(t.Context(), Order{}, func(p *plan.Plan) error { shown = p; return nil }, func(p provider.Progress) { steps = append(steps, p.Step) }))
 	if out.Generation != 1 || out.Revision != one || shown == nil || shown != out.Plan || !cmp.Equal(steps, []string{"debootstrap"}) || out.Held != nil {
 		t.Errorf("%+v, %v", out, steps)
 	}
@@ -225,23 +225,23 @@ func TestApplyOffline(t *testing.T) {
 	again()
 	declined := errors.New("not approved")
 	h.repo.commit(site("two"))
-	out, err := h.ApplyOffline(t.Context(), "", func(*plan.Plan) error { return declined }, nil)
-	if err != nil || out.Failure == nil || out.Failure.Reason != ReasonCancelled || out.Failure.Retry || out.Failure.Stage != PhasePlanning || out.Generation != 1 {
+	out, err := h.ApplyOffline(t.Context(), Order{}, func(*plan.Plan) error { return declined }, nil)
+	if err != nil || out.Failure == nil || out.Failure.Reason != ReasonCancelled || out.Failure.Retry || out.Failure.Stage != PhaseGating || out.Generation != 1 {
 		t.Errorf("%+v, %v", out, err)
 	}
 	again()
-	outcome(t)(h.ApplyOffline(t.Context(), "", nil, nil))
+	outcome(t)(h.ApplyOffline(t.Context(), Order{}, nil, nil))
 	again()
 	three := h.repo.commit(site("three"))
-	outcome(t)(h.ApplyOffline(t.Context(), "", nil, nil))
+	outcome(t)(h.ApplyOffline(t.Context(), Order{}, nil, nil))
 	again()
 
 	// Rolled back, twice, each time in a process of its own.
-	if out := outcome(t)(h.RollbackOffline(t.Context(), 0, nil)); out.Generation != 4 || out.Held == nil || out.Held.Revision != three {
+	if out := outcome(t)(h.RollbackOffline(t.Context(), 0, store.Actor{}, nil)); out.Generation != 4 || out.Held == nil || out.Held.Revision != three {
 		t.Errorf("%+v", out)
 	}
 	again()
-	if out := outcome(t)(h.RollbackOffline(t.Context(), 0, nil)); out.Generation != 5 || out.Held == nil || out.Held.Revision != three {
+	if out := outcome(t)(h.RollbackOffline(t.Context(), 0, store.Actor{}, nil)); out.Generation != 5 || out.Held == nil || out.Held.Revision != three {
 		t.Errorf("%+v, held %+v", out, out.Held)
 	}
 	again()
@@ -250,21 +250,21 @@ func TestApplyOffline(t *testing.T) {
 	h.stop()
 
 	h.open()
-	if out := outcome(t)(h.ApplyOffline(t.Context(), one, nil, nil)); out.Held == nil || out.Held.Revision != three || len(out.Plan.Changes) != 0 {
+	if out := outcome(t)(h.ApplyOffline(t.Context(), Order{Revision: one}, nil, nil)); out.Held == nil || out.Held.Revision != three || len(out.Plan.Changes) != 0 {
 		t.Errorf("%+v", out)
 	}
 	again()
-	if out := outcome(t)(h.ApplyOffline(t.Context(), three, nil, nil)); out.Held != nil || out.Generation != 6 {
+	if out := outcome(t)(h.ApplyOffline(t.Context(), Order{Revision: three}, nil, nil)); out.Held != nil || out.Generation != 6 {
 		t.Errorf("%+v", out)
 	}
 }
 
 func TestApplyOfflineWithoutSource(t *testing.T) {
 	h := newHouse(t, func(c *Config) { c.Source = nil })
-	if _, err := h.ApplyOffline(t.Context(), "", nil, nil); !errors.Is(err, ErrNoSource) {
+	if _, err := h.ApplyOffline(t.Context(), Order{}, nil, nil); !errors.Is(err, ErrNoSource) {
 		t.Error(err)
 	}
-	if _, err := h.RollbackOffline(t.Context(), 0, nil); err == nil {
+	if _, err := h.RollbackOffline(t.Context(), 0, store.Actor{}, nil); err == nil {
 		t.Error("no error")
 	}
 }

@@ -21,7 +21,11 @@ type job struct {
 	generation uint64          // to go back to; 0 for a revision
 	hold       *Hold           // what the tracked ref is held at, once it is served
 	expect     *uint64         // generation that the caller saw; nil: any
-	reply      chan<- Outcome  // capacity 1, answered once; nil: nobody waits
+	saved      *SavedPlan      // what is to be done, exactly; nil: whatever the plan says
+	overrides  []string        // rules of the policy that are passed; see CheckOverrides
+	by         store.Actor
+	tip        string         // of the tracked ref when the job was made, "" when not known
+	reply      chan<- Outcome // capacity 1, answered once; nil: nobody waits
 	// approve, when not nil, is shown the plan before anything is prepared; its
 	// error ends the attempt.
 	approve func(*plan.Plan) error
@@ -45,16 +49,26 @@ func (e *Engine) attempt(ctx context.Context, j job) Outcome {
 	if cur := e.current(); cur != nil {
 		out.Generation, out.Revision = cur.record.Number, cur.record.Revision
 	}
-	if err != nil {
+	var wait *waitError
+	switch {
+	case errors.As(err, &wait) && ctx.Err() == nil:
+		out.waiting = &wait.Waiting
+	case err != nil:
 		out.Failure = a.failure(ctx, err)
 	}
+	a.audit(&out)
 	e.update(func(s *Status) {
 		s.Phase, s.Attempt, s.Progress = PhaseIdle, "", nil
 		switch {
+		case out.waiting != nil:
+			s.Waiting, s.Failure = out.waiting, nil
 		case out.Failure == nil:
-			s.Failure, s.Held = nil, j.hold
+			s.Failure, s.Waiting, s.Held = nil, nil, j.hold
 		case j.failsTip(out.Failure, s):
-			s.Failure = out.Failure
+			s.Failure, s.Waiting = out.Failure, nil
+		}
+		if s.Waiting != nil {
+			s.Phase = PhaseWaiting
 		}
 		out.Held = s.Held
 	})
@@ -64,8 +78,14 @@ func (e *Engine) attempt(ctx context.Context, j job) Outcome {
 // failsTip reports whether f is why the tip of the tracked ref is not served: it is
 // if the engine itself tried, and if an operator asked for that very commit.
 func (j *job) failsTip(f *Failure, s *Status) bool {
-	if f.Reason == ReasonCancelled || f.Reason == ReasonStale {
+	switch f.Reason {
+	case ReasonCancelled, ReasonStale:
 		return false
+	case ReasonDenied:
+		// What the policy denies an operator it may let the engine wait for.
+		if j.reply != nil {
+			return false
+		}
 	}
 	return j.reply == nil || j.generation == 0 && s.Held == nil && s.Tip == j.rev.Hash
 }
@@ -77,6 +97,9 @@ type attempt struct {
 	stage    Phase
 	plan     *plan.Plan // what was, or would be, applied; nil: it did not come to that
 	recorded bool       // there is no way back
+	// overridden lists the rules that would have stopped it, sorted.
+	overridden []string
+	missing    error // why the commit has no configuration; nil: it has its folder
 }
 
 func (a *attempt) enter(p Phase) {
@@ -116,7 +139,7 @@ func (a *attempt) run(ctx context.Context) (err error) {
 		}
 	}()
 	cur := a.current()
-	if err := a.expected(cur); err != nil {
+	if err := a.expected(); err != nil {
 		return err
 	}
 
@@ -132,10 +155,17 @@ func (a *attempt) run(ctx context.Context) (err error) {
 		return err
 	}
 	a.plan = a.compare(a.j.rev.Hash, in.Want, in.Artifacts, obs)
-	if cur != nil && len(a.plan.Changes) == 0 && a.j.generation == 0 && a.lasts(cur) {
+	if err := a.unchanged(in.Want); err != nil {
+		return err
+	}
+	if cur != nil && len(a.plan.Changes) == 0 && a.j.generation == 0 && samePolicy(&cur.desired.Policy, &in.Want.Policy) && a.lasts(cur) {
 		// The commit says what is served already: no new generation, but the
 		// revision counts as reached, now and after a restart.
 		return a.setSynced(a.j)
+	}
+	a.enter(PhaseGating)
+	if err := a.gate(cur, in.Want, rec.Files); err != nil {
+		return err
 	}
 	if a.j.approve != nil {
 		if err := a.j.approve(a.plan); err != nil {
@@ -175,6 +205,7 @@ func (a *attempt) run(ctx context.Context) (err error) {
 	a.enter(PhaseRecording)
 	rec.Number, rec.Created = in.Generation, a.now()
 	rec.Plan, rec.Held = a.plan, a.j.hold.stored()
+	rec.By, rec.Overrides, rec.SavedPlan = a.j.by, a.overridden, a.j.saved != nil
 	rec.Bases = bases(in.Want)
 	t.fill(rec)
 	if err := a.cfg.Store.Record(rec); err != nil {
@@ -210,19 +241,11 @@ func (a *attempt) lasts(cur *applied) bool {
 }
 
 // expected compares what is served with what the caller saw.
-func (a *attempt) expected(cur *applied) error {
+func (a *attempt) expected() error {
 	if a.j.expect == nil {
 		return nil
 	}
-	var have uint64
-	if cur != nil {
-		have = cur.record.Number
-	}
-	if have == *a.j.expect {
-		return nil
-	}
-	return &Failure{Revision: a.j.rev.Hash, Stage: a.stage, Reason: ReasonStale, At: a.now(),
-		Message: fmt.Sprintf("the plan was made against generation %d, but generation %d is served: plan again", *a.j.expect, have)}
+	return a.expectBase(a.j.rev.Hash, *a.j.expect)
 }
 
 // load gives what the generation consists of: its record, as far as it is known
@@ -251,11 +274,15 @@ func (a *attempt) load(ctx context.Context) (*store.Record, provider.Input, erro
 		in.Blobs = old.Blobs
 		restored = old
 	} else {
-		tree, err := a.cfg.Source.Tree(ctx, a.j.rev)
+		tree, missing, err := a.tree(ctx, a.j.rev)
 		if err != nil {
 			return fail(err)
 		}
+		a.missing = missing
 		d, diags := schema.Load(tree, a.options())
+		if !diags.HasErrors() {
+			diags = unknownZones(&d.Policy)
+		}
 		if diags.HasErrors() {
 			return fail(diags)
 		}

@@ -101,7 +101,7 @@ func TestKilled(t *testing.T) {
 func TestStartServesWhatWasRecorded(t *testing.T) {
 	h := newHouse(t, nil)
 	h.repo.commit(site("one"))
-	outcome(t)(h.ApplyOffline(t.Context(), "", nil, nil))
+	outcome(t)(h.ApplyOffline(t.Context(), Order{}, nil, nil))
 	h.repo.away()
 	h.restart()
 	if h.served() != "one" {

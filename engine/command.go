@@ -15,35 +15,75 @@ var ErrNoSource = errors.New("this daemon follows no repo: start it with --repo"
 // ErrStopped says that the engine does not run any more.
 var ErrStopped = errors.New("the daemon has stopped")
 
-// Apply brings a revision about, and waits for the outcome. name is anything
-// that the source resolves; "" is the tip of the tracked ref. A revision that is
-// not the tip holds the ref: its tip is skipped until a newer commit or Release.
-// expect, when not nil, is the generation that must be served at present. When ctx
+// Order is what an operator wants applied.
+type Order struct {
+	// Revision is anything that the source resolves; "" is the tip of the tracked
+	// ref. A revision that is not the tip holds the ref: its tip is skipped until a
+	// newer commit or Release.
+	Revision string
+	// Expect, when not nil, is the generation that must be served at present.
+	Expect *uint64
+	// Saved, when not nil, is the file of a saved plan. It says the two above itself.
+	Saved     []byte
+	Overrides []string // rules of the policy to pass; see CheckOverrides
+	By        store.Actor
+}
+
+// Apply brings about what an operator wants, and waits for the outcome. When ctx
 // ends after the engine took the wish, the wait ends, and the work goes on.
-func (e *Engine) Apply(ctx context.Context, name string, expect *uint64) (Outcome, error) {
-	j, err := e.applyJob(ctx, name)
+func (e *Engine) Apply(ctx context.Context, o Order) (Outcome, error) {
+	j, err := e.orderJob(ctx, o)
 	if err != nil {
-		return Outcome{}, err
+		return e.refusal(err)
 	}
-	j.expect = expect
 	return e.send(ctx, command{job: j})
 }
 
-func (e *Engine) applyJob(ctx context.Context, name string) (job, error) {
+func (e *Engine) orderJob(ctx context.Context, o Order) (job, error) {
+	if err := CheckOverrides(o.Overrides); err != nil {
+		return job{}, err
+	}
 	if e.cfg.Source == nil {
 		return job{}, ErrNoSource
 	}
+	var j job
+	var err error
+	if o.Saved != nil {
+		j, err = e.savedJob(ctx, o.Saved)
+	} else {
+		j, err = e.applyJob(ctx, o.Revision)
+		j.expect = o.Expect
+	}
+	j.overrides, j.by = o.Overrides, o.By
+	if f := new(Failure); errors.As(err, &f) {
+		e.audited(&j, &Outcome{Generation: e.Generation(), Failure: f}, o.Saved != nil)
+	}
+	return j, err
+}
+
+// refusal makes an outcome of why an order was refused before its turn came, where
+// that is no fault of this machine's.
+func (e *Engine) refusal(err error) (Outcome, error) {
+	var f *Failure
+	if !errors.As(err, &f) {
+		return Outcome{}, err
+	}
+	s, _ := e.Status()
+	return Outcome{Generation: s.Generation, Revision: s.Revision, Held: s.Held, Failure: f}, nil
+}
+
+func (e *Engine) applyJob(ctx context.Context, name string) (job, error) {
 	j := job{trigger: store.TriggerApply}
 	tip, err := e.cfg.Source.Tip(ctx)
 	if err != nil && name == "" {
-		return job{}, err
+		return j, err
 	}
-	j.rev = tip
+	j.rev, j.tip = tip, tip.Hash
 	if name == "" {
 		return j, nil
 	}
 	if j.rev, err = e.cfg.Source.Resolve(ctx, name); err != nil {
-		return job{}, err
+		return j, err
 	}
 	j.hold = e.hold(tip.Hash, j.rev.Hash, fmt.Sprintf("revision %s was applied by hand", short(j.rev.Hash)))
 	return j, nil
@@ -51,12 +91,13 @@ func (e *Engine) applyJob(ctx context.Context, name string) (job, error) {
 
 // Rollback goes back to a recorded generation, from the local store alone, and
 // holds the tracked ref where it is. number 0 is the generation before the one
-// that is served.
-func (e *Engine) Rollback(ctx context.Context, number uint64) (Outcome, error) {
+// that is served. No policy is asked.
+func (e *Engine) Rollback(ctx context.Context, number uint64, by store.Actor) (Outcome, error) {
 	j, err := e.rollbackJob(number)
 	if err != nil {
 		return Outcome{}, err
 	}
+	j.by = by
 	return e.send(ctx, command{job: j})
 }
 

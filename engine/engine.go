@@ -86,6 +86,8 @@ type Engine struct {
 	status  Status
 	changed chan struct{} // closed and replaced whenever status changes
 	applied *applied      // what is served; nil: nothing
+	// auditErr is why the newest line of the audit log is not there; nil: it is.
+	auditErr error
 }
 
 // New makes an engine. It touches neither the network nor the disk.

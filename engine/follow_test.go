@@ -138,7 +138,7 @@ func TestNoChange(t *testing.T) {
 	if s.Synced != again || s.Generation != 1 {
 		t.Errorf("after a restart: %+v", s)
 	}
-	out := outcome(t)(h.Apply(t.Context(), "", nil))
+	out := outcome(t)(h.Apply(t.Context(), Order{}))
 	if out.Plan == nil || len(out.Plan.Changes) != 0 || out.Generation != 1 {
 		t.Errorf("a second apply: %+v", out)
 	}
@@ -176,7 +176,7 @@ func TestRepoAway(t *testing.T) {
 	if c := condition(t, s, "Ready"); !c.Status || h.served() != "one" {
 		t.Errorf("%+v, serving %q", c, h.served())
 	}
-	if _, err := h.Apply(t.Context(), "", nil); err == nil {
+	if _, err := h.Apply(t.Context(), Order{}); err == nil {
 		t.Error("applied the tip of a repo that cannot be read")
 	}
 	h.repo.fail(nil)
@@ -211,7 +211,7 @@ func TestSlowLook(t *testing.T) {
 	h.repo.gate = make(chan struct{})
 	h.repo.mu.Unlock()
 	h.Poke()
-	outcome(t)(h.Rollback(t.Context(), 0))
+	outcome(t)(h.Rollback(t.Context(), 0, store.Actor{}))
 	if h.served() != "one" {
 		t.Errorf("serving %q", h.served())
 	}
@@ -250,7 +250,7 @@ subnet "lan" {
 	}
 	// Back to the values of generation 1, by hand: the same commit, so it is the
 	// release that has to look closer.
-	outcome(t)(h.Rollback(t.Context(), 1))
+	outcome(t)(h.Rollback(t.Context(), 1, store.Actor{}))
 	if h.served() != "one" {
 		t.Errorf("rolled back, serving %q", h.served())
 	}
@@ -293,7 +293,7 @@ subnet "lan" {
 	if h.served() != "two" {
 		t.Errorf("serving %q", h.served())
 	}
-	outcome(t)(h.Rollback(t.Context(), 1))
+	outcome(t)(h.Rollback(t.Context(), 1, store.Actor{}))
 	if h.served() != "one" || h.current().Env != "one" {
 		t.Errorf("rolled back, serving %q of env %q", h.served(), h.current().Env)
 	}
@@ -355,7 +355,7 @@ func TestStopDuringAnAttempt(t *testing.T) {
 	ask := func() chan result {
 		done := make(chan result, 1)
 		go func() {
-			out, err := h.Apply(context.Background(), two, nil)
+			out, err := h.Apply(context.Background(), Order{Revision: two})
 			done <- result{out, err}
 		}()
 		return done
@@ -372,7 +372,7 @@ func TestStopDuringAnAttempt(t *testing.T) {
 	if diff := cmp.Diff([]string{"abort bootloader 2", "abort export 2", "abort image 2"}, h.journal.take()); diff != "" {
 		t.Error(diff)
 	}
-	if _, err := h.Apply(t.Context(), two, nil); !errors.Is(err, ErrStopped) {
+	if _, err := h.Apply(t.Context(), Order{Revision: two}); !errors.Is(err, ErrStopped) {
 		t.Errorf("after the end: %v", err)
 	}
 	s, err := store.OpenReadOnly(h.dir)

@@ -91,6 +91,12 @@ func (n *nodes) Observe() []plan.Observation {
 	return n.seen
 }
 
+func (n *nodes) see(seen ...plan.Observation) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.seen = seen
+}
+
 func (n *nodes) Err() error { return nil }
 
 func (n *nodes) Live() map[uint64]bool {

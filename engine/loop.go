@@ -45,6 +45,7 @@ type loopState struct {
 	failed  string // revision that backoff is about
 	backoff time.Duration
 	retry   *time.Timer
+	window  *time.Timer // fires when a window may have opened that the tip waits for
 	// unsure says that the tip is to be compared with what is served even when it
 	// is what was reached last: the daemon's own settings, or the program, may have
 	// changed since.
@@ -59,9 +60,11 @@ type look struct {
 // loop is the only goroutine that starts attempts. It returns when ctx ended
 // and the attempt under way has.
 func (e *Engine) loop(ctx context.Context) error {
-	st := &loopState{looked: make(chan look, 1), finished: make(chan Outcome, 1), retry: time.NewTimer(time.Hour), unsure: true}
+	st := &loopState{looked: make(chan look, 1), finished: make(chan Outcome, 1), retry: time.NewTimer(time.Hour), window: time.NewTimer(time.Hour), unsure: true}
 	st.retry.Stop()
+	st.window.Stop()
 	defer st.retry.Stop()
+	defer st.window.Stop()
 	retire := time.NewTicker(retireEvery)
 	defer retire.Stop()
 	for {
@@ -73,6 +76,8 @@ func (e *Engine) loop(ctx context.Context) error {
 			e.look(ctx, st)
 		case <-st.retry.C: // a failed revision's back-off is over
 			st.refused = ""
+			e.look(ctx, st)
+		case <-st.window.C: // a window may be open now
 			e.look(ctx, st)
 		case l := <-st.looked: // the tip is known, or the repo cannot be read
 			e.tip(ctx, st, l)
@@ -154,10 +159,16 @@ func (e *Engine) tip(ctx context.Context, st *loopState, l look) {
 		switch {
 		case s.Held != nil && s.Held.Revision == l.tip.Hash, st.refused == l.tip.Hash:
 			settled = true
+		case s.Waiting != nil && s.Waiting.Revision == l.tip.Hash && !s.Waiting.due(e.now()):
+			settled = true
+			e.awaitWindow(st, s.Waiting)
 		case s.Held == nil && s.Synced == l.tip.Hash && s.Generation != 0 && !st.unsure:
 			settled = true
 			if st.running == nil {
-				s.Failure = nil
+				s.Failure, s.Waiting = nil, nil
+				if s.Phase == PhaseWaiting {
+					s.Phase = PhaseIdle
+				}
 			}
 		}
 	})
@@ -183,7 +194,12 @@ func (e *Engine) begin(ctx context.Context, st *loopState, j job) {
 		if j.reply == nil || j.rev.Hash == st.failed {
 			st.retry.Stop() // an operator's other wish leaves the tip's next try alone
 		}
-		e.update(func(s *Status) { s.Phase, s.Attempt, s.Progress = PhaseLoading, j.rev.Hash, nil })
+		e.update(func(s *Status) {
+			s.Phase, s.Attempt, s.Progress = PhaseLoading, j.rev.Hash, nil
+			if j.reply == nil {
+				s.Waiting = nil // what it waits for, if it does, is told at the end
+			}
+		})
 		actx, cancel := context.WithCancelCause(ctx)
 		st.running, st.cancel = &j, cancel
 		go func() { st.finished <- e.attempt(actx, j) }()
@@ -208,6 +224,11 @@ func (e *Engine) ended(ctx context.Context, st *loopState, out Outcome) {
 	j.answer(out)
 	if f := out.Failure; f != nil {
 		e.note(st, f)
+	} else if out.waiting != nil {
+		e.log.Info("not applied yet", "revision", j.rev.Hash, "waiting_for", out.waiting.For, "until", out.waiting.Until, "reason", out.waiting.Message)
+		st.refused, st.failed = "", ""
+		st.retry.Stop()
+		e.awaitWindow(st, out.waiting)
 	} else {
 		st.unsure, st.refused, st.failed = false, "", ""
 		st.retry.Stop()
@@ -244,6 +265,18 @@ func (e *Engine) note(st *loopState, f *Failure) {
 	}
 	st.backoff = min(max(2*st.backoff, e.cfg.Retry), retryMost*e.cfg.Retry)
 	st.retry.Reset(st.backoff)
+}
+
+// windowCheck is how long the loop believes at most that the clock goes on as it
+// does: it may be set, and a suspended machine's timers stand still.
+const windowCheck = 30 * time.Second
+
+// awaitWindow has the tip looked at again when the window that it waits for opens.
+func (e *Engine) awaitWindow(st *loopState, w *Waiting) {
+	if w.For != WaitWindow || w.Until.IsZero() {
+		return
+	}
+	st.window.Reset(min(max(w.Until.Sub(e.now()), 0), windowCheck))
 }
 
 // command takes an operator's wish.

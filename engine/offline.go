@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 
@@ -16,20 +17,20 @@ import (
 // is prepared and checked, the generation is recorded, and the sockets are given
 // back. The next Run starts on it. approve, when not nil, is shown the plan first;
 // its error is a Failure with ReasonCancelled. The engine must not be running.
-func (e *Engine) ApplyOffline(ctx context.Context, name string, approve func(*plan.Plan) error, progress func(provider.Progress)) (Outcome, error) {
+func (e *Engine) ApplyOffline(ctx context.Context, o Order, approve func(*plan.Plan) error, progress func(provider.Progress)) (Outcome, error) {
 	if err := e.recall(); err != nil {
 		return Outcome{}, err
 	}
-	j, err := e.applyJob(ctx, name)
+	j, err := e.orderJob(ctx, o)
 	if err != nil {
-		return Outcome{}, err
+		return e.refusal(err)
 	}
 	j.approve, j.offline = approve, true
 	return e.runOffline(ctx, j, progress), nil
 }
 
 // RollbackOffline is Rollback in a process that serves nothing.
-func (e *Engine) RollbackOffline(ctx context.Context, number uint64, progress func(provider.Progress)) (Outcome, error) {
+func (e *Engine) RollbackOffline(ctx context.Context, number uint64, by store.Actor, progress func(provider.Progress)) (Outcome, error) {
 	if err := e.recall(); err != nil {
 		return Outcome{}, err
 	}
@@ -37,7 +38,7 @@ func (e *Engine) RollbackOffline(ctx context.Context, number uint64, progress fu
 	if err != nil {
 		return Outcome{}, err
 	}
-	j.offline = true
+	j.offline, j.by = true, by
 	return e.runOffline(ctx, j, progress), nil
 }
 
@@ -65,7 +66,7 @@ func (e *Engine) recall() error {
 		return err
 	}
 	e.update(func(s *Status) { e.publish(s, rec, own) })
-	return nil
+	return e.cfg.Store.MendAudit()
 }
 
 // Plan says what applying a revision would do now. name "" is the tip.
@@ -134,14 +135,29 @@ func (e *Engine) options() schema.Options {
 
 // load reads this server's part of a revision.
 func (e *Engine) load(ctx context.Context, rev source.Revision) (fs.FS, *schema.Desired, error) {
-	tree, err := e.cfg.Source.Tree(ctx, rev)
+	tree, _, err := e.tree(ctx, rev)
 	if err != nil {
 		return nil, nil, err
 	}
 	whole, diags := schema.Load(tree, e.options())
+	if !diags.HasErrors() {
+		diags = unknownZones(&whole.Policy)
+	}
 	if diags.HasErrors() {
 		return nil, nil, diags
 	}
 	own, err := Own(whole, e.cfg.Server)
 	return tree, own, err
+}
+
+// tree gives the files of a revision. A folder that is gone from it is a folder
+// without files, once something is served: that everything was removed is for the
+// policy to judge, with missing as the reason. Before that it is a mistake in the
+// daemon's own settings.
+func (e *Engine) tree(ctx context.Context, rev source.Revision) (tree fs.FS, missing, err error) {
+	tree, err = e.cfg.Source.Tree(ctx, rev)
+	if errors.Is(err, source.ErrNoPath) && e.current() != nil {
+		return store.Files{}.FS(), err, nil
+	}
+	return tree, nil, err
 }

@@ -97,6 +97,11 @@ func (e *Engine) noteTrouble() {
 			list = append(list, err.Error())
 		}
 	}
+	e.mu.Lock()
+	if e.auditErr != nil {
+		list = append(list, e.auditErr.Error())
+	}
+	e.mu.Unlock()
 	text := strings.ReplaceAll(strings.Join(list, "; "), "\n", "; ")
 	if s, _ := e.Status(); s.ServeError != text {
 		e.update(func(s *Status) { s.ServeError = text })

@@ -48,7 +48,7 @@ func (h *house) held(gen uint64, text, skipped string) {
 func TestRollback(t *testing.T) {
 	h := newHouse(t, nil)
 	_, two, three := h.history()
-	out := outcome(t)(h.Rollback(t.Context(), 0))
+	out := outcome(t)(h.Rollback(t.Context(), 0, store.Actor{}))
 	if out.Generation != 4 || out.Revision != two || out.Held == nil || out.Held.Revision != three || out.Held.Reason != "rolled back to generation 2" || out.Plan.Summary.Update == 0 {
 		t.Errorf("%+v", out)
 	}
@@ -84,13 +84,13 @@ func TestRollbackWithoutRepo(t *testing.T) {
 		if restarted {
 			h.restart()
 		}
-		outcome(t)(h.Rollback(t.Context(), 0))
-		outcome(t)(h.Rollback(t.Context(), 0))
+		outcome(t)(h.Rollback(t.Context(), 0, store.Actor{}))
+		outcome(t)(h.Rollback(t.Context(), 0, store.Actor{}))
 		if h.served() != "one" {
 			t.Errorf("serving %q", h.served())
 		}
 		h.restart() // which knows of no tip, and rolls back to the same once more
-		outcome(t)(h.Rollback(t.Context(), 1))
+		outcome(t)(h.Rollback(t.Context(), 1, store.Actor{}))
 		h.repo.mu.Lock()
 		h.repo.commits, h.repo.tip, h.repo.err = commits, tip, nil
 		h.repo.mu.Unlock()
@@ -103,28 +103,28 @@ func TestRollbackWithoutRepo(t *testing.T) {
 func TestRollbackTwice(t *testing.T) {
 	h := newHouse(t, nil)
 	_, _, three := h.history()
-	outcome(t)(h.Rollback(t.Context(), 0))
-	if out := outcome(t)(h.Rollback(t.Context(), 0)); out.Generation != 5 || h.served() != "one" || out.Held.Revision != three {
+	outcome(t)(h.Rollback(t.Context(), 0, store.Actor{}))
+	if out := outcome(t)(h.Rollback(t.Context(), 0, store.Actor{})); out.Generation != 5 || h.served() != "one" || out.Held.Revision != three {
 		t.Errorf("serving %q: %+v", h.served(), out)
 	}
-	if _, err := h.Rollback(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "no generation before 1") {
+	if _, err := h.Rollback(t.Context(), 0, store.Actor{}); err == nil || !strings.Contains(err.Error(), "no generation before 1") {
 		t.Errorf("behind the beginning: %v", err)
 	}
 	h.held(5, "one", three)
 
-	outcome(t)(h.Rollback(t.Context(), 3))
+	outcome(t)(h.Rollback(t.Context(), 3, store.Actor{}))
 	if h.served() != "three" {
 		t.Errorf("serving %q", h.served())
 	}
 	// To one that repeats another: it counts as that.
-	outcome(t)(h.Rollback(t.Context(), 4))
+	outcome(t)(h.Rollback(t.Context(), 4, store.Actor{}))
 	if rec := h.current(); h.served() != "two" || rec.RolledBackTo != 2 {
 		t.Errorf("serving %q: %+v", h.served(), rec)
 	}
-	if outcome(t)(h.Rollback(t.Context(), 0)); h.served() != "one" {
+	if outcome(t)(h.Rollback(t.Context(), 0, store.Actor{})); h.served() != "one" {
 		t.Errorf("serving %q", h.served())
 	}
-	if _, err := h.Rollback(t.Context(), 99); err == nil {
+	if _, err := h.Rollback(t.Context(), 99, store.Actor{}); err == nil {
 		t.Error("rolled back to a generation that never was")
 	}
 }
@@ -135,7 +135,7 @@ func TestRollbackFromRefused(t *testing.T) {
 	h.history()
 	bad := h.repo.commit(map[string]string{"site.hcl": "server {"})
 	h.refused(bad)
-	out := outcome(t)(h.Rollback(t.Context(), 0))
+	out := outcome(t)(h.Rollback(t.Context(), 0, store.Actor{}))
 	if out.Held.Revision != bad {
 		t.Errorf("%+v", out.Held)
 	}
@@ -147,7 +147,7 @@ func TestRollbackFromRefused(t *testing.T) {
 func TestRelease(t *testing.T) {
 	h := newHouse(t, nil)
 	_, _, three := h.history()
-	outcome(t)(h.Rollback(t.Context(), 0))
+	outcome(t)(h.Rollback(t.Context(), 0, store.Actor{}))
 	if out := outcome(t)(h.Release(t.Context())); out.Held != nil || out.Generation != 4 {
 		t.Errorf("%+v", out)
 	}
@@ -168,7 +168,7 @@ func TestRollbackFails(t *testing.T) {
 	h.fakes["export"].set(func(f *fake) {
 		f.onPrepare = func(context.Context, provider.Input) error { return errors.New("the blob is gone") }
 	})
-	out, err := h.Rollback(t.Context(), 0)
+	out, err := h.Rollback(t.Context(), 0, store.Actor{})
 	if err != nil || out.Failure == nil || out.Failure.Reason != ReasonMachine || out.Failure.Retry || out.Held != nil || out.Generation != 3 {
 		t.Errorf("%+v, %+v, %v", out, out.Failure, err)
 	}
@@ -184,7 +184,7 @@ func TestRollbackFails(t *testing.T) {
 func TestRollbackFromNothing(t *testing.T) {
 	h := newHouse(t, nil)
 	h.run()
-	if _, err := h.Rollback(t.Context(), 0); err == nil {
+	if _, err := h.Rollback(t.Context(), 0, store.Actor{}); err == nil {
 		t.Error("no error")
 	}
 }
@@ -214,7 +214,7 @@ func TestOperatorGoesFirst(t *testing.T) {
 	})
 	done := make(chan Outcome)
 	go func() {
-		out, err := h.Rollback(context.Background(), 1)
+		out, err := h.Rollback(context.Background(), 1, store.Actor{})
 		if err != nil {
 			t.Error(err)
 		}
@@ -251,7 +251,7 @@ func TestOperatorsWishesReplaceEachOther(t *testing.T) {
 	ask := func(n int, rev string) {
 		answers[n] = make(chan Outcome, 1)
 		go func() {
-			out, err := h.Apply(context.Background(), rev, nil)
+			out, err := h.Apply(context.Background(), Order{Revision: rev})
 			if err != nil {
 				t.Error(err)
 			}

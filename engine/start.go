@@ -22,6 +22,7 @@ func (e *Engine) start(ctx context.Context) error {
 	for _, n := range e.cfg.Store.Numbers() {
 		e.inherited = n // the last is the newest
 	}
+	e.prove()
 	if ok {
 		e.startOn(ctx, rec)
 	}

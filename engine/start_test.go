@@ -225,7 +225,7 @@ func TestApplyOfTheStandInLasts(t *testing.T) {
 	})
 	h.run()
 	h.refused(three)
-	if out := outcome(t)(h.Apply(t.Context(), two, nil)); out.Generation != 4 || out.Held == nil || out.Held.Revision != three {
+	if out := outcome(t)(h.Apply(t.Context(), Order{Revision: two})); out.Generation != 4 || out.Held == nil || out.Held.Revision != three {
 		t.Errorf("%+v", out)
 	}
 	h.held(4, "two", three)

@@ -22,6 +22,8 @@ const (
 	PhaseIdle      Phase = "idle"
 	PhaseLoading   Phase = "loading"
 	PhasePlanning  Phase = "planning"
+	PhaseGating    Phase = "gating"  // asking the policy
+	PhaseWaiting   Phase = "waiting" // see Status.Waiting; nothing else is under way
 	PhasePreparing Phase = "preparing"
 	PhaseChecking  Phase = "checking"
 	PhaseRecording Phase = "recording"
@@ -43,12 +45,15 @@ type Status struct {
 	// Polls counts the looks at the repo since the start, whatever came of them.
 	Polls      uint64              `json:"polls"`
 	Held       *Hold               `json:"held,omitempty"`
+	Waiting    *Waiting            `json:"waiting,omitempty"` // why the tip is not applied yet
 	Attempt    string              `json:"attempt,omitempty"` // revision being worked on
 	Progress   []provider.Progress `json:"progress,omitempty"`
 	Failure    *Failure            `json:"failure,omitempty"`     // why the tip is not served
 	RepoError  string              `json:"repo_error,omitempty"`  // why the repo cannot be read
 	ServeError string              `json:"serve_error,omitempty"` // what broke while serving
-	Conditions []Condition         `json:"conditions"`
+	// HostKey is the public half of the key that saved plans are signed with.
+	HostKey    string      `json:"host_key,omitempty"`
+	Conditions []Condition `json:"conditions"`
 }
 
 // Hold says that a revision is skipped until a newer commit or a release.
@@ -102,6 +107,7 @@ const (
 	ReasonMachine   = "machine"   // this machine could not do it: disk, port, program
 	ReasonCancelled = "cancelled" // something newer came, the daemon stops, or the operator declined
 	ReasonStale     = "stale"     // what the caller saw is no longer so
+	ReasonDenied    = "denied"    // the policy does not let it through: diagnostics say which rule
 )
 
 // cancelled is the Failure of a job that was given up before it failed by itself.
@@ -170,6 +176,8 @@ func conditions(s *Status) []Condition {
 		synced = Condition{Type: "Synced", Reason: "Refused", Message: s.Failure.Message}
 	case s.Held != nil:
 		synced = Condition{Type: "Synced", Reason: "Held", Message: s.Held.Reason}
+	case s.Waiting != nil:
+		synced = Condition{Type: "Synced", Reason: "Waiting", Message: s.Waiting.Message}
 	case s.Attempt != "":
 		synced = Condition{Type: "Synced", Reason: "Applying"}
 	case s.Tip == "" || s.Tip != s.Synced:
@@ -213,4 +221,6 @@ type Outcome struct {
 	Plan       *plan.Plan `json:"plan,omitempty"` // what was applied: exactly this
 	Held       *Hold      `json:"held,omitempty"`
 	Failure    *Failure   `json:"failure,omitempty"`
+
+	waiting *Waiting // the attempt is to be made again later; then Failure is nil
 }

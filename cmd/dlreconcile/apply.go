@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -13,9 +14,10 @@ import (
 
 // applyFlags are the flags and the argument of the apply command.
 type applyFlags struct {
-	rev     string
-	approve bool
-	planned *plan.Plan // nil: no plan was kept
+	rev       string
+	approve   bool
+	overrides []string
+	saved     []byte // the file of a saved plan; nil: none was named
 }
 
 func (c *cli) applyCommand() *cobra.Command {
@@ -32,22 +34,28 @@ skipped until a newer commit or ` + "`dlreconcile release`" + `.
 
 On a terminal it asks first, unless --auto-approve is given. With the file of a plan
 that ` + "`dlreconcile plan --out FILE`" + ` kept, it does what that says, without asking, or
-exits 4 because something else was applied meanwhile.
+exits 4 because that is not what would be done now: something else was applied
+meanwhile, the ref has another commit, a file was edited or is damaged.
+
+What is applied by hand is approved by that. The other rules of the policy that is
+served count here too, and --override passes those that are named.
 
 Exit codes: 0 applied or nothing to do, 1 failed (nothing changed), 3 invalid
-configuration, 4 stale plan, 5 the state directory is locked.`,
-		Example: "  dlreconcile apply\n  dlreconcile apply --rev v1.2 --auto-approve\n  dlreconcile apply new.plan",
+configuration, 4 stale plan, 5 the state directory is locked, 6 denied by the policy.`,
+		Example: "  dlreconcile apply\n  dlreconcile apply --rev v1.2 --auto-approve\n  dlreconcile apply new.plan\n  dlreconcile apply --override max_delete",
 		Args:    atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := engine.CheckOverrides(o.overrides); err != nil {
+				return &coded{exitUsage, fmt.Errorf("--override: %w", err)}
+			}
 			if len(args) == 1 {
 				if o.rev != "" {
 					return &coded{exitUsage, errors.New("a kept plan says its revision itself: leave --rev out")}
 				}
-				p, err := readPlan(args[0])
-				if err != nil {
+				var err error
+				if o.saved, err = readSaved(args[0]); err != nil {
 					return err
 				}
-				o.planned, o.rev = p, *p.Revision
 			}
 			return c.apply(cmd.Context(), o)
 		},
@@ -55,6 +63,7 @@ configuration, 4 stale plan, 5 the state directory is locked.`,
 	f := cmd.Flags()
 	f.StringVar(&o.rev, "rev", "", "`COMMIT`, branch or tag to apply (default: the tip of the tracked ref)")
 	f.BoolVar(&o.approve, "auto-approve", false, "do not ask")
+	f.StringSliceVar(&o.overrides, "override", nil, "`RULES` of the policy to pass, with commas between: max_delete, allow_empty, window")
 	return cmd
 }
 
@@ -63,35 +72,29 @@ func (c *cli) apply(ctx context.Context, o applyFlags) error {
 	if err != nil {
 		return err
 	}
+	c.settings.enclose()
+	if o.saved != nil {
+		if err := c.checkSaved(ctx, o.saved); err != nil {
+			if f := new(engine.Failure); errors.As(err, &f) {
+				return c.outcome(ctx, engine.Outcome{Failure: f}, client != nil)
+			}
+			return err
+		}
+	}
 	if client != nil {
 		return c.applyLive(ctx, client, o)
 	}
-	c.settings.enclose()
 	h, err := c.wire(wireRepo)
 	if err != nil {
 		return err
 	}
 	defer h.Close()
-	if o.planned != nil {
-		// Nothing to do would be told without a look at the plan.
-		if cur, ok, err := h.store.Current(); err != nil {
-			return err
-		} else if ok && cur.Number != o.planned.BaseGeneration {
-			return c.outcome(ctx, engine.Outcome{Generation: cur.Number, Revision: cur.Revision, Failure: staleBase(o.planned, cur.Number)}, false)
-		}
-	}
-	out, err := h.engine.ApplyOffline(ctx, o.rev, func(p *plan.Plan) error { return c.approve(ctx, p, o) }, c.progressLine())
+	order := engine.Order{Revision: o.rev, Saved: o.saved, Overrides: o.overrides, By: ownUser()}
+	out, err := h.engine.ApplyOffline(ctx, order, func(p *plan.Plan) error { return c.approve(ctx, p, o) }, c.progressLine())
 	if err != nil {
 		return err
 	}
 	return c.outcome(ctx, out, false)
-}
-
-// staleBase is what stale says when another generation is served.
-func staleBase(planned *plan.Plan, served uint64) *engine.Failure {
-	var f *engine.Failure
-	errors.As(stale(planned, &plan.Plan{BaseGeneration: served}), &f)
-	return f
 }
 
 // applyLive asks the daemon. What is planned here is bound to the generation it
@@ -103,17 +106,13 @@ func (c *cli) applyLive(ctx context.Context, client *api.Client, o applyFlags) e
 	if c.settings.envFlag {
 		return &coded{exitUsage, errors.New("a daemon applies with its own env file: give --env to `dlreconcile serve`, or write env into its daemon.hcl")}
 	}
-	req := api.ApplyRequest{Revision: o.rev}
-	if o.planned != nil || !o.approve && isTerminal(c.in) {
+	req := api.ApplyRequest{Revision: o.rev, Saved: o.saved, Overrides: o.overrides}
+	if c.asks(o) {
 		var p plan.Plan
 		if err := client.Get(ctx, "/v1/plan", query("revision", o.rev), &p); err != nil {
 			return err
 		}
 		if err := c.approve(ctx, &p, o); err != nil {
-			var f *engine.Failure
-			if errors.As(err, &f) {
-				return c.outcome(ctx, engine.Outcome{Generation: p.BaseGeneration, Failure: f}, true)
-			}
 			return err
 		}
 		req.Generation = &p.BaseGeneration
@@ -136,13 +135,13 @@ func goesOn(ctx context.Context, err error) error {
 	return errors.New("interrupted while waiting: the daemon goes on with it; see `dlreconcile status`")
 }
 
-// approve lets pass what was planned before. Else it asks on a terminal, and lets
-// everything else pass.
+// asks reports whether the operator is asked: on a terminal, and not about a plan
+// that was kept.
+func (c *cli) asks(o applyFlags) bool { return o.saved == nil && !o.approve && isTerminal(c.in) }
+
+// approve shows a plan and asks, where an operator is there to be asked.
 func (c *cli) approve(ctx context.Context, p *plan.Plan, o applyFlags) error {
-	if o.planned != nil {
-		return stale(o.planned, p)
-	}
-	if o.approve || !isTerminal(c.in) || len(p.Changes) == 0 {
+	if !c.asks(o) || len(p.Changes) == 0 {
 		return nil
 	}
 	if err := p.Text(c.err, plan.TextOptions{Color: c.color(c.err), Width: columns(c.err)}); err != nil {

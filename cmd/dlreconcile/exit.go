@@ -60,6 +60,8 @@ func exitCode(err error) int {
 			return exitInvalid
 		case engine.ReasonStale:
 			return exitStale
+		case engine.ReasonDenied:
+			return exitDenied
 		}
 	}
 	return exitError

@@ -61,7 +61,11 @@ func (c *cli) printFailure(ctx context.Context, f *engine.Failure) {
 		fmt.Fprintf(c.err, "Not applied: %s.\n", f.Message)
 		return
 	}
-	fmt.Fprintf(c.err, "Not applied (%s, while %s); what was served is served on.\n", f.Reason, f.Stage)
+	if f.Reason == engine.ReasonDenied {
+		fmt.Fprintln(c.err, "Not applied: the policy does not let it through. What was served is served on.")
+	} else {
+		fmt.Fprintf(c.err, "Not applied (%s, while %s); what was served is served on.\n", f.Reason, f.Stage)
+	}
 	for _, line := range reasons(f) {
 		fmt.Fprintln(c.err, line)
 	}

@@ -40,7 +40,8 @@ with the state directory, else with nothing. It reads the files of the work tree
 committed or not; with --rev, or from a bare or remote repo, those of a commit.
 
 --out FILE keeps the plan of a commit for ` + "`dlreconcile apply FILE`" + `, which does
-exactly that or refuses.
+exactly that or refuses. It is signed where it is to be applied: by the daemon, or
+else with the key of the state directory.
 
 --markdown prints it for a comment on a pull request. --target ADDRESS, which may be
 given several times, shows that resource, block or module and what it needs only; it is
@@ -79,19 +80,22 @@ func (c *cli) plan(ctx context.Context, o planFlags) error {
 		return err
 	}
 	defer l.Close()
+	if o.out != "" && o.observed != "" {
+		return &coded{exitUsage, errors.New("--out keeps a plan of what is served here, and --observed looks at something else: leave one of them out")}
+	}
 	if o.out != "" && l.revision == nil {
 		return errors.New("the work tree has changes that are not committed, and only a commit can be applied: commit, or plan without --out")
 	}
-	p, err := c.compute(ctx, l, o.observed, targets)
+	var p *plan.Plan
+	if o.out != "" {
+		p, err = c.savePlan(ctx, l, o.out)
+	} else {
+		p, err = c.compute(ctx, l, o.observed, targets)
+	}
 	if err != nil {
 		return err
 	}
 	keep := o.out != "" && !p.Refused()
-	if keep {
-		if err := savePlan(o.out, p); err != nil {
-			return err
-		}
-	}
 	print := c.printPlan
 	if o.markdown {
 		print = func(p *plan.Plan) error { return p.Markdown(c.out, plan.MarkdownOptions{}) }

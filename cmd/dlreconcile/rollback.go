@@ -63,7 +63,7 @@ func (c *cli) rollback(ctx context.Context, number uint64) error {
 		return err
 	}
 	defer h.Close()
-	out, err := h.engine.RollbackOffline(ctx, number, c.progressLine())
+	out, err := h.engine.RollbackOffline(ctx, number, ownUser(), c.progressLine())
 	if err != nil {
 		return err
 	}

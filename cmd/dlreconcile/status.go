@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -65,6 +66,7 @@ func printStatus(w io.Writer, s *engine.Status) {
 	if s.Held != nil {
 		fmt.Fprintf(w, "Held        %s; %s until a newer commit or `dlreconcile release`\n", s.Held.Reason, skipped(s.Held))
 	}
+	printWaiting(w, s.Waiting)
 	if s.RepoError != "" {
 		fmt.Fprintf(w, "Repo        %s\n", clean(s.RepoError))
 	}
@@ -83,4 +85,19 @@ func printStatus(w io.Writer, s *engine.Status) {
 	for _, cond := range s.Conditions {
 		fmt.Fprintf(w, "%-18s%v (%s)\n", cond.Type, cond.Status, cond.Reason)
 	}
+}
+
+// printWaiting says what a revision waits for, and how not to.
+func printWaiting(out io.Writer, w *engine.Waiting) {
+	if w == nil {
+		return
+	}
+	fmt.Fprintf(out, "Waiting     %s for %s: %s\n", short(w.Revision), w.For, clean(w.Message))
+	if !w.Until.IsZero() {
+		fmt.Fprintf(out, "            until %s\n", w.Until.Format(time.RFC3339))
+	}
+	if at := w.Range.String(); at != "" {
+		fmt.Fprintf(out, "            The policy is at %s.\n", at)
+	}
+	fmt.Fprintf(out, "            `%s` applies it now.\n", w.Command)
 }

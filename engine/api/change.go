@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 
 	"github.com/dlreconcile/dlreconcile/engine"
@@ -10,21 +11,31 @@ import (
 
 func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
 	var req ApplyRequest
-	if !decode(w, r, &req) {
+	if !decode(w, r, &req, maxApply) {
+		return
+	}
+	if err := engine.CheckOverrides(req.Overrides); err != nil {
+		problem(w, http.StatusBadRequest, err)
+		return
+	}
+	if req.Saved != nil && (req.Revision != "" || req.Generation != nil) {
+		problem(w, http.StatusBadRequest, errors.New("a saved plan says its revision and generation itself: leave them out"))
 		return
 	}
 	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
-		return s.Engine.Apply(ctx, req.Revision, req.Generation)
+		return s.Engine.Apply(ctx, engine.Order{
+			Revision: req.Revision, Expect: req.Generation, Saved: req.Saved, Overrides: req.Overrides, By: actor(ctx),
+		})
 	})
 }
 
 func (s *Server) rollback(w http.ResponseWriter, r *http.Request) {
 	var req RollbackRequest
-	if !decode(w, r, &req) {
+	if !decode(w, r, &req, maxBody) {
 		return
 	}
 	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
-		return s.Engine.Rollback(ctx, req.Generation)
+		return s.Engine.Rollback(ctx, req.Generation, actor(ctx))
 	})
 }
 

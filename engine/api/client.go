@@ -84,6 +84,24 @@ func (c *Client) Get(ctx context.Context, path string, q url.Values, v any) erro
 	return nil
 }
 
+// SavePlan has the daemon plan a revision, and gives the bytes of the saved plan's
+// file.
+func (c *Client) SavePlan(ctx context.Context, req SavePlanRequest) ([]byte, error) {
+	resp, err := c.do(ctx, http.MethodPost, "/v1/plan", nil, req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, engine.MaxSavedPlan+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("the daemon's plan: %w", err)
+	case len(b) > engine.MaxSavedPlan:
+		return nil, fmt.Errorf("the daemon's plan has more than %d bytes", engine.MaxSavedPlan)
+	}
+	return b, nil
+}
+
 // Status asks for the status; newer than seq when seq is not 0 (it waits).
 func (c *Client) Status(ctx context.Context, seq uint64) (engine.Status, error) {
 	q := url.Values{}

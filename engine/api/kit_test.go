@@ -180,6 +180,7 @@ type daemon struct {
 	provider *everything
 	nodes    *node.Tracker
 	engine   *engine.Engine
+	store    *store.Store
 	path     string
 	*Client
 	stop func() // ends everything and waits for it
@@ -197,7 +198,7 @@ func newDaemon(t testing.TB) *daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &daemon{t: t, repo: &repo{commits: map[string]fstest.MapFS{}}, provider: &everything{byGen: map[uint64]*schema.Desired{}}, path: filepath.Join(dir, "socket")}
+	d := &daemon{t: t, store: st, repo: &repo{commits: map[string]fstest.MapFS{}}, provider: &everything{byGen: map[uint64]*schema.Desired{}}, path: filepath.Join(dir, "socket")}
 	d.nodes, err = node.New(node.Config{
 		DB:      st.DB(),
 		Current: func() uint64 { return d.engine.Generation() },

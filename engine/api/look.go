@@ -55,6 +55,26 @@ func (s *Server) plan(w http.ResponseWriter, r *http.Request) {
 	reply(w, p)
 }
 
+// savePlan answers POST /v1/plan: the plan of a revision, bound to what is so now and
+// signed, in the bytes of its file.
+func (s *Server) savePlan(w http.ResponseWriter, r *http.Request) {
+	var req SavePlanRequest
+	if !decode(w, r, &req, maxBody) {
+		return
+	}
+	saved, err := s.Engine.SavePlan(r.Context(), req.Revision, req.WorkTree)
+	var b []byte
+	if err == nil {
+		b, err = saved.Bytes()
+	}
+	if err != nil {
+		problem(w, http.StatusUnprocessableEntity, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(b) // an error here is the client's going away
+}
+
 func (s *Server) nodes(w http.ResponseWriter, _ *http.Request) {
 	reply(w, s.Nodes.Nodes())
 }

@@ -32,6 +32,9 @@ type Server struct {
 // maxBody bounds a request: the largest legitimate one is a few hundred bytes.
 const maxBody = 64 << 10
 
+// maxApply bounds the one that may carry a saved plan, in base64.
+const maxApply = engine.MaxSavedPlan/3*4 + maxBody
+
 // Listen binds the unix socket at path, readable and writable for its owner and
 // group. A socket file that no process listens on is replaced; anything else that
 // is there is left alone, and an error.
@@ -84,6 +87,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ReadHeaderTimeout: 10 * time.Second,
 		MaxHeaderBytes:    maxBody,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext:       withPeer,
 	}
 	done := make(chan struct{})
 	go func() {
@@ -114,6 +118,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("GET /v1/observed", s.observed)
 	mux.HandleFunc("GET /v1/plan", s.plan)
+	mux.HandleFunc("POST /v1/plan", s.savePlan)
 	mux.HandleFunc("GET /v1/nodes", s.nodes)
 	mux.HandleFunc("GET /v1/history", s.history)
 	mux.HandleFunc("GET /v1/explain", s.explain)
@@ -144,9 +149,10 @@ func problem(w http.ResponseWriter, code int, err error) {
 	_ = json.NewEncoder(w).Encode(p)
 }
 
-// decode reads a JSON body strictly; an empty body leaves v as it is.
-func decode(w http.ResponseWriter, r *http.Request, v any) bool {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+// decode reads a JSON body of at most limit bytes strictly; an empty body leaves v as
+// it is.
+func decode(w http.ResponseWriter, r *http.Request, v any, limit int64) bool {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil && !errors.Is(err, io.EOF) {
 		problem(w, http.StatusBadRequest, fmt.Errorf("request body: %w", err))

@@ -14,6 +14,17 @@ type ApplyRequest struct {
 	// Generation that the caller's plan was made against. When it is given and
 	// another one is served, nothing is applied.
 	Generation *uint64 `json:"generation,omitempty"`
+	// Saved is the file of a saved plan, which says the two above itself.
+	Saved []byte `json:"saved,omitempty"`
+	// Overrides names rules of the policy to pass: max_delete, allow_empty, window.
+	Overrides []string `json:"overrides,omitempty"`
+}
+
+// SavePlanRequest is the body of POST /v1/plan, whose answer is a saved plan.
+type SavePlanRequest struct {
+	// Revision to plan; "" is the tip of the tracked ref.
+	Revision string `json:"revision,omitempty"`
+	WorkTree bool   `json:"work_tree,omitempty"` // see engine.Bound
 }
 
 // RollbackRequest is the body of POST /v1/rollback. Generation 0 is the one

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 )
@@ -62,6 +63,24 @@ func (c *Content) Has(b provider.Blob) bool {
 	}
 	st, err := os.Stat(path)
 	return err == nil && st.Mode().IsRegular() && st.Size() == b.Size
+}
+
+// Stamp tells one state of a blob's file from another: whether it is there, and
+// whether it has been written since, without reading it. A sealed file is never
+// written, so the stamp of a sound one does not change.
+func (c *Content) Stamp(b provider.Blob) string {
+	path, err := c.Path(b.Digest)
+	if err != nil {
+		return "malformed"
+	}
+	st, err := os.Stat(path)
+	switch {
+	case err != nil || !st.Mode().IsRegular():
+		return "missing"
+	case st.Size() != b.Size:
+		return "damaged"
+	}
+	return st.ModTime().UTC().Format(time.RFC3339Nano)
 }
 
 // Open opens a blob for reading. A missing blob gives an error that is

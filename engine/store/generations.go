@@ -194,6 +194,20 @@ func (s *Store) current() (*Record, bool, error) {
 	return fail(perr)
 }
 
+// Digest gives the digest of the record of a generation as it is on disk, 64 hex
+// digits, and the blobs that the generation cannot do without.
+func (s *Store) Digest(n uint64) (string, []provider.Blob, error) {
+	_, sum, err := s.read(n)
+	if err != nil {
+		return "", nil, fmt.Errorf("generation %d: %w", n, err)
+	}
+	_, blobs, err := s.needs(n)
+	if err != nil {
+		return "", nil, fmt.Errorf("generation %d: %w", n, err)
+	}
+	return sum, blobs, nil
+}
+
 // needs lists the blobs that a record cannot do without.
 func (s *Store) needs(n uint64) (*Record, []provider.Blob, error) {
 	var disk onDisk

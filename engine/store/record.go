@@ -61,6 +61,12 @@ type Record struct {
 
 	Plan *plan.Plan `json:"plan,omitempty"` // what was applied
 
+	// By is who had it applied; zero in records of programs that did not write it.
+	By Actor `json:"by,omitzero"`
+	// Overrides names the rules of the policy that were passed by order.
+	Overrides []string `json:"overrides,omitempty"`
+	SavedPlan bool     `json:"saved_plan,omitempty"` // it was applied from one
+
 	// Held is in force from the moment this generation is current: the revision is
 	// skipped until a newer one. nil lifts any hold. Recording it here makes the
 	// switch and the hold one step.

@@ -21,6 +21,8 @@ import (
 //	lock                  held by the one process that may write
 //	current               which generation is served, what is held, what was synced last
 //	generations/N.json    one record per generation
+//	audit.ndjson          what each attempt came to; see Audit
+//	host.key              what this directory signs with; see HostKey
 //	recipes/…             what was built from which recipe
 //	blobs/sha256/…        the content store
 //	state.db              leases, boot sessions

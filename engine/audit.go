@@ -1,0 +1,74 @@
+package engine
+
+import (
+	"github.com/dlreconcile/dlreconcile/engine/store"
+)
+
+// audit writes down what an attempt came to.
+func (a *attempt) audit(out *Outcome) {
+	j := a.j
+	j.overrides = a.overridden
+	a.audited(&j, out, j.saved != nil, a.applied()...)
+}
+
+// applied gives the changes that were brought about: those of the plan, once its
+// generation is recorded.
+func (a *attempt) applied() []store.AuditChange {
+	if !a.recorded {
+		return nil
+	}
+	return store.AuditChanges(a.plan)
+}
+
+// audited writes one line of the audit log. It cannot undo what was done, so an
+// error is told in the log and in the status, and the next start writes the line
+// for a generation that has none.
+func (e *Engine) audited(j *job, out *Outcome, saved bool, changes ...store.AuditChange) {
+	entry := store.AuditEntry{
+		Time: e.now(), Trigger: j.trigger, Who: j.by, Revision: j.rev.Hash, Generation: out.Generation,
+		Overrides: j.overrides, SavedPlan: saved, Changes: changes,
+	}
+	if entry.Trigger == "" {
+		entry.Trigger = store.TriggerApply
+	}
+	if entry.Who.Via == "" {
+		entry.Who.Via = store.ViaDaemon
+	}
+	switch {
+	case out.Failure != nil:
+		entry.Result, entry.Reason, entry.Message = store.AuditRefused, out.Failure.Reason, out.Failure.Message
+		if entry.Revision == "" {
+			entry.Revision = out.Failure.Revision
+		}
+	case out.waiting != nil:
+		entry.Result, entry.Reason, entry.Message = store.AuditWaiting, out.waiting.For, out.waiting.Message
+	case changes != nil:
+		entry.Result = store.AuditApplied
+	default:
+		entry.Result = store.AuditUnchanged
+	}
+	err := e.cfg.Store.Audit(entry)
+	if err != nil {
+		e.log.Error("what was done cannot be written down", "revision", entry.Revision, "result", entry.Result, "error", err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.auditErr = err
+}
+
+// prove readies what the engine proves with: the audit log and the host key. Serving
+// goes on without either.
+func (e *Engine) prove() {
+	if err := e.cfg.Store.MendAudit(); err != nil {
+		e.log.Error("the audit log cannot be mended", "error", err)
+		e.mu.Lock()
+		e.auditErr = err
+		e.mu.Unlock()
+	}
+	key, err := e.cfg.Store.HostKey()
+	if err != nil {
+		e.log.Error("plans cannot be saved here", "error", err)
+		return
+	}
+	e.update(func(s *Status) { s.HostKey = key.Public() })
+}

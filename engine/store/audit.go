@@ -1,0 +1,217 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/plan"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// Results of an attempt, as the audit log has them. The set is closed.
+const (
+	AuditApplied   = "applied"   // the generation was recorded, and is served
+	AuditUnchanged = "unchanged" // the revision describes what is served already
+	AuditWaiting   = "waiting"   // for an approval or a window
+	AuditRefused   = "refused"   // nothing was changed: Reason says why
+)
+
+// How an order reached the engine.
+const (
+	ViaDaemon  = "daemon"  // nobody's order: the daemon follows the repo
+	ViaSocket  = "socket"  // of the daemon
+	ViaCommand = "command" // the command line, without a daemon
+)
+
+// Actor is who wanted something done.
+type Actor struct {
+	Via string  `json:"via"`           // ViaDaemon, …
+	UID *uint32 `json:"uid,omitempty"` // of the process that asked, as the kernel says; nil for the daemon itself
+}
+
+// AuditEntry is one line of the audit log: what one attempt came to. Readers are to
+// ignore members that they do not know.
+type AuditEntry struct {
+	FormatVersion int       `json:"format_version"`
+	Time          time.Time `json:"time"` // of the attempt's end
+	Trigger       string    `json:"trigger"`
+	Who           Actor     `json:"who"`
+	Revision      string    `json:"revision"`
+	Generation    uint64    `json:"generation"` // served when the attempt had ended; 0: none
+	Result        string    `json:"result"`     // AuditApplied, …
+	Reason        string    `json:"reason,omitempty"`
+	Message       string    `json:"message,omitempty"`
+	// Changes is what was applied: empty unless Result is AuditApplied.
+	Changes []AuditChange `json:"changes"`
+	// Overrides names the rules of the policy that were passed by order.
+	Overrides []string `json:"overrides,omitempty"`
+	SavedPlan bool     `json:"saved_plan,omitempty"` // it was the order to apply one
+	// Recovered says that the line was written at the next start: the process ended
+	// between recording the generation and writing it down here.
+	Recovered bool `json:"recovered,omitempty"`
+}
+
+// AuditChange is what happened to one resource.
+type AuditChange struct {
+	Address schema.Addr `json:"address"`
+	Action  plan.Action `json:"action"`
+}
+
+// auditFormat is the format version of a line.
+const auditFormat = 1
+
+// AuditChanges gives the changes of a plan in the form of the audit log, in the
+// plan's order. It is never nil.
+func AuditChanges(p *plan.Plan) []AuditChange {
+	list := []AuditChange{}
+	if p == nil {
+		return list
+	}
+	for i := range p.Changes {
+		list = append(list, AuditChange{p.Changes[i].Address, p.Changes[i].Action})
+	}
+	return list
+}
+
+func (s *Store) auditPath() string { return filepath.Join(s.dir, "audit.ndjson") }
+
+// Audit appends a line to the audit log. It is on disk when Audit returns nil. Time
+// is filled in when it is zero. What a power cut left of a line stays as it is, on a
+// line of its own: nothing is ever removed.
+func (s *Store) Audit(e AuditEntry) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.audit(e); err != nil {
+		return fmt.Errorf("audit log: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) audit(e AuditEntry) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	e.FormatVersion = auditFormat
+	if e.Time.IsZero() {
+		e.Time = s.now()
+	}
+	e.Time = e.Time.UTC()
+	if e.Changes == nil {
+		e.Changes = []AuditChange{}
+	}
+	line, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(s.auditPath(), os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o640)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	torn, err := endsTorn(f)
+	if err != nil {
+		return err
+	}
+	if torn {
+		line = append([]byte{'\n'}, line...)
+	}
+	if _, err := f.Write(append(line, '\n')); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return syncDir(s.dir)
+}
+
+// endsTorn reports whether a file has content and no line end behind it.
+func endsTorn(f *os.File) (bool, error) {
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return false, err
+	}
+	last := make([]byte, 1)
+	if _, err := f.ReadAt(last, info.Size()-1); err != nil {
+		return false, err
+	}
+	return last[0] != '\n', nil
+}
+
+// MendAudit writes the line for the current generation when it has none: the
+// process that recorded it ended before it could. Call it before the first Audit.
+func (s *Store) MendAudit() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.mendAudit(); err != nil {
+		return fmt.Errorf("audit log: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) mendAudit() error {
+	rec, ok, err := s.current()
+	if err != nil || !ok {
+		return err
+	}
+	last, err := lastAudit(s.auditPath())
+	if err != nil || last >= rec.Number {
+		return err
+	}
+	return s.audit(AuditEntry{
+		Time: rec.Created, Trigger: rec.Trigger, Who: rec.By, Revision: rec.Revision, Generation: rec.Number,
+		Result: AuditApplied, Changes: AuditChanges(rec.Plan), Overrides: rec.Overrides, SavedPlan: rec.SavedPlan, Recovered: true,
+	})
+}
+
+// lastAudit gives the generation in the last line that is whole; 0 when there is
+// none. Each line names the generation that was served after its attempt, so nothing
+// before that one needs to be looked at.
+func lastAudit(path string) (uint64, error) {
+	f, err := os.Open(path)
+	if missing(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	// From the end, in blocks: the log grows for years.
+	const block = 256 << 10
+	var tail []byte
+	for at := info.Size(); ; {
+		for {
+			i := bytes.LastIndexByte(bytes.TrimRight(tail, "\n"), '\n')
+			if i < 0 && at > 0 {
+				break // the line begins before what was read
+			}
+			var e AuditEntry
+			if json.Unmarshal(tail[i+1:], &e) == nil && e.FormatVersion > 0 {
+				return e.Generation, nil
+			}
+			if i < 0 {
+				return 0, nil
+			}
+			tail = tail[:i]
+		}
+		if len(tail) > maxFile {
+			return 0, errors.New("its last line is too long")
+		}
+		n := min(block, at)
+		at -= n
+		more := make([]byte, n, int(n)+len(tail))
+		if _, err := f.ReadAt(more, at); err != nil && !errors.Is(err, io.EOF) {
+			return 0, err
+		}
+		tail = append(more, tail...)
+	}
+}
