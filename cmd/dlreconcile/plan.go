@@ -112,7 +112,7 @@ func (c *cli) plan(ctx context.Context, o planFlags) error {
 	if len(p.Denied) > 0 {
 		return &silent{exitDenied}
 	}
-	if o.detailed && len(p.Changes) > 0 {
+	if o.detailed && p.Pending() {
 		return &silent{exitPending}
 	}
 	return nil

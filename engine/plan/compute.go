@@ -50,7 +50,7 @@ const Masked = "(sensitive value)"
 // An export is replaced when what was written to it cannot be kept: see replace.
 //
 // With in.Targets, the plan is computed in full and then holds what concerns these
-// only; Denied and Waits still speak of all of it.
+// only; Policy, Denied and Waits still speak of all of it.
 //
 // Warnings need no change: they speak of what is wanted and of what was seen.
 //
@@ -62,7 +62,8 @@ func Compute(in Input) *Plan {
 	if in.Applied != nil {
 		p.BaseGeneration = in.Applied.Generation
 	}
-	p.Denied, p.Waits = c.denials(), c.waits()
+	p.Policy = policyChanges(&c.have.desired.Policy, &c.want.desired.Policy)
+	p.Denied, p.Waits = c.denials(), c.waits(len(c.changes)+len(p.Policy) > 0)
 	within := c.within(in.Targets)
 	for _, a := range c.order {
 		if !within(a) {
@@ -121,9 +122,7 @@ func newComparison(in Input) *comparison {
 		served:  map[schema.Addr]bool{},
 	}
 	c.artifacts.built = in.Built
-	if in.Want != nil {
-		c.policy = in.Want.Policy
-	}
+	c.policy = c.want.desired.Policy
 	if in.Applied != nil {
 		c.base = true
 		c.artifacts.applied = in.Applied.Artifacts

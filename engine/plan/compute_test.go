@@ -22,7 +22,7 @@ func TestNoChanges(t *testing.T) {
 	if got := rendered(t, p); got != "No changes. Generation 3 is what revision abc describes.\n" {
 		t.Errorf("text %q", got)
 	}
-	p = Compute(Input{Want: &schema.Desired{Policy: schema.Policy{AllowEmpty: true}}})
+	p = Compute(Input{Applied: &Applied{}})
 	if got := rendered(t, p); got != "No changes. Nothing is applied, and this work tree describes nothing.\n" {
 		t.Errorf("text %q", got)
 	}

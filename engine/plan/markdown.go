@@ -64,7 +64,7 @@ func (m *markdown) add(s string) bool {
 
 func (m *markdown) head(p *Plan) {
 	title := p.Summary.String()
-	if len(p.Changes) == 0 {
+	if !p.Pending() {
 		title = "no changes"
 	}
 	m.add("### dlreconcile plan: " + title + "\n\n")
@@ -81,12 +81,23 @@ func (m *markdown) head(p *Plan) {
 	if len(p.Targets) > 0 {
 		m.add("\nOnly " + codeList(spelled(p.Targets)) + " and what that needs. It is for looking: apply does the whole plan.\n")
 	}
+	for _, c := range p.Policy {
+		m.add("\n> **Policy:** " + code(string(c.Rule)) + " " + says(c.Before) + " -> " + says(c.After) + place(c.Range) + "\n")
+	}
 	for _, d := range p.Denied {
 		m.add("\n> **Denied:** " + prose(d.Summary) + place(d.Range) + "<br>" + prose(d.Detail) + "\n")
 	}
 	for _, w := range p.Waits {
 		m.add("\n> **Waits for:** " + prose(cut(w.Summary, 1000)) + place(w.Range) + "\n")
 	}
+}
+
+// says is one side of a rule of the policy.
+func says(s string) string {
+	if s == "" {
+		return "(none)"
+	}
+	return code(cut(s, maxValue))
 }
 
 // severity is the order of consequences in the table: the worst first.

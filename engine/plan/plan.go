@@ -53,6 +53,9 @@ type Plan struct {
 	Summary        Summary  `json:"summary"`
 	// Warnings say what would be applied all the same and not work for somebody.
 	Warnings []Warning `json:"warnings"`
+	// Policy says which rules of the policy differ. It is no resource, and a commit
+	// that changes nothing else is one to apply all the same: see Pending.
+	Policy []PolicyChange `json:"policy,omitempty"`
 	// Denied says which rules of the policy in force do not let the plan through.
 	// An operator may override them by name.
 	Denied []Denial `json:"denied"`

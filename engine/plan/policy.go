@@ -98,21 +98,17 @@ func count(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// waits tells what the policy in force has a plan with changes wait for.
-func (c *comparison) waits() []Wait {
+// waits tells what the policy in force has a plan wait for that is pending.
+func (c *comparison) waits(pending bool) []Wait {
 	list := []Wait{}
-	if len(c.changes) == 0 {
+	if !pending {
 		return list
 	}
 	if c.policy.Approve {
 		list = append(list, Wait{Rule: RuleApprove, Summary: "the approval of an operator: `dlreconcile apply`", Range: c.policy.Range})
 	}
-	var windows []string
-	for _, w := range c.policy.Windows {
-		windows = append(windows, windowText(w))
-	}
-	if len(windows) > 0 {
-		list = append(list, Wait{Rule: RuleWindow, Summary: "a window: " + strings.Join(windows, "; or "), Range: c.policy.Windows[0].Range})
+	if windows := windowsText(c.policy.Windows); windows != "" {
+		list = append(list, Wait{Rule: RuleWindow, Summary: "a window: " + windows, Range: c.policy.Windows[0].Range})
 	}
 	return list
 }

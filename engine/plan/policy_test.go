@@ -139,7 +139,36 @@ func TestWaits(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("waits (-want +got):\n%s", d)
 	}
-	if p := Compute(Input{Want: newSite(), Applied: applied}); len(p.Waits) != 0 {
+	if p := Compute(Input{Want: have, Applied: applied}); len(p.Waits) != 0 {
 		t.Errorf("without changes it waits for %+v", p.Waits)
+	}
+}
+
+func TestPolicyChanges(t *testing.T) {
+	have, want := newSite(), newSite()
+	have.Policy = schema.Policy{Range: schema.Range{File: "p.hcl", Line: 1, Column: 1}, MaxDelete: &schema.MaxDelete{Count: -1, Percent: 10}, Approve: true}
+	want.Policy = schema.Policy{Range: schema.Range{File: "q.hcl", Line: 2, Column: 1}, MaxDelete: &schema.MaxDelete{Count: 500, Percent: -1}, AllowEmpty: true}
+	p := Compute(Input{Want: want, Applied: &Applied{Generation: 3, Desired: have}})
+	const wantText = `~ policy     q.hcl:2,1
+  + allow_empty  true
+  - approve      required
+  ~ max_delete   10% -> 500
+    decides from the next commit on
+
+Waits for: the approval of an operator: ` + "`dlreconcile apply`" + `     p.hcl:1,1
+
+Plan: 0 to create, 0 to update, 0 to replace, 0 to delete.
+`
+	if d := cmp.Diff(wantText, rendered(t, p)); d != "" {
+		t.Errorf("text (-want +got):\n%s", d)
+	}
+	if !p.Pending() || len(p.Changes) != 0 {
+		t.Error("the policy is not pending")
+	}
+	// Where it stands does not matter.
+	have.Policy = want.Policy
+	have.Policy.Range.Line = 7
+	if p := Compute(Input{Want: want, Applied: &Applied{Generation: 3, Desired: have}}); p.Pending() {
+		t.Errorf("a policy that moved is pending: %+v", p.Policy)
 	}
 }

@@ -128,6 +128,7 @@ func TestSchemaHasTheClosedSets(t *testing.T) {
 		{text(plan.EffectLive, plan.EffectNextBoot, plan.EffectKeeps, plan.EffectDiscards, plan.EffectInterrupts), enum("$defs", "impact", "properties", "effect")},
 		{text(plan.RuleMaxDelete, plan.RuleAllowEmpty), enum("$defs", "denial", "properties", "rule")},
 		{text(plan.RuleApprove, plan.RuleWindow), enum("$defs", "wait", "properties", "rule")},
+		{text(plan.RuleAllowEmpty, plan.RuleApprove, plan.RuleMaxDelete, plan.RuleWindow), enum("$defs", "policy_change", "properties", "rule")},
 	} {
 		if d := cmp.Diff(tc.want, tc.got); d != "" {
 			t.Errorf("enum (-code +schema):\n%s", d)

@@ -34,11 +34,12 @@ func (p *Plan) Text(w io.Writer, opts TextOptions) error {
 		t.change(&p.Changes[n])
 		t.line("")
 	}
+	t.policy(p.Policy)
 	t.warnings(p.Warnings)
 	t.denied(p.Denied)
 	t.waits(p.Waits)
 	t.targets(p.Targets)
-	if len(p.Changes) == 0 {
+	if !p.Pending() {
 		t.line(p.unchanged())
 	} else {
 		t.line("Plan: " + p.Summary.String() + ".")
