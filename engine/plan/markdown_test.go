@@ -130,7 +130,7 @@ func TestMarkdownIsCutClearly(t *testing.T) {
 	for n := range 3000 {
 		h := schema.Addr{Kind: "host", Name: "ws", Key: fmt.Sprintf("%04dä", n)}
 		p.Changes = append(p.Changes, Change{Address: h, Action: Create, Reason: Created,
-			After: map[string]json.RawMessage{"mac": quote("52:54:00:00:00:01"), "big": quote(strings.Repeat("x", 500))}, Impact: []Impact{{Effect: EffectNextBoot, Machines: []string{h.String()}}}})
+			After: map[string]json.RawMessage{"mac": quote("52:54:00:00:00:01"), "big": quote(strings.Repeat("x", 500))}, Impact: []Impact{{Effect: EffectNextBoot, Detail: h.Key, Machines: []string{h.String()}}}})
 		p.Warnings = append(p.Warnings, Warning{Summary: "s", Detail: "d"})
 		p.Summary.Create++
 	}
