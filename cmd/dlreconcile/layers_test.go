@@ -28,6 +28,7 @@ var layers = map[string]struct {
 	"engine/plan":                   {[]string{"schema"}, "a plan is a pure function of desired and observed state"},
 	"engine/provider":               {[]string{"schema", "engine/plan"}, "the contract names desired state and plans, no implementation"},
 	"engine/provider/providertest":  {[]string{"schema", "engine/plan", "engine/provider"}, "the conformance suite sees only the contract"},
+	"engine/graph":                  {[]string{"schema"}, "shows a desired state, and asks nobody"},
 	"engine/store":                  {[]string{"schema", "engine/plan", "engine/provider"}, "records hold artifacts and plans, and load desired states"},
 	"engine/source":                 {nil, "Git gives file systems, and knows nothing of what is in them"},
 	"engine/explain":                {[]string{"schema", "engine/provider"}, "walks the answers of any providers"},

@@ -42,6 +42,7 @@ and NBD servers while they keep serving.
 Everyday use:
   dlreconcile validate            is the configuration right?
   dlreconcile fmt                 write it in its canonical form
+  dlreconcile graph               what stands on what?
   dlreconcile plan                what would change, and for which machines?
   dlreconcile serve --repo URL    follow the repo and serve it
   dlreconcile status              what is served, and if not the newest commit, why
@@ -82,7 +83,7 @@ Exit codes: 0 done, 1 failed, 2 changes pending (plan --detailed-exitcode),
 	f.BoolVar(&c.noColor, "no-color", false, "print without colours (also: NO_COLOR)")
 	c.settings.flags(f)
 	root.AddCommand(
-		c.applyCommand(), c.demoCommand(), c.explainCommand(), c.fmtCommand(), c.historyCommand(),
+		c.applyCommand(), c.demoCommand(), c.explainCommand(), c.fmtCommand(), c.graphCommand(), c.historyCommand(),
 		c.imageCommand(), c.nodesCommand(), c.planCommand(), c.releaseCommand(),
 		c.rollbackCommand(), c.serveCommand(), c.statusCommand(), c.validateCommand(),
 		c.versionCommand(),
