@@ -83,7 +83,8 @@ func (d *BlockDoc) complete(spec *blockSpec) {
 		}
 		d.Form += " " + placeholder(label, spec.labelOptional)
 	}
-	d.Attrs = slices.DeleteFunc(d.Attrs, func(a AttrDoc) bool { return spec.attrs[a.Name] == later })
+	today := spec.names()
+	d.Attrs = slices.DeleteFunc(d.Attrs, func(a AttrDoc) bool { return spec.attrs[a.Name] != 0 && !slices.Contains(today, a.Name) })
 	for i := range d.Attrs {
 		a := &d.Attrs[i]
 		a.Required = a.Required || spec.attrs[a.Name] == required

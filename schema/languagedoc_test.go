@@ -185,8 +185,8 @@ func refused() []string {
 	var out []string
 	var visit func(path string, s *blockSpec)
 	visit = func(path string, s *blockSpec) {
-		for n, r := range s.attrs {
-			if r == later {
+		for n := range s.attrs {
+			if !slices.Contains(s.names(), n) {
 				out = append(out, fmt.Sprintf("`%s` in `%s`", n, path))
 			}
 		}
