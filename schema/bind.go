@@ -39,13 +39,13 @@ func (l *loader) bind(e *hclsyntax.ScopeTraversalExpr, sc scope) hclsyntax.Expre
 	case root == "each":
 		return l.bindEach(e, sc)
 	case root == "var":
-		return l.bindVariable(e)
+		return l.bindVariable(e, sc)
 	case root == "local":
-		return l.bindLocal(e)
+		return l.bindLocal(e, sc)
 	case kind != nil && kind.unsupported:
 		return l.refuse(e, notSupported(e.SrcRange, fmt.Sprintf("A reference to %s", article(root)), "The language", quoted(resourceKinds)))
 	case slices.Contains(resourceKinds, root):
-		return l.bindResource(e)
+		return l.bindResource(e, sc)
 	}
 	known := append([]string{"var", "local", "each"}, resourceKinds...)
 	known = append(known, sc.names...)
@@ -63,7 +63,7 @@ func (l *loader) bindEach(e *hclsyntax.ScopeTraversalExpr, sc scope) hclsyntax.E
 	return e
 }
 
-func (l *loader) bindVariable(e *hclsyntax.ScopeTraversalExpr) hclsyntax.Expression {
+func (l *loader) bindVariable(e *hclsyntax.ScopeTraversalExpr, sc scope) hclsyntax.Expression {
 	name := step(e.Traversal, 1)
 	if l.blocks["variable."+name] == nil {
 		var names []string
@@ -74,14 +74,20 @@ func (l *loader) bindVariable(e *hclsyntax.ScopeTraversalExpr) hclsyntax.Express
 		}
 		return l.refuse(e, l.unknownName(e, "variable", name, names))
 	}
+	if sc.usage != nil {
+		sc.usage.variables[name] = true
+	}
 	get := func() (cty.Value, hcl.Diagnostics) { return l.variableValue(name) }
 	return &boundExpr{Expression: e, get: get, rest: e.Traversal[2:]}
 }
 
-func (l *loader) bindLocal(e *hclsyntax.ScopeTraversalExpr) hclsyntax.Expression {
+func (l *loader) bindLocal(e *hclsyntax.ScopeTraversalExpr, sc scope) hclsyntax.Expression {
 	name := step(e.Traversal, 1)
 	if l.locals[name] == nil {
 		return l.refuse(e, l.unknownName(e, "local", name, slices.Collect(maps.Keys(l.locals))))
+	}
+	if sc.usage != nil {
+		sc.usage.locals[name] = true
 	}
 	get := func() (cty.Value, hcl.Diagnostics) { return l.localValue(name) }
 	return &boundExpr{Expression: e, get: get, rest: e.Traversal[2:]}
@@ -96,10 +102,13 @@ func (l *loader) unknownName(e *hclsyntax.ScopeTraversalExpr, what, name string,
 }
 
 // bindResource binds image.arch, export.nbd.arch, host.ws["k"], server.main.address.
-func (l *loader) bindResource(e *hclsyntax.ScopeTraversalExpr) hclsyntax.Expression {
+func (l *loader) bindResource(e *hclsyntax.ScopeTraversalExpr, sc scope) hclsyntax.Expression {
 	b, rest := l.resolve(e)
 	if b == nil {
 		return &failedExpr{e}
+	}
+	if sc.usage != nil {
+		sc.usage.resources[b.addr.String()] = true
 	}
 	if b.forEach != nil {
 		if len(rest) == 0 {
@@ -124,6 +133,9 @@ func (l *loader) bindResource(e *hclsyntax.ScopeTraversalExpr) hclsyntax.Express
 	name := step(rest, 0)
 	if b.addr.Kind == "server" {
 		if slices.Contains(serverValues, name) {
+			if sc.usage != nil {
+				sc.usage.servers[serverName{b.addr.String(), name}] = true
+			}
 			return &boundExpr{Expression: e, get: func() (cty.Value, hcl.Diagnostics) { return l.serverValue(b, name, e.SrcRange) }, rest: rest[1:]}
 		}
 		return l.refuse(e, mistake(e.SrcRange, fmt.Sprintf("%s has no value %q", b.addr, name), fmt.Sprintf("The values of a server are %s.%s", listed(serverValues, "and"), l.hint(name, serverValues))))

@@ -102,7 +102,7 @@ func (l *loader) checkHosts(subnets []*Subnet) {
 	}
 	macs, addresses := map[string]*Host{}, map[netip.Addr]*Host{}
 	complete := l.complete("subnet")
-	for _, h := range l.out.Hosts {
+	for i, h := range l.out.Hosts {
 		if old := macs[h.MAC]; old != nil {
 			l.wrong(h.Addr, "mac", fmt.Sprintf("%s has the hardware address of %s", h.Addr, old.Addr), fmt.Sprintf("%s was written at %s already. Every machine has its own.", h.MAC, old.At("mac")))
 		} else {
@@ -130,7 +130,13 @@ func (l *loader) checkHosts(subnets []*Subnet) {
 			l.wrong(h.Addr, "address", fmt.Sprintf("Address %s is in no subnet", h.Address), detail+" A reservation must be in a subnet, so that the machine can use it.")
 			continue
 		}
-		h.Subnet = s.Addr
+		if h.Subnet != s.Addr && l.kept.took[h] {
+			h = new(*h) // others read the one that was taken over
+			l.out.Hosts[i] = h
+		}
+		if h.Subnet != s.Addr {
+			h.Subnet = s.Addr
+		}
 		if why := unusable(s.CIDR, h.Address); why != "" {
 			l.wrong(h.Addr, "address", fmt.Sprintf("Address %s cannot be used", h.Address), fmt.Sprintf("It %s %s.", why, s.Addr))
 		}

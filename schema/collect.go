@@ -22,6 +22,7 @@ type block struct {
 	keys    *keys                // once asked for; see loader.keysOf
 	values  map[string]*once     // of a server; see loader.serverValue
 	depth   int                  // nesting of its deepest expression
+	usage   *usage               // of a host, once compiled
 	broken  bool                 // something in it is unknown to the language, or missing
 
 	ranges   map[string]hcl.Range // where each attribute was written, by dotted name

@@ -18,6 +18,7 @@ type scope struct {
 	each     bool     // each.key and each.value
 	constant bool     // no names at all: what variables are given
 	template bool     // names come from templatefile's second argument
+	usage    *usage   // where they are noted; nil: nowhere
 }
 
 func (s scope) with(names ...string) scope {
@@ -54,6 +55,9 @@ func (l *loader) compile(e hclsyntax.Expression, sc scope) hclsyntax.Expression 
 		key := l.compile(e.Key, sc)
 		if trav, ok := e.Collection.(*hclsyntax.ScopeTraversalExpr); ok {
 			if b := l.collection(trav, sc); b != nil {
+				if sc.usage != nil {
+					sc.usage.resources[b.addr.String()] = true
+				}
 				return &keyedExpr{Expression: e, l: l, b: b, key: key}
 			}
 		}
@@ -146,6 +150,9 @@ func (l *loader) compileCall(e *hclsyntax.FunctionCallExpr, sc scope) hclsyntax.
 	}
 	switch e.Name {
 	case "try", "can":
+		if sc.usage != nil {
+			sc.usage.unsure = true // a file that is not there may be what it depends on
+		}
 		if len(e.Args) == 0 || e.Name == "can" && len(e.Args) > 1 || e.ExpandFinal {
 			return l.refuse(e, mistake(e.Range(), fmt.Sprintf("Wrong arguments of %s", e.Name), "try takes one or more expressions, can takes one."))
 		}

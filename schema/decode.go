@@ -36,17 +36,26 @@ func (l *loader) decodeAll() {
 func (l *loader) summarize() {
 	l.out.Files = l.tree.used()
 	for _, m := range l.made {
-		r := Resource{Addr: m.addr, Range: rangeOf(m.block.at), Attrs: m.attrs}
-		slices.SortFunc(r.Attrs, func(a, b Attr) int { return strings.Compare(a.Name, b.Name) })
-		for a := range m.noted.addrs {
-			if a != m.addr {
-				r.References = append(r.References, a)
-			}
+		if m.resource != nil {
+			l.out.Resources = append(l.out.Resources, *m.resource)
+			continue
 		}
-		slices.SortFunc(r.References, Addr.Compare)
-		l.out.Resources = append(l.out.Resources, r)
+		l.out.Resources = append(l.out.Resources, m.summary())
 	}
 	slices.SortFunc(l.out.Resources, func(a, b Resource) int { return a.Addr.Compare(b.Addr) })
+}
+
+// summary gives an instance as plans compare it.
+func (m *made) summary() Resource {
+	r := Resource{Addr: m.addr, Range: rangeOf(m.block.at), Attrs: m.attrs}
+	slices.SortFunc(r.Attrs, func(a, b Attr) int { return strings.Compare(a.Name, b.Name) })
+	for a := range m.noted.addrs {
+		if a != m.addr {
+			r.References = append(r.References, a)
+		}
+	}
+	slices.SortFunc(r.References, Addr.Compare)
+	return r
 }
 
 // complete reports whether every block of a kind was decoded.

@@ -46,6 +46,7 @@ type template struct {
 
 func (l *loader) template(name string) (*template, error) {
 	if t := l.templates[name]; t != nil {
+		l.tree.note(name)
 		return t, nil
 	}
 	s, err := l.utf8File(name)

@@ -16,12 +16,14 @@ import (
 
 // made is one instance of a block: what for_each made, or the block itself.
 type made struct {
-	addr   Addr
-	block  *block
-	attrs  []Attr
-	noted  noted
-	nulls  []string // attributes that were written and are null
-	failed bool
+	addr  Addr
+	block *block
+	attrs []Attr
+	noted noted
+	// resource is what plans compare, once that is known; it is not written to.
+	resource *Resource
+	nulls    []string // attributes that were written and are null
+	failed   bool
 }
 
 // item is where attributes of an instance are read from: its block, or a block
@@ -71,7 +73,12 @@ func (l *loader) instance(b *block, a Addr, ctx *hcl.EvalContext, decode func(*i
 	if b.forEach != nil {
 		m.noted.merge(&b.keys.once.noted)
 	}
-	decode(&item{l: l, made: m, body: b.body, ctx: ctx, at: b.at})
+	whole := func() { decode(&item{l: l, made: m, body: b.body, ctx: ctx, at: b.at}) }
+	if l.kept.cache != nil && b.usage != nil && !m.failed {
+		l.recall(b, m, ctx, whole)
+	} else {
+		whole()
+	}
 	if m.failed {
 		b.failures++
 		return

@@ -28,6 +28,9 @@ type Options struct {
 	// before Vars; names that no variable has are ignored.
 	Recorded map[string]string
 
+	// Cache is what is kept from one Load to the next; nil keeps nothing.
+	Cache *Cache
+
 	// Digests gives, by path, files that need not be in the tree because only
 	// their digest matters: what images are made of. It lets the record of a
 	// generation be loaded again without the repo.
@@ -54,7 +57,7 @@ func newLoader(fsys fs.FS, opts Options) *loader {
 		opts: opts, tree: newTree(fsys, opts.Digests), meter: &meter{limit: maxSteps},
 		sources: map[string][]byte{}, blocks: map[string]*block{}, locals: map[string]*local{},
 		variables: map[string]*variable{}, made: map[string]*made{},
-		refs: map[Addr]cty.Value{}, templates: map[string]*template{},
+		refs: map[Addr]cty.Value{}, templates: map[string]*template{}, kept: newRecollection(opts.Cache),
 	}
 }
 
@@ -83,6 +86,7 @@ type loader struct {
 	chain     []link // values being evaluated
 	noted     *noted // references of what is being evaluated
 
+	kept  recollection
 	made  map[string]*made // decoded instances, by address
 	count int
 	out   Desired
@@ -121,6 +125,7 @@ func (l *loader) run() (d *Desired) {
 		return nil
 	}
 	l.summarize()
+	l.kept.keep()
 	out := l.out // a copy: what points into the loader keeps all of it
 	return &out
 }
@@ -151,10 +156,14 @@ func (l *loader) compileAll() {
 	for _, b := range l.order {
 		l.deepest = 0
 		sc := scope{where: b.String(), constant: b.addr.Kind == "variable"} // what it validates is not
+		if b.addr.Kind == "host" {
+			b.usage = newUsage()
+		}
 		if b.forEach != nil {
 			b.forEach = l.compile(b.forEach, sc)
 			sc.each = true
 		}
+		sc.usage = b.usage // not of for_each: what that gives is compared
 		l.compileBody(b.body, b.spec, sc)
 		b.depth = l.deepest
 	}

@@ -24,6 +24,7 @@ type tree struct {
 	folders  map[string]bool   // folders that are no symbolic links
 	read     int64
 	hashed   int64
+	noted    map[string]bool // files that were asked for; nil: nobody wants to know
 }
 
 func newTree(fsys fs.FS, recorded map[string]File) *tree {
@@ -82,6 +83,7 @@ func (t *tree) missing(name, part string) error {
 
 // text gives the content of a file of at most limit bytes.
 func (t *tree) text(name string, limit int64) (string, error) {
+	t.note(name)
 	if s, ok := t.texts[name]; ok {
 		if int64(len(s)) > limit {
 			return "", tooLarge(name, limit)
@@ -114,9 +116,17 @@ func (t *tree) text(name string, limit int64) (string, error) {
 	return t.texts[name], nil
 }
 
+// note remembers that a file was asked for, where somebody wants to know.
+func (t *tree) note(name string) {
+	if t.noted != nil {
+		t.noted[name] = true
+	}
+}
+
 // digest gives the digest and size of a file whose content does not matter here.
 // A file that is not in the tree is looked up in the recorded digests.
 func (t *tree) digest(name string) (File, error) {
+	t.note(name)
 	if f := t.files[name]; f != nil {
 		return *f, nil
 	}

@@ -1,0 +1,168 @@
+package schema
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/zclconf/go-cty/cty"
+)
+
+// usage is the names that the expressions of a block use, noted when they are bound.
+type usage struct {
+	locals, variables map[string]bool
+	servers           map[serverName]bool
+	resources         map[string]bool // by address, without key
+	// unsure says that something in it may depend on more than on that: on what is
+	// not there, or on which mistake was made.
+	unsure bool
+}
+
+type serverName struct{ addr, value string }
+
+func newUsage() *usage {
+	return &usage{locals: map[string]bool{}, variables: map[string]bool{}, servers: map[serverName]bool{}, resources: map[string]bool{}}
+}
+
+// surroundings is a digest of everything that the instances of a block depend on, but
+// for each.value and files that are read. It gives false when that is not known.
+func (l *loader) surroundings(b *block) (sum [sha256.Size]byte, ok bool) {
+	if l.kept.block == b {
+		return l.kept.around, l.kept.known
+	}
+	defer func() { l.kept.block, l.kept.around, l.kept.known = b, sum, ok }()
+	if l.kept.cache == nil || b.usage == nil || b.usage.unsure {
+		return sum, false
+	}
+	file := l.tree.files[b.at.Filename]
+	if file == nil {
+		return sum, false
+	}
+	h := sha256.New()
+	write := func(parts ...string) {
+		for _, p := range parts {
+			fmt.Fprintf(h, "%d:%s", len(p), p)
+		}
+	}
+	noted := func(n *noted) {
+		write("noted")
+		for _, a := range slices.SortedFunc(maps.Keys(n.addrs), Addr.Compare) {
+			write(a.String())
+		}
+	}
+	write(file.Path, file.Digest, strconv.Itoa(b.at.Start.Byte))
+	if b.keys != nil {
+		noted(&b.keys.once.noted)
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.usage.locals)) {
+		if l.locals[name] == nil {
+			return sum, false
+		}
+		v, diags := l.localValue(name)
+		if diags.HasErrors() {
+			return sum, false
+		}
+		write("local", name)
+		digestValue(h, v)
+		noted(&l.locals[name].noted)
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.usage.variables)) {
+		if l.blocks["variable."+name] == nil {
+			return sum, false
+		}
+		v, diags := l.variableValue(name)
+		if diags.HasErrors() {
+			return sum, false
+		}
+		write("var", name)
+		digestValue(h, v)
+	}
+	servers := slices.SortedFunc(maps.Keys(b.usage.servers), func(x, y serverName) int {
+		return cmp.Or(cmp.Compare(x.addr, y.addr), cmp.Compare(x.value, y.value))
+	})
+	for _, s := range servers {
+		server := l.blocks[s.addr]
+		if server == nil {
+			return sum, false
+		}
+		v, diags := l.serverValue(server, s.value, b.at)
+		if diags.HasErrors() {
+			return sum, false
+		}
+		write(s.addr, s.value)
+		digestValue(h, v)
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.usage.resources)) {
+		other := l.blocks[name]
+		if other == nil {
+			return sum, false
+		}
+		write("resource", name)
+		if other.forEach == nil {
+			continue
+		}
+		keys, diags := l.keysOf(other, b.at)
+		if diags.HasErrors() {
+			return sum, false
+		}
+		write("for_each")
+		write(keys.names...)
+	}
+	h.Sum(sum[:0])
+	return sum, true
+}
+
+// digestValue writes a value to a digest: no two that differ give the same bytes.
+func digestValue(h hash.Hash, v cty.Value) {
+	v, marks := v.Unmark()
+	if len(marks) > 0 {
+		h.Write([]byte("m"))
+	}
+	if v == cty.NilVal || !v.IsKnown() {
+		h.Write([]byte("?"))
+		return
+	}
+	ty := v.Type()
+	if v.IsNull() {
+		fmt.Fprintf(h, "n%s", ty.GoString())
+		return
+	}
+	text := func(tag byte, s string) {
+		var head [24]byte
+		b := append(head[:0], tag)
+		b = strconv.AppendInt(b, int64(len(s)), 10)
+		b = append(b, ':')
+		h.Write(b)
+		h.Write([]byte(s))
+	}
+	switch {
+	case ty == cty.String:
+		text('s', v.AsString())
+	case ty == cty.Number:
+		text('i', v.AsBigFloat().Text('p', 0))
+	case ty == cty.Bool:
+		text('b', strconv.FormatBool(v.True()))
+	case ty == refType:
+		text('r', v.EncapsulatedValue().(*Addr).String())
+	case ty.IsObjectType(), ty.IsTupleType(), ty.IsCollectionType():
+		kind := map[bool]string{ty.IsObjectType(): "object", ty.IsTupleType(): "tuple", ty.IsMapType(): "map", ty.IsListType(): "list", ty.IsSetType(): "set"}[true]
+		text('c', kind)
+		if ty.IsCollectionType() && v.LengthInt() == 0 {
+			text('t', ty.GoString())
+		}
+		text('l', strconv.Itoa(v.LengthInt()))
+		for it := v.ElementIterator(); it.Next(); {
+			key, el := it.Element()
+			if key.Type() == cty.String && !ty.IsSetType() {
+				text('k', key.AsString())
+			}
+			digestValue(h, el)
+		}
+	default:
+		text('x', ty.GoString()+v.GoString())
+	}
+}
