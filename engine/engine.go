@@ -66,7 +66,8 @@ type Engine struct {
 	log       *slog.Logger
 	now       func() time.Time
 	started   time.Time
-	inherited uint64 // the newest generation that the store had at the start
+	inherited uint64       // the newest generation that the store had at the start
+	cache     schema.Cache // of what was loaded last
 
 	commands chan command
 	stopped  chan struct{}           // closed when Run has returned

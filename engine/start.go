@@ -116,7 +116,7 @@ func (e *Engine) pinned(current uint64) []uint64 {
 // replay prepares and commits a recorded generation; as the one that status speaks
 // of, unless it is only retained.
 func (e *Engine) replay(ctx context.Context, rec *store.Record, retained bool) error {
-	whole, diags := store.Load(rec, e.cfg.Vars)
+	whole, diags := store.Load(rec, &e.cache, e.cfg.Vars)
 	if diags.HasErrors() {
 		return diags
 	}

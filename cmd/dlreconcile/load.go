@@ -63,7 +63,7 @@ func (c *cli) loadDesired(ctx context.Context, l *loaded, rev string) error {
 	if err != nil {
 		return c.ofRepo(err)
 	}
-	d, diags := schema.Load(l.tree, schema.Options{Vars: c.settings.Vars, Env: c.settings.Env})
+	d, diags := schema.Load(l.tree, schema.Options{Vars: c.settings.Vars, Env: c.settings.Env, Cache: c.cache})
 	if diags.HasErrors() {
 		return c.mistakes(l.tree, diags)
 	}

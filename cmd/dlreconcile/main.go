@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/dlreconcile/dlreconcile/schema"
 )
 
 func main() {
@@ -23,7 +25,7 @@ func main() {
 
 // run is main without the process: tests call it.
 func run(ctx context.Context, std streams, args []string) int {
-	c := &cli{streams: std}
+	c := &cli{streams: std, cache: &schema.Cache{}}
 	root := c.rootCommand()
 	root.SetArgs(doubleDashes(root, args))
 	if len(args) > 0 && args[0] == cobra.ShellCompRequestCmd {

@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/dlreconcile/dlreconcile/schema"
 )
 
 // streams are the three standard streams, so that tests can give their own.
@@ -21,7 +23,8 @@ type cli struct {
 	settings settings
 	json     bool
 	noColor  bool
-	daemon   bool // this process is the daemon: it logs what it does
+	daemon   bool          // this process is the daemon: it logs what it does
+	cache    *schema.Cache // what was loaded last: the state that is served is much like the one that is wanted
 }
 
 // textOnly marks commands that have no JSON form.

@@ -10,9 +10,9 @@ import (
 
 // Load gives the desired state of a record again, from the record alone. Values
 // that must not be stored are not in it: give the daemon's own values of variables
-// as vars for those, the others there are ignored.
-func Load(rec *Record, vars ...map[string]string) (*schema.Desired, hcl.Diagnostics) {
-	opts := schema.Options{Recorded: rec.Variables, Env: rec.Env, Vars: map[string]string{}, Digests: map[string]schema.File{}}
+// as vars for those, the others there are ignored. cache is schema.Options.Cache.
+func Load(rec *Record, cache *schema.Cache, vars ...map[string]string) (*schema.Desired, hcl.Diagnostics) {
+	opts := schema.Options{Cache: cache, Recorded: rec.Variables, Env: rec.Env, Vars: map[string]string{}, Digests: map[string]schema.File{}}
 	for _, m := range vars {
 		for name, value := range m {
 			if slices.Contains(rec.Given, name) {

@@ -76,14 +76,14 @@ func TestLoadGivesTheSameAgain(t *testing.T) {
 		t.Error("the record holds the secret")
 	}
 	compare := cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, netip.AddrPort{})
-	got, diags := Load(rec, map[string]string{"net": "9", "password": "hunter2", "unknown": "x"})
+	got, diags := Load(rec, nil, map[string]string{"net": "9", "password": "hunter2", "unknown": "x"})
 	if diags.HasErrors() {
 		t.Fatal(diags)
 	}
 	if diff := cmp.Diff(want, got, compare); diff != "" {
 		t.Error(diff)
 	}
-	if got, diags = Load(rec); diags.HasErrors() {
+	if got, diags = Load(rec, nil); diags.HasErrors() {
 		t.Fatal(diags)
 	}
 	if got.Servers[0].Address != want.Servers[0].Address || len(got.Hosts) != 2 {
@@ -94,7 +94,7 @@ func TestLoadGivesTheSameAgain(t *testing.T) {
 	}
 
 	delete(rec.Files, "data/hosts.csv")
-	if _, diags := Load(rec); !diags.HasErrors() {
+	if _, diags := Load(rec, nil); !diags.HasErrors() {
 		t.Error("a record without a file it needs loads")
 	}
 }
@@ -124,7 +124,7 @@ func TestLoadTakesTheSameEnvFile(t *testing.T) {
 	if fmt.Sprint(rec.Variables) != `map[name:"lab"]` || fmt.Sprint(rec.Given) != "[given]" {
 		t.Errorf("variables %v, given %v", rec.Variables, rec.Given)
 	}
-	got, diags := Load(rec, opts.Vars)
+	got, diags := Load(rec, nil, opts.Vars)
 	if diags.HasErrors() {
 		t.Fatal(diags)
 	}
