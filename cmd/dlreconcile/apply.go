@@ -141,7 +141,7 @@ func (c *cli) asks(o applyFlags) bool { return o.saved == nil && !o.approve && i
 
 // approve shows a plan and asks, where an operator is there to be asked.
 func (c *cli) approve(ctx context.Context, p *plan.Plan, o applyFlags) error {
-	if !c.asks(o) || len(p.Changes) == 0 {
+	if !c.asks(o) || !p.Pending() {
 		return nil
 	}
 	if err := p.Text(c.err, plan.TextOptions{Color: c.color(c.err), Width: columns(c.err)}); err != nil {
