@@ -111,7 +111,7 @@ func (c *comparison) imageImpact(i *impacts, ch *Change) {
 		return // the same bytes
 	}
 	if ch.Action != Delete {
-		i.add(EffectNextBoot, "", "", names(c.want.uses[a])...)
+		i.add(EffectNextBoot, "", "", c.want.uses[a]...)
 	}
 	after := c.artifacts.after(c.want.images[a])
 	c.keeps(i, after, func(m *machine) bool { return m.image == a })
@@ -122,9 +122,9 @@ func (c *comparison) imageImpact(i *impacts, ch *Change) {
 func (c *comparison) bootImpact(i *impacts, ch *Change) {
 	switch ch.Action {
 	case Create:
-		i.add(EffectNextBoot, "", "", names(c.want.uses[ch.Address])...)
+		i.add(EffectNextBoot, "", "", c.want.uses[ch.Address]...)
 	case Update:
-		list := names(c.want.uses[ch.Address])
+		list := slices.Clone(c.want.uses[ch.Address])
 		if onlySettings(c.own[ch.Address]) {
 			list = slices.DeleteFunc(list, func(n string) bool { return c.hidesSettings(n, ch.Address) })
 		}

@@ -49,7 +49,7 @@ func (c *comparison) discards(i *impacts, ch *Change, was, is *schema.Export) {
 	family := c.have.family(was)
 	if was.Mode == schema.ReadWrite {
 		set := map[string]bool{}
-		for n := range c.have.uses[was.Addr] {
+		for _, n := range c.have.uses[was.Addr] {
 			set[n] = true
 		}
 		for _, m := range c.seen.machines {

@@ -31,11 +31,11 @@ type view struct {
 	groups      map[schema.Addr]*schema.Group
 	hosts       map[schema.Addr]*schema.Host
 	byMAC       map[string]*schema.Host
-	bootable    []*schema.Subnet                // all of them, sorted
-	open        []*schema.Subnet                // those of them where a machine without a reservation may turn up
-	serversOf   map[schema.Addr][]schema.Addr   // by bootloader: whose clients it boots
-	uses        map[schema.Addr]map[string]bool // machines by what their boots go through; see usedBy
-	was         map[schema.Addr]schema.Addr     // what was moved: by its new address, which the view has, the old one
+	bootable    []*schema.Subnet              // all of them, sorted
+	open        []*schema.Subnet              // those of them where a machine without a reservation may turn up
+	serversOf   map[schema.Addr][]schema.Addr // by bootloader: whose clients it boots
+	uses        map[schema.Addr][]string      // machines by what their boots go through, perhaps more than once; see usedBy
+	was         map[schema.Addr]schema.Addr   // what was moved: by its new address, which the view has, the old one
 }
 
 func newView(d *schema.Desired) *view {
@@ -55,7 +55,7 @@ func newView(d *schema.Desired) *view {
 		hosts:       index(d.Hosts, func(h *schema.Host) schema.Addr { return h.Addr }),
 		byMAC:       map[string]*schema.Host{},
 		serversOf:   map[schema.Addr][]schema.Addr{},
-		uses:        map[schema.Addr]map[string]bool{},
+		uses:        map[schema.Addr][]string{},
 	}
 	for i := range d.Resources {
 		v.resources[d.Resources[i].Addr] = &d.Resources[i]
@@ -209,19 +209,13 @@ func madeFor(loader schema.Addr, arch uint16) bool {
 // usedBy fills uses: for each resource the hosts, and the machines without a host
 // block that boot or are up, whose default boot goes through it.
 func (v *view) usedBy(w *world) {
-	use := func(a schema.Addr, name string) {
-		if a.IsZero() {
-			return
-		}
-		if v.uses[a] == nil {
-			v.uses[a] = map[string]bool{}
-		}
-		v.uses[a][name] = true
-	}
 	add := func(m machine) {
+		name := m.name()
 		for _, c := range v.chainsOf(m) {
-			for _, a := range []schema.Addr{c.subnet, c.loader, c.entry, c.image, c.export} {
-				use(a, m.name())
+			for _, a := range [...]schema.Addr{c.subnet, c.loader, c.entry, c.image, c.export} {
+				if list := v.uses[a]; !a.IsZero() && (len(list) == 0 || list[len(list)-1] != name) {
+					v.uses[a] = append(list, name)
+				}
 			}
 		}
 	}

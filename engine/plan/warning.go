@@ -32,9 +32,7 @@ func (c *comparison) warn(kernels map[string]Kernel) []Warning {
 	for _, u := range c.want.desired.Unserved() {
 		one := w.add(u.Range, u.Summary, u.Detail, "")
 		one.Refused = true
-		for name := range c.want.uses[u.Addr] {
-			one.Machines = append(one.Machines, name)
-		}
+		one.Machines = append(one.Machines, c.want.uses[u.Addr]...)
 	}
 	return w.done()
 }
