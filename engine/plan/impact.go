@@ -107,7 +107,7 @@ func (c *comparison) keeps(i *impacts, after string, match func(*machine) bool) 
 // runs an older one keeps it, with its overlay, until then.
 func (c *comparison) imageImpact(i *impacts, ch *Change) {
 	a := ch.Address
-	if ch.Action == Update && !c.served[a] {
+	if (ch.Action == Update || ch.Action == NoOp) && !c.served[a] {
 		return // the same bytes
 	}
 	if ch.Action != Delete {

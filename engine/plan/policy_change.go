@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -8,7 +9,7 @@ import (
 )
 
 // PolicyChange is a rule that the policy has otherwise than before. It decides from
-// the commit after this one on. Before and After are "" where nobody says anything.
+// the commit after this one on, and while nothing is served at once. Before and After are "" where nobody says anything.
 type PolicyChange struct {
 	Rule   Rule         `json:"rule"`
 	Before string       `json:"before"`
@@ -67,12 +68,21 @@ func windowsText(list []schema.Window) string {
 	return strings.Join(out, "; or ")
 }
 
-// policy prints a policy that changes.
-func (t *text) policy(list []PolicyChange) {
+// policy prints a policy that changes. base is the generation that is served; while
+// there is none, the policy decides at once.
+func (t *text) policy(list []PolicyChange, base uint64) {
 	if len(list) == 0 {
 		return
 	}
-	head := t.paint(Update, "~ policy")
+	action := Update
+	switch {
+	case !slices.ContainsFunc(list, func(c PolicyChange) bool { return c.Before != "" }):
+		action = Create
+	case !slices.ContainsFunc(list, func(c PolicyChange) bool { return c.After != "" }):
+		action = Delete
+	}
+	mark, _ := sign(action)
+	head := t.paint(action, mark+" policy")
 	if r := list[0].Range.String(); r != "" {
 		head += "     " + printable(r)
 	}
@@ -95,6 +105,8 @@ func (t *text) policy(list []PolicyChange) {
 			t.line("  " + t.paint(Update, "~ "+name) + b + " -> " + a)
 		}
 	}
-	t.line("    decides from the next commit on")
+	if base > 0 {
+		t.line("    decides from the next commit on")
+	}
 	t.line("")
 }

@@ -34,7 +34,7 @@ func (p *Plan) Text(w io.Writer, opts TextOptions) error {
 		t.change(&p.Changes[n])
 		t.line("")
 	}
-	t.policy(p.Policy)
+	t.policy(p.Policy, p.BaseGeneration)
 	t.warnings(p.Warnings)
 	t.denied(p.Denied)
 	t.waits(p.Waits)
