@@ -1,9 +1,10 @@
-// Package examples holds sites that work as they are; the demo serves the first.
+// Package examples holds sites to begin from, one folder each; the demo serves
+// quickstart, and the others are planned by the tests.
 package examples
 
 import "embed"
 
-// FS holds the examples, one folder each.
+// FS holds the example that the demo serves.
 //
-//go:embed quickstart
+//go:embed quickstart/site.hcl quickstart/issue
 var FS embed.FS

@@ -1,0 +1,1 @@
+exam_rows = ["d", "e"]
