@@ -10,7 +10,7 @@ func serverDoc() BlockDoc {
 		Attrs: []AttrDoc{
 			{Name: "address", Type: "IPv4 address", Effects: []Effect{EffectSocket, EffectRenewal, EffectBoot},
 				Text: "what machines are told. A machine that runs keeps the old socket for its root until it reboots"},
-			{Name: "interface", Type: "string", Otherwise: "the one that has `address`", Effects: []Effect{EffectSocket, EffectLive},
+			{Name: "interface", Type: "string", Otherwise: "the one that has `address`", Effects: []Effect{EffectSocket, EffectRenewal, EffectBoot},
 				Text: "DHCP listens on this network interface, broadcasts included, and answers IPv6 router solicitations on it. Without it DHCP binds `address`"},
 		},
 		Example: `server "main" {
