@@ -3,13 +3,17 @@ package schema
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
 // check finds the mistakes that show only when blocks are seen beside each other.
 // Resources that failed on their own are not looked at again.
 func (l *loader) check() {
+	l.nfsListeners()
 	l.checkSockets()
+	l.checkExports()
+	l.checkWire()
 	l.checkBoot()
 	subnets := l.checkSubnets()
 	l.checkHosts(subnets)
@@ -25,8 +29,7 @@ func byAddr[T any](all []T, addr func(T) Addr) map[Addr]T {
 	return out
 }
 
-// checkSockets refuses two listeners that would bind the same socket, and exports on
-// a server that has no NBD.
+// checkSockets refuses two listeners that would bind the same socket.
 func (l *loader) checkSockets() {
 	transport := map[string]string{"dhcp": "udp", "tftp": "udp", "http": "tcp", "nbd": "tcp", "nfs": "tcp"}
 	type socket struct {
@@ -67,26 +70,24 @@ func (l *loader) checkSockets() {
 			onMachine[machine], first[here] = append(onMachine[machine], me), me
 		}
 	}
-	servers := byAddr(l.out.Servers, func(s *Server) Addr { return s.Addr })
-	for _, e := range l.out.Exports {
-		if s := servers[e.Server]; s != nil && s.NBD.Disabled {
-			l.wrong(e.Addr, "server", fmt.Sprintf("%s is on a server without NBD", e.Addr), fmt.Sprintf("%s says nbd { enabled = false }. Enable it, or take the export away.", s.Addr))
-		}
-	}
 }
 
 // checkBoot checks that what is booted fits together.
 func (l *loader) checkBoot() {
-	images := byAddr(l.out.Images, func(i *Image) Addr { return i.Addr })
 	exports := byAddr(l.out.Exports, func(e *Export) Addr { return e.Addr })
-	for _, e := range l.out.Exports {
-		if img := images[e.Image]; img != nil && img.Filesystem.Type == "squashfs" && e.Mode == CopyOnWrite {
-			l.wrong(e.Addr, "mode", "squashfs cannot be written to", fmt.Sprintf("%s is a squashfs, which has no writes that a copy could take. Write mode = %q: machines then keep their changes in memory. Or use ext4 or btrfs.", img.Addr, ReadOnly))
-		}
-	}
 	for _, e := range l.out.Entries {
 		if x := exports[e.Root]; x != nil && x.Image != e.Image {
 			l.wrong(e.Addr, "root", "Kernel and root of different images", fmt.Sprintf("%s takes its kernel from %s, but %s serves %s. A kernel needs the modules of its own image.", e.Addr, e.Image, x.Addr, x.Image))
 		}
+		l.checkSquash(e, exports[e.Root])
 	}
+}
+
+// checkSquash refuses a root on which root is nobody.
+func (l *loader) checkSquash(e *Entry, x *Export) {
+	if x == nil || x.Addr.Type != NFS || slices.Contains(x.Options, "no_root_squash") {
+		return
+	}
+	l.wrong(e.Addr, "root", fmt.Sprintf("Root is nobody on %s", x.Addr), fmt.Sprintf(
+		"%s takes root for nobody, as NFS does unless it is told otherwise, and so no program of a machine that has its root there could read what is root's alone, such as /etc/shadow. Write options = [\"no_root_squash\"] in it.", x.Addr))
 }

@@ -134,8 +134,8 @@ func (w *ways) architecture(e *Entry) string {
 	if e == nil {
 		return ""
 	}
-	if img := w.images[e.Image]; img != nil && img.Debootstrap != nil {
-		return img.Debootstrap.Arch
+	if img := w.images[e.Image]; img != nil {
+		return img.Architecture()
 	}
 	return ""
 }

@@ -12,6 +12,7 @@ import (
 func (l *loader) checkMachines() {
 	w := l.ways()
 	w.checkReach()
+	w.checkReadWrite()
 	w.checkSettings()
 	w.checkKernelLines()
 }
@@ -102,7 +103,13 @@ func (w *ways) checkSettings() {
 func (w *ways) checkRootType(e *Entry) {
 	img := w.images[e.Image]
 	for _, m := range e.Mounts {
-		if m.Path == "/" && m.Type != "" && img != nil && m.Type != img.Filesystem.Type {
+		switch {
+		case m.Path != "/" || m.Type == "":
+		case e.Root.Type == NFS:
+			if m.Type != "nfs" && m.Type != "nfs4" {
+				w.wrong(e.Addr, `mount["/"].type`, fmt.Sprintf("The root of %s is NFS", e.Addr), fmt.Sprintf("It is %s, whatever the file system that %s is kept in. Take the line away.", e.Root, e.Image))
+			}
+		case img != nil && m.Type != img.Filesystem.Type:
 			w.wrong(e.Addr, `mount["/"].type`, fmt.Sprintf("The root of %s is a %s", e.Addr, img.Filesystem.Type), fmt.Sprintf("That is what %s says, and a mount of \"/\" does not change it. Take the line away.", img.Addr))
 		}
 	}

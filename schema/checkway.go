@@ -126,7 +126,7 @@ func menu(b *Bootloader, entry Addr) []Addr {
 // bare reports whether nothing of ours is in the initramfs of an entry.
 func (w *ways) bare(e *Entry) bool {
 	img := w.images[e.Image]
-	return img != nil && img.Initramfs.Generator == "none"
+	return img != nil && img.Initramfs.Generator == OwnInitramfs
 }
 
 // roams gives what a machine may boot that may turn up on any subnet.

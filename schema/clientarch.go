@@ -103,6 +103,20 @@ func (p Platform) Boots(arch string) bool {
 	return false
 }
 
+// Architecture is what Debian calls the machines that an image is for; "" when only a
+// build can tell.
+func (i *Image) Architecture() string {
+	switch {
+	case i.Debootstrap != nil:
+		return i.Debootstrap.Arch
+	case i.Pacstrap != nil:
+		return archArchitectures[i.Pacstrap.Arch]
+	case i.OCI != nil:
+		return ociPlatforms[i.OCI.Platform]
+	}
+	return ""
+}
+
 // LoaderPlatforms gives the platforms that a type of boot loader is made for at
 // all, wherever its programs come from.
 func LoaderPlatforms(loader string) []Platform {

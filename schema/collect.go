@@ -213,10 +213,8 @@ func (l *loader) checkBody(in *hclsyntax.Body, spec *blockSpec, noun string, at 
 	owner := sentence(article(noun) + " block")
 	owner = strings.TrimSuffix(owner, ".")
 	for name, a := range in.Attributes {
-		switch rule := spec.attrs[name]; {
-		case rule == later:
-			l.report(notSupported(a.NameRange, fmt.Sprintf("Attribute %q", name), owner, quoted(slices.Sorted(slices.Values(spec.names())))))
-		case rule != 0:
+		switch {
+		case spec.attrs[name] != 0:
 			out.attrs[name] = a
 			ranges[prefix+name] = a.SrcRange
 		case spec.blocks[name] != nil:

@@ -19,8 +19,7 @@ const (
 func exposed[T any](it *item, name, where string, read func() T) T {
 	var v T
 	fine := it.fine(func() { v = read() })
-	secret := func(a Attr) bool { return a.Name == it.prefix+name && a.Sensitive }
-	if fine && slices.ContainsFunc(it.made.attrs, secret) {
+	if fine && it.secret(name) {
 		it.fail(it.expression(name).Range(), fmt.Sprintf("A sensitive value in %s%s", it.prefix, name),
 			where+" A file block is the place for what is sensitive: plans and explain never show what is in it.")
 	}
@@ -35,4 +34,28 @@ func (it *item) exposedText(name, where, otherwise string, check func(string) er
 // exposedTexts are texts that others than the machine get to see.
 func (it *item) exposedTexts(name, where string, check func(string) error) []string {
 	return exposed(it, name, where, func() []string { return it.texts(name, nil, check) })
+}
+
+// secret reports whether an attribute that was read is recorded as sensitive.
+func (it *item) secret(name string) bool {
+	return slices.ContainsFunc(it.made.attrs, func(a Attr) bool { return a.Name == it.prefix+name && a.Sensitive })
+}
+
+// repoPath reads the path of a file or a folder of the repo; "" when it is not
+// written, or wrong.
+func (it *item) repoPath(name string) string {
+	s := ""
+	if it.fine(func() { s = it.text(name, "", checkRepoPath) }) && it.shownPaths(name) {
+		return s
+	}
+	return ""
+}
+
+// shownPaths refuses a sensitive path: it would be shown wherever files are.
+func (it *item) shownPaths(name string) bool {
+	secret := it.secret(name)
+	if secret {
+		it.fail(it.expression(name).Range(), fmt.Sprintf("A sensitive path in %s%s", it.prefix, name), "Which files are used is shown, so it cannot come from a sensitive value.")
+	}
+	return !secret
 }

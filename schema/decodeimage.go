@@ -11,23 +11,12 @@ import (
 )
 
 var (
-	suiteName     = regexp.MustCompile(`^[a-z][a-z0-9.-]*$`)
-	componentName = regexp.MustCompile(`^[a-z][a-z0-9/-]*$`)
-	// A package, perhaps with an architecture, and a version or a suite: what apt takes.
-	packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?([=/][A-Za-z0-9.+:~-]+)?$`)
-	moduleName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
 	unitName    = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|socket|target|timer|mount|automount|path|swap|slice|device|scope)$`)
 	zoneName    = regexp.MustCompile(`^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$`)
 	localeName  = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.@-]*$`)
 	keymapName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 	volumeLabel = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
-	sha256Form  = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
 )
-
-// debianArchitectures are the ports of Debian that machines are made of.
-var debianArchitectures = []string{"amd64", "arm64", "armel", "armhf", "i386", "loong64", "mips64el", "ppc64el", "riscv64", "s390x"}
-
-var sourceBlocks = []string{"debootstrap", "tar"}
 
 func (l *loader) image(it *item) {
 	img := &Image{
@@ -37,30 +26,10 @@ func (l *loader) image(it *item) {
 		Keymap:   it.text("keymap", "", matching(keymapName, 60, "A keymap is named by letters, digits, hyphens, dots and underscores: us, de-latin1.")),
 		Mask:     it.set("mask", nil, matching(unitName, 255, "A systemd unit is named with its type: e2scrub_reap.service.")),
 	}
-	var sources []string
-	for _, s := range sourceBlocks {
-		if it.only(s) != nil {
-			sources = append(sources, s)
-		}
-	}
-	switch broken := it.made.block.broken; len(sources) {
-	case 0:
-		if broken { // perhaps it was one that is not known
-			break
-		}
-		it.fail(it.at, "An image without a source", fmt.Sprintf("Say what it is made from, with a block %s.", listed(sourceBlocks, "or")))
-	case 1:
-	default:
-		it.fail(it.only(sources[1]).at, "An image with two sources", fmt.Sprintf("It has %s blocks, but is made from one of them.", listed(sources, "and")))
-	}
-	if sub := it.only("debootstrap"); sub != nil {
-		img.Source, img.Debootstrap = SourceDebootstrap, sub.debootstrap()
-	}
-	if sub := it.only("tar"); sub != nil {
-		img.Source, img.Tar = SourceTar, sub.tar()
-	}
+	it.source(img)
 	img.Files = it.files()
-	img.Initramfs = it.initramfs()
+	img.Copies = it.copies(img.Files)
+	img.Initramfs = it.initramfs(img.Source)
 	if sub := it.only("filesystem"); sub != nil {
 		img.Filesystem = sub.filesystem()
 	} else if !it.made.block.broken {
@@ -72,99 +41,6 @@ func (l *loader) image(it *item) {
 	img.BaseRecipe, img.Recipe = l.recipes(img)
 	img.Meta = it.meta()
 	l.out.Images = append(l.out.Images, img)
-}
-
-func (it *item) debootstrap() *Debootstrap {
-	d := &Debootstrap{
-		Suite:      it.text("suite", "", matching(suiteName, 60, "A suite is a release's name: bookworm.")),
-		Mirror:     it.text("mirror", "", checkMirror),
-		Components: it.texts("components", []string{"main"}, matching(componentName, 60, "A component is a part of the archive: main, contrib, non-free-firmware.")),
-		Packages:   it.set("packages", nil, matching(packageName, 200, "A Debian package name has lower-case letters, digits, plus, minus and dots.")),
-		Variant:    it.text("variant", "minbase", oneOf([]string{"minbase", "apt", "essential", "standard"})),
-		Keyring:    it.text("keyring", "", checkRepoPath),
-		Arch:       it.text("arch", "amd64", oneOf(debianArchitectures)),
-	}
-	it.needed("suite")
-	if d.Keyring != "" {
-		it.repoFile("keyring", d.Keyring)
-	}
-	return d
-}
-
-func (it *item) tar() *Tar {
-	t := &Tar{
-		Path: it.text("path", "", checkRepoPath),
-		SHA256: read(it, "sha256", "", func(s string) (string, error) {
-			if !sha256Form.MatchString(s) {
-				return "", errors.New("A SHA-256 digest has 64 hexadecimal digits.")
-			}
-			return strings.ToLower(s), nil
-		}, plain),
-	}
-	it.needed("path")
-	if t.Path == "" {
-		return t
-	}
-	f, ok := it.repoFile("path", t.Path)
-	t.Digest = f.Digest
-	if ok && t.SHA256 != "" && "sha256:"+t.SHA256 != f.Digest {
-		it.fail(it.place("sha256"), fmt.Sprintf("%q has another digest", t.Path), fmt.Sprintf("It has %s. Either the file is not the one that was meant, or the digest must be updated.", strings.TrimPrefix(f.Digest, "sha256:")))
-	}
-	return t
-}
-
-// repoFile takes the digest of a file that an image is made of.
-func (it *item) repoFile(attr, name string) (File, bool) {
-	f, err := it.l.tree.digest(name)
-	if err != nil {
-		d := fromError(it.place(attr), err)
-		it.fail(*d.Subject, d.Summary, d.Detail)
-	}
-	if err == nil {
-		// So that a plan can say which file it is that changed.
-		it.record(attr+"_digest", f.Digest, false)
-	}
-	return f, err == nil
-}
-
-func (it *item) initramfs() Initramfs {
-	sub := it.only("initramfs")
-	if sub == nil {
-		sub = &item{l: it.l, made: it.made, body: &body{}, ctx: it.ctx, prefix: "initramfs.", at: it.at}
-	}
-	generator := "initramfs-tools"
-	for _, n := range it.made.block.body.blocks {
-		if n.kind == "initramfs" && n.label != "" {
-			generator = n.label
-		}
-	}
-	if generator == "none" {
-		return it.ownInitramfs(sub)
-	}
-	i := Initramfs{
-		Generator: generator,
-		Modules:   sub.set("modules", nil, matching(moduleName, 60, "A kernel module is named by letters, digits, hyphens and underscores.")),
-		Compress:  sub.text("compress", "zstd", oneOf([]string{"zstd", "gzip", "xz", "lz4"})),
-	}
-	sub.record("generator", i.Generator, false)
-	return i
-}
-
-// ownInitramfs is initramfs "none": the archive holds one, and nothing is added.
-func (it *item) ownInitramfs(sub *item) Initramfs {
-	for _, attr := range []string{"modules", "compress"} {
-		if sub.has(attr) {
-			sub.fail(sub.place(attr), "Nothing makes an initramfs", fmt.Sprintf("initramfs \"none\" takes the one in the archive's /boot as it is, so %s has no effect. Remove it, or the label \"none\".", attr))
-		}
-	}
-	for _, n := range it.made.block.body.blocks {
-		if n.kind == "debootstrap" {
-			it.fail(n.at, "Nothing makes an initramfs", "Only a tar source can bring its own. Remove the label \"none\".")
-		}
-	}
-	i := Initramfs{Generator: "none"}
-	sub.record("generator", i.Generator, false)
-	return i
 }
 
 func (it *item) filesystem() Filesystem {
@@ -272,7 +148,7 @@ func (it *item) imageFile(n *nested) *ImageFile {
 		}
 		return nil
 	})
-	f.Source = it.text("source", "", checkRepoPath)
+	f.Source = it.repoPath("source")
 	f.Symlink = it.text("symlink", "", func(s string) error {
 		if s == "" || len(s) > 1000 {
 			return errors.New("A symbolic link points to a path of 1 to 1000 bytes.")

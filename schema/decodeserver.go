@@ -23,6 +23,7 @@ func (l *loader) server(it *item) {
 	}
 	for _, p := range standardPorts {
 		if p.protocol == "nfs" && it.only("nfs") == nil {
+			// An export may switch it on; see nfsListeners.
 			s.NFS = Listener{Listen: netip.AddrPortFrom(s.Address, p.port), Disabled: true}
 			continue
 		}

@@ -41,10 +41,11 @@ type Desired struct {
 	Resources []Resource
 }
 
-// File is one file of the tree that the desired state depends on.
+// File is one file of the tree, or one folder with all that is in it, that the
+// desired state depends on.
 type File struct {
-	Path   string // slash-separated, relative to the loaded folder
-	Digest string // "sha256:" and 64 hex digits
+	Path   string // slash-separated, relative to the loaded folder; a folder ends in a slash
+	Digest string // "sha256:" and 64 hex digits; of a folder, see Directory.Digest
 	Size   int64
 	Config bool // its content was needed by Load itself, not only its digest
 }
@@ -187,8 +188,11 @@ type OCI struct {
 
 // Directory is a root that is a folder of the repo.
 type Directory struct {
-	Path   string
-	Digest string // "sha256:…" over its files, their paths and permissions
+	Path string
+	// Digest is "sha256:…" over the paths of its files and links, which files may be
+	// executed, their bytes, and where links lead: what Git keeps of a folder. Empty
+	// folders, owners and other permissions are not in it.
+	Digest string
 }
 
 // Disk is a root taken from a partition of a disk image.
@@ -203,9 +207,12 @@ type Disk struct {
 
 // Copy makes a changed copy of a file that the image's packages brought.
 type Copy struct {
-	Meta               // Addr is zero; Range and Attrs are set
-	Path        string // absolute path of the copy, in the image
-	From        string // absolute path, in the image
+	Meta        // Addr is zero; Range and Attrs are set
+	Path string // absolute path of the copy, in the image
+	From string // absolute path, in the image
+	// Replace has texts by what they replace: everywhere, all at once from the
+	// beginning of the file on, the longer one where two begin alike. One that is not
+	// found is a mistake of the build.
 	Replace     map[string]string
 	Permissions uint32 // 0: those of From
 }
@@ -223,11 +230,20 @@ type ImageFile struct {
 	Group       int
 }
 
+// The generators of initial RAM disks.
+const (
+	InitramfsTools = "initramfs-tools"
+	Mkinitcpio     = "mkinitcpio"
+	Dracut         = "dracut"
+	// OwnInitramfs makes none: the source brings its own, in
+	// /boot/initrd.img-<kernel version>, and nothing of ours goes into the image.
+	OwnInitramfs = "none"
+)
+
 // Initramfs says what the image's initial RAM disk must hold.
 type Initramfs struct {
-	// Generator is "initramfs-tools", "mkinitcpio", "dracut", or "none": the archive
-	// brings its own, in /boot/initrd.img-<kernel version>, and nothing of ours goes
-	// into the image. Default: the one of the source's distribution.
+	// Generator is one of the words above. Default: Mkinitcpio for SourcePacstrap,
+	// else InitramfsTools.
 	Generator string
 	Hooks     []string // mkinitcpio's HOOKS, dracut's modules: in the order in which they are written
 	Binaries  []string // programs beyond those of the hooks; sorted, no repeats

@@ -119,11 +119,20 @@ func TestFormatKeepsTheMeaning(t *testing.T) {
 				if err != nil || d.IsDir() {
 					return err
 				}
+				st, err := d.Info()
+				if err != nil {
+					return err
+				}
+				if d.Type()&fs.ModeSymlink != 0 {
+					to, err := fs.ReadLink(tree, name)
+					formatted[name] = &fstest.MapFile{Data: []byte(to), Mode: st.Mode()}
+					return err
+				}
 				src, err := fs.ReadFile(tree, name)
 				if err == nil && strings.HasSuffix(name, ".hcl") {
 					src = mangled(t, name, src)
 				}
-				formatted[name] = &fstest.MapFile{Data: src}
+				formatted[name] = &fstest.MapFile{Data: src, Mode: st.Mode()}
 				return err
 			})
 			if err != nil {

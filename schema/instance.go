@@ -241,6 +241,16 @@ func shown(s string, secret bool) string {
 	return strconv.Quote(s)
 }
 
+// reason is why a value is wrong. What was probably meant is like what was written, so
+// of a secret it is left out.
+func reason(err error, secret bool) string {
+	why := err.Error()
+	if secret {
+		why, _, _ = strings.Cut(why, " Did you mean")
+	}
+	return why
+}
+
 // read gives an attribute that is written as text. parse turns the text into what it
 // means, or says why not, without quoting the text; show turns it back into the one
 // spelling that plans compare.
@@ -256,7 +266,7 @@ func read[T any](it *item, name string, otherwise T, parse func(string) (T, erro
 	}
 	t, err := parse(v.AsString())
 	if err != nil {
-		it.fail(at, fmt.Sprintf("Invalid %s%s %s", it.prefix, name, shown(v.AsString(), secret)), err.Error())
+		it.fail(at, fmt.Sprintf("Invalid %s%s %s", it.prefix, name, shown(v.AsString(), secret)), reason(err, secret))
 		return otherwise
 	}
 	it.record(name, show(t), secret)
@@ -354,7 +364,7 @@ func list[T any](it *item, name string, otherwise []T, parse func(string) (T, er
 			}
 			t, err := parse(el.AsString())
 			if err != nil {
-				it.fail(elementRange(it.expression(name), i), fmt.Sprintf("Invalid element %s in %s%s", shown(el.AsString(), secret), it.prefix, name), err.Error())
+				it.fail(elementRange(it.expression(name), i), fmt.Sprintf("Invalid element %s in %s%s", shown(el.AsString(), secret), it.prefix, name), reason(err, secret))
 				continue
 			}
 			out = append(out, t)

@@ -7,7 +7,6 @@ const (
 	optional attrRule = iota + 1
 	required
 	static // optional, and looked at as written instead of evaluated
-	later  // the language has it, this version does not
 )
 
 // blockSpec describes one kind of block: what may be written in it. It knows
@@ -54,13 +53,11 @@ func typed(kind string) bool { return kind == "export" || kind == "bootloader" }
 // decoded.
 var resourceKinds = []string{"server", "image", "export", "entry", "bootloader", "subnet", "group", "host"}
 
-// names gives the attributes of a spec that may be written today.
+// names gives the attributes of a spec.
 func (s *blockSpec) names() []string {
 	var out []string
-	for n, r := range s.attrs {
-		if r != later {
-			out = append(out, n)
-		}
+	for n := range s.attrs {
+		out = append(out, n)
 	}
 	if s.forEach {
 		out = append(out, "for_each")

@@ -12,9 +12,10 @@ var settings = map[string]*blockSpec{
 
 var exportBlock = &blockSpec{
 	labels: []string{"type", "name"}, forEach: true,
-	values: []string{"nbd"}, laterValues: []string{"nfs"},
+	values: []string{NBD, NFS},
 	attrs: map[string]attrRule{
 		"server": optional, "image": required, "mode": optional, "keep": optional, "allow": optional,
+		"path": optional, "clients": optional, "options": optional,
 	},
 }
 

@@ -39,6 +39,7 @@ func listenerDoc(protocol string, port uint16) BlockDoc {
 			"tftp": "Boot programs, and what they load by TFTP.",
 			"http": "Boot programs, scripts, kernels and initrds by HTTP.",
 			"nbd":  "Roots as block devices.",
+			"nfs":  "Roots as files. Without the block, it is there when an export needs it.",
 		}[protocol],
 		Attrs: []AttrDoc{
 			{Name: "listen", Type: "string", Otherwise: "`address`, port " + strconv.Itoa(int(port)), Effects: seen,

@@ -11,20 +11,30 @@ var imageBlock = &blockSpec{
 			"variant": optional, "keyring": optional, "arch": optional,
 		}},
 		"tar": {once: true, attrs: map[string]attrRule{"path": required, "sha256": optional}},
+		"pacstrap": {once: true, attrs: map[string]attrRule{
+			"mirror": optional, "packages": optional, "files": optional, "arch": optional,
+		}},
+		"oci":       {once: true, attrs: map[string]attrRule{"reference": required, "platform": optional}},
+		"directory": {once: true, attrs: map[string]attrRule{"path": required}},
+		"disk": {once: true, attrs: map[string]attrRule{
+			"path": optional, "url": optional, "sha256": optional, "format": optional, "partition": optional,
+		}},
+		"copy": {labels: []string{"path"}, attrs: map[string]attrRule{
+			"from": required, "replace": optional, "permissions": optional,
+		}},
 		"file": {labels: []string{"path"}, attrs: map[string]attrRule{
 			"content": optional, "source": optional, "symlink": optional,
 			"permissions": optional, "owner": optional, "group": optional,
 		}},
 		"initramfs": {
 			once: true, labels: []string{"generator"}, labelOptional: true,
-			values: []string{"initramfs-tools", "none"}, laterValues: []string{"mkinitcpio", "dracut"},
-			attrs: map[string]attrRule{"modules": optional, "compress": optional, "hooks": later, "binaries": later},
+			values: []string{InitramfsTools, Mkinitcpio, Dracut, OwnInitramfs},
+			attrs:  map[string]attrRule{"modules": optional, "compress": optional, "hooks": optional, "binaries": optional},
 		},
 		"filesystem": {
 			once: true, labels: []string{"type"},
 			values: []string{"ext4", "btrfs", "squashfs"}, laterValues: []string{"xfs", "erofs"},
 			attrs: map[string]attrRule{"size": optional, "label": optional, "compress": optional},
 		},
-		"pacstrap": notYet, "oci": notYet, "qcow2": notYet, "copy": notYet,
 	},
 }

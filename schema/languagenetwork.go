@@ -6,8 +6,7 @@ var serverBlock = &blockSpec{
 	labels: []string{"name"},
 	attrs:  map[string]attrRule{"interface": optional, "address": required},
 	blocks: map[string]*blockSpec{
-		"dhcp": listener, "tftp": listener, "http": listener, "nbd": listener,
-		"nfs": notYet,
+		"dhcp": listener, "tftp": listener, "http": listener, "nbd": listener, "nfs": listener,
 	},
 }
 

@@ -9,6 +9,8 @@ const (
 	maxTotalBytes  = 64 << 20   // everything whose content is read
 	maxHashBytes   = 16 << 30   // everything of which only the digest is taken
 	maxFiles       = 10_000     // distinct files
+	maxFolderFiles = 100_000    // files and folders in all folders that images are made of
+	maxFolderDepth = 64         // folders in each other there
 	maxDepth       = 100        // nested brackets, blocks, interpolations; nested values
 	maxOperators   = 10_000     // operators, dots and interpolations in one expression
 	maxNumber      = 64         // characters of a number literal
@@ -41,14 +43,18 @@ const BuildVersion = 2
 
 // Limits of what is served, from the formats on the wire.
 const (
-	maxKernelArgs   = 1500 // bytes; GRUB and iPXE cut the kernel line near 2 KiB, and the boot words need the rest
-	maxBootFileName = 127  // bytes; the BOOTP file field has 128 with its NUL, RFC 951
-	maxFileContent  = 4 << 20
-	maxHostFile     = 256 << 10 // bytes of a file that machines get in an initrd of their own
-	maxHostFiles    = 1 << 20   // and of all such files of one block
-	minLease        = 60        // seconds
-	maxLease        = 0xffffffff - 1
-	minFilesystem   = 16 << 20
-	minBtrfs        = 109 << 20 // what mkfs.btrfs asks for
-	maxFilesystem   = 16 << 40
+	maxKernelArgs       = 1500 // bytes; GRUB and iPXE cut the kernel line near 2 KiB, and the boot words need the rest
+	maxReplacements     = 100  // texts that a copy of a file has in place of others
+	maxReplacementBytes = 64 << 10
+	maxBootFileName     = 127 // bytes; the BOOTP file field has 128 with its NUL, RFC 951
+	maxFileContent      = 4 << 20
+	maxHostFile         = 256 << 10 // bytes of a file that machines get in an initrd of their own
+	maxHostFiles        = 1 << 20   // and of all such files of one block
+	minLease            = 60        // seconds
+	maxExportPath       = 127       // bytes of an NFS path: it is in a word of the kernel line
+	maxPartition        = 128       // entries of a GPT as everybody writes it
+	maxLease            = 0xffffffff - 1
+	minFilesystem       = 16 << 20
+	minBtrfs            = 109 << 20 // what mkfs.btrfs asks for
+	maxFilesystem       = 16 << 40
 )

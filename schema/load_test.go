@@ -215,7 +215,7 @@ func BenchmarkLoad10000Hosts(b *testing.B) {
 // TestDeterministic loads the same site again and again: maps have another order
 // each time.
 func TestDeterministic(t *testing.T) {
-	for _, path := range []string{"../testdata/valid/quickstart", "../testdata/valid/for_each.hcl", "../testdata/valid/values.hcl", "../testdata/valid/groups", "../testdata/valid/loaders.hcl"} {
+	for _, path := range []string{"../testdata/valid/quickstart", "../testdata/valid/for_each.hcl", "../testdata/valid/values.hcl", "../testdata/valid/groups", "../testdata/valid/loaders.hcl", "../testdata/valid/sources", "../testdata/valid/nfs.hcl", "../testdata/valid/design"} {
 		tree, opts := open(t, path)
 		first := asJSON(t, mustLoad(t, tree, opts))
 		for range 30 {
@@ -243,7 +243,7 @@ func TestDeterministic(t *testing.T) {
 }
 
 func TestDiagnosticsAreDeterministic(t *testing.T) {
-	for _, path := range []string{"../testdata/invalid/image_values.hcl", "../testdata/invalid/functions.hcl", "../testdata/invalid/cycle_locals.hcl", "../testdata/invalid/proxy.hcl", "../testdata/invalid/settings_clash.hcl", "../testdata/invalid/settings_layers.hcl", "../testdata/invalid/loader_unreachable.hcl"} {
+	for _, path := range []string{"../testdata/invalid/image_values.hcl", "../testdata/invalid/functions.hcl", "../testdata/invalid/cycle_locals.hcl", "../testdata/invalid/proxy.hcl", "../testdata/invalid/settings_clash.hcl", "../testdata/invalid/settings_layers.hcl", "../testdata/invalid/loader_unreachable.hcl", "../testdata/invalid/writable_hosts.hcl", "../testdata/invalid/initramfs_hooks.hcl", "../testdata/invalid/export_values.hcl"} {
 		tree, opts := open(t, path)
 		first := mustFail(t, tree, opts)
 		for range 20 {
@@ -398,6 +398,7 @@ image "a" {
 // TestSecretsAreNotShown looks for a secret in everything that is printed.
 func TestSecretsAreNotShown(t *testing.T) {
 	const secret = "hunter2hunter2"
+	lines := strings.NewReplacer(" { ", " {\n", " }", "\n}") // blocks in blocks need them
 	for _, config := range []string{
 		`server "a" { address = var.s }`,
 		`locals { a = parseint(var.s, 10) }`,
@@ -436,6 +437,25 @@ func TestSecretsAreNotShown(t *testing.T) {
 		`group "a" { file "/a" { content = join("", [for i in range(100000) : var.s]) } }`,
 		`group "a" { file "/a" { permissions = var.s } }`,
 		`group "a" { state "/a" { per = var.s } }`,
+		`image "a" { oci { reference = var.s } }`,
+		`image "a" { disk { url = var.s } }`,
+		`image "a" { disk { sha256 = var.s } }`,
+		`image "a" { directory { path = var.s } }`,
+		`image "a" { pacstrap { mirror = var.s } }`,
+		`image "a" { pacstrap { packages = ["-${var.s}"] } }`,
+		`image "a" { pacstrap { files = [var.s] } }`,
+		`image "a" { copy "/a" { from = var.s } }`,
+		`image "a" { initramfs "dracut" { hooks = ["${var.s} ${var.s}"] } }`,
+		`export "nfs" "a" { path = "/${var.s}" }`,
+		`export "nfs" "a" { clients = [var.s] }`,
+		`image "a" { tar { path = var.s } }`,
+		`image "a" { debootstrap { keyring = var.s } }`,
+		`image "a" { file "/a" { source = var.s } }`,
+		`image "a" { disk { path = var.s } }`,
+		`image "a" { file "/a" { symlink = "${var.s}\n" } }`,
+		`image "a" { copy "/a" { from = "/${var.s}//a" } }`,
+		`export "nfs" "a" { options = [var.s] }`,
+		`export "nfs" "a" { mode = var.s }`,
 		`locals { a = upper(var.s, 1) }`,
 		`locals { a = var.s.x }`,
 		`locals { a = var.s + 1 }`,
@@ -449,7 +469,10 @@ func TestSecretsAreNotShown(t *testing.T) {
 			if !strings.Contains(variable, "default") {
 				opts.Vars = map[string]string{"s": secret}
 			}
-			got := mustFail(t, files("a.hcl", variable+config), opts)
+			got := mustFail(t, files("a.hcl", variable+lines.Replace(config)), opts)
+			if strings.Contains(got, "definition") {
+				t.Errorf("%s\nwas not read:\n%s", config, got)
+			}
 			if strings.Contains(got, "hunter") {
 				t.Errorf("%s\nshows the secret:\n%s", config, got)
 			}

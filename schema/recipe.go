@@ -2,6 +2,7 @@ package schema
 
 import (
 	"crypto/sha256"
+	"slices"
 )
 
 // What a recipe covers, in this order. A field that has no value is left out, so
@@ -11,6 +12,10 @@ type baseSpec struct {
 	Version     int              `json:"version"`
 	Debootstrap *debootstrapSpec `json:"debootstrap,omitempty"`
 	Tar         string           `json:"tar,omitempty"` // its digest
+	Pacstrap    *pacstrapSpec    `json:"pacstrap,omitempty"`
+	OCI         *ociSpec         `json:"oci,omitempty"`
+	Directory   string           `json:"directory,omitempty"` // its digest
+	Disk        *diskSpec        `json:"disk,omitempty"`
 }
 
 type debootstrapSpec struct {
@@ -23,6 +28,26 @@ type debootstrapSpec struct {
 	Arch       string   `json:"arch"`
 }
 
+type pacstrapSpec struct {
+	Mirror   string   `json:"mirror,omitempty"`
+	Packages []string `json:"packages,omitempty"`
+	Files    []string `json:"files,omitempty"` // their digests, sorted
+	Arch     string   `json:"arch"`
+}
+
+// ociSpec leaves out the registry, the name and the tag: wherever it is fetched from,
+// the digest says what it is.
+type ociSpec struct {
+	Digest   string `json:"digest"`
+	Platform string `json:"platform"`
+}
+
+type diskSpec struct {
+	Digest    string `json:"digest"`
+	Format    string `json:"format"`
+	Partition int    `json:"partition,omitempty"`
+}
+
 type imageSpec struct {
 	Build      int            `json:"build"`
 	Base       baseSpec       `json:"base"`
@@ -32,6 +57,7 @@ type imageSpec struct {
 	Keymap     string         `json:"keymap,omitempty"`
 	Mask       []string       `json:"mask,omitempty"`
 	Files      []fileSpec     `json:"files,omitempty"`
+	Copies     []copySpec     `json:"copies,omitempty"`
 	Initramfs  initramfsSpec  `json:"initramfs"`
 	Filesystem filesystemSpec `json:"filesystem"`
 }
@@ -43,6 +69,13 @@ type fileSpec struct {
 	Permissions uint32 `json:"permissions,omitempty"`
 	Owner       int    `json:"owner"`
 	Group       int    `json:"group"`
+}
+
+type copySpec struct {
+	Path        string            `json:"path"`
+	From        string            `json:"from"`
+	Replace     map[string]string `json:"replace,omitempty"`
+	Permissions uint32            `json:"permissions,omitempty"`
 }
 
 type initramfsSpec struct {
@@ -64,18 +97,7 @@ type filesystemSpec struct {
 // the image's name, on where its files lie in the repo, or on whether a file's text
 // stands in the configuration or beside it.
 func (l *loader) recipes(img *Image) (base, whole string) {
-	b := baseSpec{Version: RecipeVersion}
-	if d := img.Debootstrap; d != nil {
-		b.Debootstrap = &debootstrapSpec{
-			Suite: d.Suite, Mirror: d.Mirror, Components: d.Components, Packages: d.Packages, Variant: d.Variant, Arch: d.Arch,
-		}
-		if d.Keyring != "" {
-			b.Debootstrap.Keyring = l.tree.files[d.Keyring].Digest
-		}
-	}
-	if img.Tar != nil {
-		b.Tar = img.Tar.Digest
-	}
+	b := l.baseSpec(img)
 	s := imageSpec{
 		Build: BuildVersion,
 		Base:  b, Hostname: img.Hostname, Timezone: img.Timezone, Locale: img.Locale, Keymap: img.Keymap, Mask: img.Mask,
@@ -92,7 +114,40 @@ func (l *loader) recipes(img *Image) (base, whole string) {
 		}
 		s.Files = append(s.Files, fs)
 	}
+	for _, c := range img.Copies {
+		s.Copies = append(s.Copies, copySpec{Path: c.Path, From: c.From, Replace: c.Replace, Permissions: c.Permissions})
+	}
 	return digestOf(b), digestOf(s)
+}
+
+func (l *loader) baseSpec(img *Image) baseSpec {
+	b := baseSpec{Version: RecipeVersion}
+	switch img.Source {
+	case SourceDebootstrap:
+		d := img.Debootstrap
+		b.Debootstrap = &debootstrapSpec{
+			Suite: d.Suite, Mirror: d.Mirror, Components: d.Components, Packages: d.Packages, Variant: d.Variant, Arch: d.Arch,
+		}
+		if d.Keyring != "" {
+			b.Debootstrap.Keyring = l.tree.files[d.Keyring].Digest
+		}
+	case SourcePacstrap:
+		p := img.Pacstrap
+		b.Pacstrap = &pacstrapSpec{Mirror: p.Mirror, Packages: p.Packages, Arch: p.Arch}
+		for _, f := range p.Files {
+			b.Pacstrap.Files = append(b.Pacstrap.Files, f.Digest)
+		}
+		slices.Sort(b.Pacstrap.Files)
+	case SourceTar:
+		b.Tar = img.Tar.Digest
+	case SourceOCI:
+		b.OCI = &ociSpec{Digest: img.OCI.digest(), Platform: img.OCI.Platform}
+	case SourceDirectory:
+		b.Directory = img.Directory.Digest
+	case SourceDisk:
+		b.Disk = &diskSpec{Digest: img.Disk.Digest, Format: img.Disk.Format, Partition: img.Disk.Partition}
+	}
+	return b
 }
 
 func digestOf(v any) string {

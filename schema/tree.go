@@ -24,6 +24,7 @@ type tree struct {
 	folders  map[string]bool   // folders that are no symbolic links
 	read     int64
 	hashed   int64
+	walked   int // files and folders in folders that were hashed
 	noted    map[string]bool // files that were asked for; nil: nobody wants to know
 }
 
@@ -42,7 +43,11 @@ func (e *fileError) Error() string { return e.summary + "; " + e.detail }
 const relativeHint = "Paths are relative to the folder of the configuration, with slashes, and may not leave it."
 
 // find checks that name is a regular file of the tree.
-func (t *tree) find(name string) error {
+func (t *tree) find(name string) error { return t.locate(name, fs.FileMode.IsRegular, "file") }
+
+// locate checks that name is something of the tree that has the right mode; what says
+// in a word what that is.
+func (t *tree) locate(name string, right func(fs.FileMode) bool, what string) error {
 	if !fs.ValidPath(name) || name == "." || strings.ContainsAny(name, "\\\x00") || !utf8.ValidString(name) {
 		return &fileError{fmt.Sprintf("Invalid path %q", name), relativeHint}
 	}
@@ -53,15 +58,15 @@ func (t *tree) find(name string) error {
 		st, err := fs.Lstat(t.fsys, name[:i])
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return t.missing(name, name[:i])
+			return t.missing(name, name[:i], what)
 		case err != nil:
 			return &fileError{fmt.Sprintf("Cannot read %q", name), cause(err)}
 		case st.Mode()&fs.ModeSymlink != 0:
 			return &fileError{fmt.Sprintf("%q is a symbolic link", name[:i]), "Symbolic links are not followed, so that a commit means the same everywhere. Name the file itself."}
 		case i < len(name) && !st.IsDir():
-			return t.missing(name, name[:i])
-		case i == len(name) && !st.Mode().IsRegular():
-			return &fileError{fmt.Sprintf("%q is not a file", name), "A regular file is needed here."}
+			return t.missing(name, name[:i], what)
+		case i == len(name) && !right(st.Mode()):
+			return &fileError{fmt.Sprintf("%q is not a %s", name, what), notThat[what]}
 		}
 		if i < len(name) {
 			t.folders[name[:i]] = true
@@ -70,15 +75,18 @@ func (t *tree) find(name string) error {
 	return nil
 }
 
+// notThat says what is needed, where something else is.
+var notThat = map[string]string{"file": "A regular file is needed here.", "folder": "A folder is needed here."}
+
 // missing explains that part, the beginning of name, is not there.
-func (t *tree) missing(name, part string) error {
+func (t *tree) missing(name, part, what string) error {
 	var there []string
 	if entries, err := fs.ReadDir(t.fsys, path.Dir(part)); err == nil {
 		for _, e := range entries[:min(len(entries), 1000)] {
 			there = append(there, path.Join(path.Dir(part), e.Name()))
 		}
 	}
-	return &fileError{fmt.Sprintf("There is no file %q", name), relativeHint + didYouMean(part, there)}
+	return &fileError{fmt.Sprintf("There is no %s %q", what, name), relativeHint + didYouMean(part, there)}
 }
 
 // text gives the content of a file of at most limit bytes.
@@ -148,7 +156,7 @@ func (t *tree) digest(name string) (File, error) {
 		return File{}, &fileError{fmt.Sprintf("Cannot read %q", name), cause(err)}
 	}
 	if t.hashed += n; t.hashed > maxHashBytes {
-		return File{}, &fileError{"The images use too much", fmt.Sprintf("All files that images are made of may have %s together.", formatSize(maxHashBytes))}
+		return File{}, tooMuchToHash()
 	}
 	got := File{Path: name, Digest: digestString(h.Sum(nil)), Size: n}
 	return got, t.remember(got)
@@ -182,6 +190,10 @@ func (t *tree) used() []File {
 	}
 	slices.SortFunc(out, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	return out
+}
+
+func tooMuchToHash() error {
+	return &fileError{"The images use too much", fmt.Sprintf("All files that images are made of may have %s together.", formatSize(maxHashBytes))}
 }
 
 func tooLarge(name string, limit int64) error {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -263,7 +264,7 @@ func checkArg(s string) error {
 	}
 	for word := range strings.FieldsSeq(s) {
 		key, _, has := strings.Cut(word, "=")
-		if has && slices.Contains([]string{"root", "nbdroot", "initrd", "BOOTIF", "dlreconcile.url", "dlreconcile.overlay"}, key) {
+		if has && slices.Contains([]string{"root", "nbdroot", "nfsroot", "initrd", "BOOTIF", "dlreconcile.url", "dlreconcile.overlay"}, key) {
 			return fmt.Errorf("dlreconcile writes %s= itself, from the entry's image and root; a second one would send the machine elsewhere. Say it there, and take the word away.", key)
 		}
 	}
@@ -277,18 +278,18 @@ func checkBootFile(s string) error {
 	return checkLine(s)
 }
 
-// oneOf checks a word of a closed set; those of a later version say so.
-func oneOf(words []string, later ...string) func(string) error {
+// oneOf checks a word of a closed set.
+func oneOf(words []string) func(string) error {
 	return func(s string) error {
-		switch {
-		case slices.Contains(words, s):
+		if slices.Contains(words, s) {
 			return nil
-		case slices.Contains(later, s):
-			return fmt.Errorf("The language has it, but this version does not support it yet. It supports %s today.", listed(quoted(words), "and"))
 		}
 		return fmt.Errorf("It must be %s.%s", listed(quoted(words), "or"), didYouMean(s, words))
 	}
 }
+
+// sortedKeys gives the words of a closed set that mean something else elsewhere.
+func sortedKeys(words map[string]string) []string { return slices.Sorted(maps.Keys(words)) }
 
 // matching checks text against a pattern that has to match all of it.
 func matching(re *regexp.Regexp, max int, why string) func(string) error {

@@ -145,10 +145,7 @@ func (w *warnings) archOf(im *schema.Image) string {
 	if k, ok := w.kernels[im.Recipe]; ok {
 		return k.Arch
 	}
-	if im.Debootstrap != nil {
-		return im.Debootstrap.Arch
-	}
-	return ""
+	return im.Architecture()
 }
 
 // unsigned warns of kernels that a boot loader for Secure Boot does not start. h nil

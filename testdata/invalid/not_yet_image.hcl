@@ -1,14 +1,5 @@
 image "arch" {
-  pacstrap {
-    packages = ["base"]
-  }
-  oci {}
-  copy "/usr/lib/initcpio/hooks/netnfs4" {
-    from = "/usr/lib/initcpio/hooks/net"
-  }
-  initramfs "mkinitcpio" {
-    modules = ["nfsv4"]
-  }
+  pacstrap {}
   filesystem "xfs" {
     size = "8GiB"
   }
@@ -18,8 +9,12 @@ image "debian" {
   debootstrap {
     suite = "bookworm"
   }
-  initramfs {
-    hooks = ["base"]
-  }
   filesystem "zfs" {}
+}
+
+image "other" { # what is a format of a disk, and no source
+  qcow2 {
+    path = "disk.qcow2"
+  }
+  filesystem "squashfs" {}
 }

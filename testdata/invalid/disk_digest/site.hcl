@@ -1,0 +1,7 @@
+image "a" {
+  disk {
+    path   = "disk.raw"
+    sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  }
+  filesystem "squashfs" {}
+}

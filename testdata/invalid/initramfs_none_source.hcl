@@ -1,0 +1,8 @@
+image "arch" {
+  pacstrap {}
+  initramfs "none" {
+    hooks    = ["base"]
+    binaries = ["busybox"]
+  }
+  filesystem "squashfs" {}
+}

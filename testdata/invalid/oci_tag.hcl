@@ -1,0 +1,6 @@
+image "debian" {
+  oci {
+    reference = "docker.io/library/debian:12"
+  }
+  filesystem "squashfs" {}
+}
