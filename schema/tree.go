@@ -24,7 +24,7 @@ type tree struct {
 	folders  map[string]bool   // folders that are no symbolic links
 	read     int64
 	hashed   int64
-	walked   int // files and folders in folders that were hashed
+	walked   int             // files and folders in folders that were hashed
 	noted    map[string]bool // files that were asked for; nil: nobody wants to know
 }
 
