@@ -251,7 +251,7 @@ func (h *house) polls(n int) Status {
 	for range n {
 		want := s.Polls + 1
 		h.Poke()
-		s = h.wait("poll", func(s Status) bool { return s.Polls >= want && s.Phase == PhaseIdle })
+		s = h.wait("poll", func(s Status) bool { return s.Polls >= want && (s.Phase == PhaseIdle || s.Phase == PhaseWaiting) })
 	}
 	return s
 }
