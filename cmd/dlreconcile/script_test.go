@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -40,7 +41,7 @@ import (
 //	let NAME                sets a variable to what stdout holds
 //
 // In the files that are committed, @dhcp@, @tftp@, @http@ and @nbd@ stand for ports
-// that are free. The repo is $WORK/site, the state directory $WORK/state; both are
+// that are free, and @far@ for a day of the week that is neither today nor near. The repo is $WORK/site, the state directory $WORK/state; both are
 // told in the environment.
 func TestScript(t *testing.T) {
 	testscript.Run(t, scriptParams(t, func(name string) bool { return !strings.HasPrefix(name, "image_") }))
@@ -214,12 +215,18 @@ func cmdLet(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
 }
 
+// farDay names the day of the week that is three days from now.
+func farDay(now time.Time) string {
+	return strings.ToLower(now.AddDate(0, 0, 3).Weekday().String()[:3])
+}
+
 // readTree gives the files below dir by path, with ports filled in.
 func (s *story) readTree(dir string) (map[string]string, error) {
 	var fill []string
 	for i, name := range portNames {
 		fill = append(fill, "@"+name+"@", strconv.Itoa(s.ports[i]))
 	}
+	fill = append(fill, "@far@", farDay(time.Now()))
 	ports := strings.NewReplacer(fill...)
 	files := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
