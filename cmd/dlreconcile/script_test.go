@@ -38,6 +38,8 @@ import (
 //	http get PATH           prints a file; with ! there must be none
 //	tftp get PATH           likewise
 //	json [PATH [WANT]]      stdout must be one JSON document; prints what is at PATH
+//	spoil FILE A B TO       writes FILE to TO, with the first A in it replaced by B
+//	lose-blob               removes the largest blob of the state directory
 //	let NAME                sets a variable to what stdout holds
 //
 // In the files that are committed, @dhcp@, @tftp@, @http@ and @nbd@ stand for ports
@@ -73,6 +75,7 @@ func scriptParams(t *testing.T, take func(name string) bool) testscript.Params {
 			"commit": told(cmdCommit), "commit-root": told(cmdCommitRoot), "lay": told(cmdLay), "lay-root": told(cmdLayRoot),
 			"serve": told(cmdServe), "end": told(cmdEnd), "kill9": told(cmdKill9),
 			"wait-applied": told(cmdWaitApplied), "wait-refused": told(cmdWaitRefused), "wait-status": told(cmdWaitStatus),
+			"spoil": told(cmdSpoil), "lose-blob": told(cmdLoseBlob),
 			"dhcp": told(cmdDHCP), "http": told(cmdHTTP), "tftp": told(cmdTFTP),
 		},
 	}
