@@ -40,6 +40,8 @@ import (
 //	json [PATH [WANT]]      stdout must be one JSON document; prints what is at PATH
 //	spoil FILE A B TO       writes FILE to TO, with the first A in it replaced by B
 //	lose-blob               removes the largest blob of the state directory
+//	hunt PATH               looks for planted secrets in a file or folder
+//	answers                 prints what the daemon answers to every question
 //	let NAME                sets a variable to what stdout holds
 //
 // In the files that are committed, @dhcp@, @tftp@, @http@ and @nbd@ stand for ports
@@ -75,7 +77,7 @@ func scriptParams(t *testing.T, take func(name string) bool) testscript.Params {
 			"commit": told(cmdCommit), "commit-root": told(cmdCommitRoot), "lay": told(cmdLay), "lay-root": told(cmdLayRoot),
 			"serve": told(cmdServe), "end": told(cmdEnd), "kill9": told(cmdKill9),
 			"wait-applied": told(cmdWaitApplied), "wait-refused": told(cmdWaitRefused), "wait-status": told(cmdWaitStatus),
-			"spoil": told(cmdSpoil), "lose-blob": told(cmdLoseBlob),
+			"spoil": told(cmdSpoil), "lose-blob": told(cmdLoseBlob), "hunt": told(cmdHunt), "answers": told(cmdAnswers),
 			"dhcp": told(cmdDHCP), "http": told(cmdHTTP), "tftp": told(cmdTFTP),
 		},
 	}
