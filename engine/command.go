@@ -79,6 +79,11 @@ func (e *Engine) applyJob(ctx context.Context, name string) (job, error) {
 		return j, err
 	}
 	j.rev, j.tip = tip, tip.Hash
+	if err == nil {
+		// The loop may not have looked yet, and a rollback right after this holds the
+		// newest commit that is known of.
+		e.update(func(s *Status) { s.Tip, s.TipSubject = tip.Hash, tip.Subject })
+	}
 	if name == "" {
 		return j, nil
 	}
