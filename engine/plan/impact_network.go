@@ -22,8 +22,13 @@ func (c *comparison) serverImpact(i *impacts, ch *Change) {
 		if (d.told || d.dhcp) && s.Mode != schema.ModeProxy {
 			i.add(EffectLive, "", nextRenewal, c.onSubnet(s.Addr)...)
 		}
-		if d.told || d.tftp || d.http || d.nbd || d.nfs {
+		if d.told || d.tftp || d.http {
 			i.add(EffectNextBoot, "", "", c.want.uses[s.Addr]...)
+		}
+	}
+	for _, ex := range c.want.exports {
+		if ex.Server == a && d.of(ex) {
+			i.add(EffectNextBoot, "", "", c.want.uses[ex.Addr]...)
 		}
 	}
 	for _, m := range c.seen.machines {
