@@ -12,7 +12,10 @@ import (
 // The same plan is the same bytes. Lists and objects are never null; revision is,
 // for a dirty work tree.
 func (p *Plan) JSON() ([]byte, error) {
-	raw, err := json.Marshal(p)
+	q := *p // one of an older record has not all of the lists
+	q.Changes, q.Warnings = notNil(p.Changes), notNil(p.Warnings)
+	q.Denied, q.Waits = notNil(p.Denied), notNil(p.Waits)
+	raw, err := json.Marshal(&q)
 	if err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
@@ -32,6 +35,13 @@ func (p *Plan) JSON() ([]byte, error) {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
 	return out.Bytes(), nil
+}
+
+func notNil[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 // Limits of what is read from a file of observations.

@@ -31,6 +31,17 @@ func TestJSONHasSortedKeysAndReadsBack(t *testing.T) {
 	}
 }
 
+func TestJSONOfAnOlderRecord(t *testing.T) {
+	var old Plan
+	if err := json.Unmarshal([]byte(`{"format_version":1,"revision":null,"base_generation":1,"changes":[],"summary":{"create":0,"update":0,"replace":0,"delete":0,"no_op":3}}`), &old); err != nil {
+		t.Fatal(err)
+	}
+	b, err := old.JSON()
+	if err != nil || strings.Count(string(b), "null") != 1 || !strings.Contains(string(b), `"denied": []`) {
+		t.Errorf("JSON %s, %v", b, err)
+	}
+}
+
 func TestReadObserved(t *testing.T) {
 	const node = `{"kind":"node","mac":"52:54:00:00:00:01","host":"host.ws[\"ws01\"]","state":"up"}`
 	for in, want := range map[string]int{
