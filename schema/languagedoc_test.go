@@ -10,6 +10,7 @@ import (
 	texttemplate "text/template"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
 const languagePage = "../docs/language.md"
@@ -29,6 +30,53 @@ func TestLanguagePage(t *testing.T) {
 	if d := cmp.Diff(string(want), string(got)); d != "" {
 		t.Errorf("the page is another; run with -update and read the difference (-is +should be):\n%s", d)
 	}
+}
+
+// The examples of the page are in canonical form, and show every block there is.
+func TestExamples(t *testing.T) {
+	var visit func(docs []BlockDoc)
+	visit = func(docs []BlockDoc) {
+		for _, d := range docs {
+			visit(d.Blocks)
+			if d.Example == "" {
+				continue
+			}
+			got, diags := Format([]byte(d.Example+"\n"), d.Name+".hcl")
+			if diff := cmp.Diff(d.Example+"\n", string(got)); diags.HasErrors() || diff != "" {
+				t.Errorf("the example of %s is not formatted (-is +should be): %v\n%s", d.Name, diags, diff)
+			}
+		}
+	}
+	visit(Language())
+	page, err := os.ReadFile(languagePage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, diags := parseFile([]byte(fenced(string(page), "hcl")), "language.md.hcl")
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	shown := map[*blockSpec]bool{}
+	var look func(blocks []*hclsyntax.Block, specs map[string]*blockSpec)
+	look = func(blocks []*hclsyntax.Block, specs map[string]*blockSpec) {
+		for _, b := range blocks {
+			if spec := specs[b.Type]; spec != nil {
+				shown[spec] = true
+				look(b.Body.Blocks, spec.blocks)
+			}
+		}
+	}
+	look(body.Blocks, language)
+	var missing func(path string, specs map[string]*blockSpec)
+	missing = func(path string, specs map[string]*blockSpec) {
+		for name, spec := range specs {
+			if !spec.unsupported && !shown[spec] {
+				t.Errorf("no example shows %s%s", path, name)
+			}
+			missing(path+name+".", spec.blocks)
+		}
+	}
+	missing("", language)
 }
 
 // functionGroup is the functions of one group.

@@ -3,21 +3,42 @@ package schema
 func exportDoc() BlockDoc {
 	return BlockDoc{
 		Name: "export",
-		Text: "An image offered as a block device. Its name on the wire is `NAME@<12 digits of the artifact>`.",
+		Text: "An image offered over the network. The types are\n\n" +
+			"- `\"nbd\"`: as a block device. Its name on the wire is `NAME@<12 digits of the artifact>`.\n" +
+			"- `\"nfs\"`: as files, by NFS 4. **Not served yet.**",
 		Attrs: []AttrDoc{
-			{Name: "image", Type: "reference to an image", Effects: []Effect{EffectBoot}, Text: "who runs the old one keeps it"},
+			{Name: "image", Type: "reference to an image", Effects: []Effect{EffectBoot, EffectDiscards},
+				Text: "who runs the old one keeps it. What `read-write` and `keep = \"host\"` kept of it is discarded"},
 			{Name: "mode", Type: "string", Default: `"read-only"`, Effects: []Effect{EffectBoot},
-				Text: "`read-only`: machines keep their changes in memory. `copy-on-write`: in an overlay on the server (not for squashfs)"},
+				Unserved: "`read-write`",
+				Text: "`read-only`: machines keep their changes in memory. `copy-on-write`, of nbd: in an overlay on the server (not for squashfs). `read-write`: in a " +
+					"working copy of the image, of nbd by exactly one host, of nfs by all machines together; another artifact replaces the copy, and discards the data"},
 			{Name: "keep", Type: "string", Default: `"boot"`, Effects: []Effect{EffectBoot},
-				Text: "with copy-on-write: `boot` keeps the overlay over restarts of the daemon, until the machine boots next"},
+				Unserved: "`host` and `connection`",
+				Text: "with copy-on-write, how long an overlay lives. `boot`: over restarts of the daemon, until the machine boots next. `host`: over boots, as long as " +
+					"the image is the same. `connection`: until the connection ends"},
 			{Name: "allow", Type: "list of references to subnets and hosts", Otherwise: "every machine that is known here", Effects: []Effect{EffectConnection},
 				Text: "who may attach. A machine that is not in it any more keeps its connection, and cannot make another"},
 			{Name: "server", Type: "reference to a server", Otherwise: "the only one", Effects: []Effect{EffectBoot},
 				Text: "who runs from the old socket keeps it until it reboots"},
+			{Name: "path", Type: "string", Otherwise: "`/` and the block's name, with the key", Effects: []Effect{EffectBoot}, Unserved: "it is of nfs",
+				Text: "nfs: where it lies below the server's root: `\"/arch\"`"},
+			{Name: "clients", Type: "list of strings", Otherwise: "those of `allow`", Effects: []Effect{EffectConnection}, Unserved: "it is of nfs",
+				Text: "nfs: who may mount, as exports(5) has it: `\"*\"`, an address, a network. Instead of `allow`"},
+			{Name: "options", Type: "set of strings", Otherwise: "none", Effects: []Effect{EffectConnection}, Unserved: "it is of nfs",
+				Text: "nfs: as exports(5) has them: `all_squash`, `anongid=`, `anonuid=`, `insecure`, `no_root_squash`, `no_subtree_check`, `root_squash`, `sec=sys`, `secure`, `sync`"},
 		},
 		Example: `export "nbd" "debian" {
   image = image.debian
   mode  = "copy-on-write"
+}
+
+export "nfs" "arch" {
+  image   = image.arch
+  path    = "/arch"
+  mode    = "read-write"
+  clients = ["*"]
+  options = ["no_root_squash", "no_subtree_check"]
 }`,
 	}
 }
@@ -103,8 +124,8 @@ func settingsDocs() []BlockDoc {
 				"The content of a file that comes from a sensitive value is kept out of plans, and `explain` shows no content at all. But it travels to the " +
 				"machine like every boot file, by TFTP or HTTP, in clear and to whoever asks: on a network that is not trusted it is no place for real secrets.",
 			Attrs: []AttrDoc{
-				{Name: "content", Type: "string", Otherwise: "`source`", Effects: boot, Text: "its text, at most 256KiB. A sensitive value is shown in no plan"},
-				{Name: "source", Type: "path in the repo", Otherwise: "`content`", Effects: boot, Text: "its bytes, at most 256KiB"},
+				{Name: "content", Type: "string", Otherwise: "`source` says it", Effects: boot, Text: "its text, at most 256KiB. A sensitive value is shown in no plan"},
+				{Name: "source", Type: "path in the repo", Otherwise: "`content` says it", Effects: boot, Text: "its bytes, at most 256KiB"},
 				{Name: "permissions", Type: "string", Default: `"0644"`, Effects: boot, Text: "three or four octal digits"},
 				{Name: "owner", Type: "number", Default: "0", Effects: boot, Text: "numeric id"},
 				{Name: "group", Type: "number", Default: "0", Effects: boot, Text: "numeric id"},

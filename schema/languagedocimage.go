@@ -17,7 +17,7 @@ func imageDoc() BlockDoc {
 			{Name: "keymap", Type: "string", Otherwise: "the source's", Effects: rebuild, Text: "such as `\"de-latin1\"`"},
 			{Name: "mask", Type: "set of strings", Otherwise: "none", Effects: rebuild, Text: "systemd units that must not start: `\"e2scrub_reap.service\"`"},
 		},
-		Blocks: append(sourceDocs(), fileDoc(), initramfsDoc(), filesystemDoc()),
+		Blocks: append(sourceDocs(), copyDoc(), fileDoc(), initramfsDoc(), filesystemDoc()),
 		Example: `image "debian" {
   debootstrap {
     suite    = "bookworm"
@@ -62,6 +62,112 @@ func sourceDocs() []BlockDoc {
 				{Name: "path", Type: "path in the repo", Effects: rebuild, Text: "not a Git LFS pointer: the file itself"},
 				{Name: "sha256", Type: "string", Otherwise: "not checked", Effects: []Effect{EffectNone}, Text: "64 hex digits that the file must have"},
 			},
+			Example: `image "appliance" {
+  tar {
+    path = "appliance.tar.zst"
+  }
+  initramfs "none" {}
+  filesystem "squashfs" {}
+}`,
+		},
+		{
+			Name:     "pacstrap",
+			Text:     "An Arch Linux made by pacstrap.",
+			Unserved: "make the image by debootstrap or from a tar file",
+			Attrs: []AttrDoc{
+				{Name: "mirror", Type: "string", Otherwise: "the mirrors of the machine that builds", Effects: rebuild,
+					Text: "a URL with `$repo` in it: `http`, `https`, `file`. One of the Arch Linux Archive has what there was on a day"},
+				{Name: "packages", Type: "set of strings", Default: `["base"]`, Effects: rebuild, Text: "`\"name\"` or `\"repository/name\"`"},
+				{Name: "files", Type: "set of strings", Otherwise: "none", Effects: rebuild, Text: "packages that are files of the repo, put in after those"},
+				{Name: "arch", Type: "string", Default: `"x86_64"`, Effects: rebuild, Text: "`x86_64`, `i686`, `aarch64`, `armv7h`, `riscv64`"},
+			},
+			Example: `image "arch" {
+  pacstrap {
+    mirror   = "https://archive.archlinux.org/repos/2026/11/01/$repo/os/$arch"
+    packages = ["base", "linux", "mkinitcpio-nfs-utils", "nfs-utils"]
+    files    = ["packages/mkinitcpio-nbd-0.4-1-any.pkg.tar.xz"]
+  }
+  copy "/usr/lib/initcpio/hooks/netnfs4" {
+    from    = "/usr/lib/initcpio/hooks/net"
+    replace = { "nfsmount" = "mount.nfs4" }
+  }
+  initramfs "mkinitcpio" {
+    modules  = ["nfsv4"]
+    hooks    = ["base", "udev", "net", "netnfs4", "nbd", "filesystems"]
+    binaries = ["/usr/bin/mount.nfs4"]
+  }
+  filesystem "btrfs" {
+    size     = "8GiB"
+    compress = "lzo"
+  }
+}`,
+		},
+		{
+			Name:     "oci",
+			Text:     "A container image, which is named by its digest, so that it is the same for ever.",
+			Unserved: "make the image by debootstrap or from a tar file",
+			Attrs: []AttrDoc{
+				{Name: "reference", Type: "string", Effects: rebuild, Text: "`\"registry.example/name@sha256:…\"`; a tag may stand before the @"},
+				{Name: "platform", Type: "string", Default: `"linux/amd64"`, Effects: rebuild,
+					Text: "`linux/amd64`, `linux/386`, `linux/arm64`, `linux/arm/v7`, `linux/arm/v5`, `linux/riscv64`, `linux/ppc64le`, `linux/s390x`, `linux/loong64`, `linux/mips64le`"},
+			},
+			Example: `image "container" {
+  oci {
+    reference = "registry.example/kiosk:1@sha256:6f4b1e5d3b0a9c8e7f2d1c0b9a8f7e6d5c4b3a2f1e0d9c8b7a6f5e4d3c2b1a00"
+  }
+  filesystem "squashfs" {}
+}`,
+		},
+		{
+			Name:     "directory",
+			Text:     "A folder of the repo that is a root. What counts is what Git keeps of it: paths, bytes, links, and which files may be executed.",
+			Unserved: "make the image by debootstrap or from a tar file",
+			Attrs: []AttrDoc{
+				{Name: "path", Type: "path in the repo", Effects: rebuild, Text: "of the folder"},
+			},
+			Example: `image "tiny" {
+  directory {
+    path = "tiny"
+  }
+  filesystem "squashfs" {}
+}`,
+		},
+		{
+			Name:     "disk",
+			Text:     "A partition of a disk image: exactly one of `path` and `url`.",
+			Unserved: "make the image by debootstrap or from a tar file",
+			Attrs: []AttrDoc{
+				{Name: "path", Type: "path in the repo", Otherwise: "`url` says it", Effects: rebuild},
+				{Name: "url", Type: "string", Otherwise: "`path` says it", Effects: rebuild, Text: "`http` or `https`; needs `sha256`"},
+				{Name: "sha256", Type: "string", Otherwise: "not checked", Effects: rebuild, Text: "64 hex digits that the file must have"},
+				{Name: "format", Type: "string", Default: `"raw"`, Effects: rebuild, Text: "`raw`, `qcow2`"},
+				{Name: "partition", Type: "number", Default: "0", Effects: rebuild, Text: "1 to 128; 0 is the largest one, or the whole disk when it has none"},
+			},
+			Example: `image "cloud" {
+  disk {
+    url    = "https://images.example/cloud.qcow2"
+    sha256 = "6f4b1e5d3b0a9c8e7f2d1c0b9a8f7e6d5c4b3a2f1e0d9c8b7a6f5e4d3c2b1a00"
+    format = "qcow2"
+  }
+  filesystem "ext4" {
+    size = "4GiB"
+  }
+}`,
+		},
+	}
+}
+
+func copyDoc() BlockDoc {
+	rebuild := []Effect{EffectRebuild}
+	return BlockDoc{
+		Name:     "copy",
+		Text:     "A changed copy of a file that the image's source and packages brought, any number. Copies are made before `file` blocks are put in.",
+		Unserved: "put the file into the image with a `file` block",
+		Attrs: []AttrDoc{
+			{Name: "from", Type: "string", Effects: rebuild, Text: "the absolute path of that file in the image"},
+			{Name: "replace", Type: "map of strings", Otherwise: "nothing is replaced", Effects: rebuild,
+				Text: "texts by what they replace, everywhere in the file. One that is not found is a mistake of the build"},
+			{Name: "permissions", Type: "string", Otherwise: "those of `from`", Effects: rebuild, Text: "three or four octal digits"},
 		},
 	}
 }
@@ -86,11 +192,16 @@ func initramfsDoc() BlockDoc {
 	rebuild := []Effect{EffectRebuild}
 	return BlockDoc{
 		Name: "initramfs",
-		Text: "What the image's initial RAM disk must hold. The label may be left out, and is then `\"initramfs-tools\"`. `initramfs \"none\" {}`, only for `tar`, " +
-			"takes the one in the archive's `/boot` as it is.",
+		Text: "What the image's initial RAM disk must hold, and which program of the image makes it: `\"initramfs-tools\"`, `\"mkinitcpio\"`, `\"dracut\"`. The label may be " +
+			"left out, and is then `\"mkinitcpio\"` for `pacstrap`, else `\"initramfs-tools\"`. `initramfs \"none\" {}`, not for `debootstrap` and `pacstrap`, takes the one in " +
+			"`/boot` of the source as it is. mkinitcpio and dracut are **not served yet**.",
 		Attrs: []AttrDoc{
 			{Name: "modules", Type: "set of strings", Otherwise: "none", Effects: rebuild, Text: "kernel modules beyond those that the network and the root need"},
 			{Name: "compress", Type: "string", Default: `"zstd"`, Effects: rebuild, Text: "`zstd`, `gzip`, `xz`, `lz4`"},
+			{Name: "hooks", Type: "list of strings", Otherwise: "those of the generator", Effects: rebuild, Unserved: "they are of mkinitcpio and dracut",
+				Text: "mkinitcpio's HOOKS, dracut's modules, in the order in which they run"},
+			{Name: "binaries", Type: "set of strings", Otherwise: "none", Effects: rebuild, Unserved: "they are of mkinitcpio and dracut",
+				Text: "programs beyond those of the hooks, by path or name"},
 		},
 	}
 }

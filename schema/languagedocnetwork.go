@@ -16,8 +16,20 @@ func serverDoc() BlockDoc {
 		Example: `server "main" {
   interface = "eth0"
   address   = "10.0.0.1"
+  dhcp {
+    listen = ":67"
+  }
   tftp {
     listen = ":6969"
+  }
+  http {
+    listen = "10.0.0.1:8080"
+  }
+  nbd {
+    enabled = true
+  }
+  nfs {
+    listen = ":2049"
   }
 }`,
 	}
