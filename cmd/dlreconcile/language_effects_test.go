@@ -100,6 +100,7 @@ var unplanned = map[string]string{
 	"image.file.source": "a file has one of three", "image.file.symlink": "likewise", "entry.file.source": "likewise",
 	"bootloader.fallback": "of iPXE, and the site's is GRUB",
 	"subnet.pool.range":   "nobody has a lease",
+	"server.nfs.listen":   "nobody is served by it",
 }
 
 // effectSite writes a site with one machine, and an attribute as it is said.
