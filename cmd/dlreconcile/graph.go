@@ -89,13 +89,13 @@ func (c *cli) graph(ctx context.Context, o graphFlags) error {
 
 // loadGraph gives the graph of the configuration, or of one server's part.
 func (c *cli) loadGraph(ctx context.Context, rev string) (*graph.Graph, error) {
-	l, err := c.load(ctx, rev)
+	l, err := c.loadInto(ctx, &loaded{all: c.settings.Server == ""}, rev)
 	if err != nil {
 		return nil, err
 	}
-	d := l.whole
-	if c.settings.Server != "" {
-		d = l.own
+	d := l.own
+	if l.all {
+		d = l.whole
 	}
 	return graph.Of(d), l.Close()
 }

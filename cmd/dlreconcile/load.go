@@ -21,7 +21,8 @@ type loaded struct {
 	revision *string // nil: a work tree with uncommitted changes
 	tree     fs.FS
 	whole    *schema.Desired
-	own      *schema.Desired // this server's part
+	own      *schema.Desired // this server's part; nil when all is asked for
+	all      bool            // of every server: nobody has to say which is this one
 	warnings hcl.Diagnostics // told already, unless c.json
 	closers  []io.Closer
 }
@@ -44,8 +45,11 @@ func (f closeFunc) Close() error { return f() }
 // and come back as an error that only carries the exit code. The caller closes
 // what it gets.
 func (c *cli) load(ctx context.Context, rev string) (*loaded, error) {
+	return c.loadInto(ctx, &loaded{}, rev)
+}
+
+func (c *cli) loadInto(ctx context.Context, l *loaded, rev string) (*loaded, error) {
 	c.settings.enclose()
-	l := &loaded{}
 	if err := c.loadDesired(ctx, l, rev); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
@@ -68,7 +72,10 @@ func (c *cli) loadDesired(ctx context.Context, l *loaded, rev string) error {
 		return c.mistakes(l.tree, diags)
 	}
 	l.whole = d
-	if l.own, err = engine.Own(d, c.settings.Server); err != nil {
+	if !l.all {
+		l.own, err = engine.Own(d, c.settings.Server)
+	}
+	if err != nil {
 		var diags hcl.Diagnostics
 		if errors.As(err, &diags) {
 			return c.mistakes(l.tree, diags)

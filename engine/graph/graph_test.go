@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/dlreconcile/dlreconcile/engine/provider/providertest"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
 
@@ -320,6 +321,7 @@ func TestSameBytes(t *testing.T) {
 
 // What graphviz makes of it has every node, by its name, and every edge.
 func TestDOT(t *testing.T) {
+	providertest.Need(t, "dot")
 	strange := strings.ReplaceAll(many30(), `group "g" {}`, "group \"g\" {\n  for_each = toset([\"a\\\"\\\\<&amp;>\"])\n}")
 	strange = strings.ReplaceAll(strange, "= group.g\n", "= group.g[\"a\\\"\\\\<&amp;>\"]\n")
 	for name, g := range map[string]*Graph{
@@ -332,11 +334,7 @@ func TestDOT(t *testing.T) {
 			if err := g.DOT(&b, Options{}); err != nil {
 				t.Fatal(err)
 			}
-			path, err := exec.LookPath("dot")
-			if err != nil {
-				t.Skip("graphviz is not installed")
-			}
-			cmd := exec.CommandContext(t.Context(), path, "-Tplain")
+			cmd := exec.CommandContext(t.Context(), "dot", "-Tplain")
 			cmd.Stdin = bytes.NewReader(b.Bytes())
 			out, err := cmd.CombinedOutput()
 			if err != nil {
@@ -350,7 +348,7 @@ func TestDOT(t *testing.T) {
 			if nodes, found := strings.Count("\n"+string(out), "\nnode "), strings.Count("\n"+string(out), "\nedge "); nodes != len(shown.nodes) || found != edges {
 				t.Errorf("%d nodes and %d edges, want %d and %d:\n%s", nodes, found, len(shown.nodes), edges, out)
 			}
-			svg := exec.CommandContext(t.Context(), path, "-Tsvg")
+			svg := exec.CommandContext(t.Context(), "dot", "-Tsvg")
 			svg.Stdin = &b
 			picture, err := svg.CombinedOutput()
 			if err != nil || bytes.Contains(picture, []byte("Warning")) {
