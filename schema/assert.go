@@ -13,7 +13,10 @@ import (
 // variables too.
 func (l *loader) checkVariables() {
 	for _, b := range l.order {
-		if b.addr.Kind != "variable" || l.variables[b.addr.Name].failed {
+		if b.addr.Kind != "variable" {
+			continue
+		}
+		if _, diags := l.variableValue(b.addr.Name); diags.HasErrors() {
 			continue
 		}
 		for _, n := range b.body.blocks {
@@ -56,18 +59,18 @@ func (l *loader) assert(n *nested, summary, more string) {
 	}
 	at := condition.Expr.Range()
 	v, diags := l.eval(condition.Expr, l.root)
-	if l.report(diags...); diags.HasErrors() {
+	if l.told(diags...); diags.HasErrors() {
 		return
 	}
 	v, _ = v.UnmarkDeep()
 	ok, err := convert.Convert(v, cty.Bool)
 	if err != nil || ok.IsNull() {
-		l.report(mistake(at, "The condition is neither true nor false", fmt.Sprintf("It is %s. Compare something: var.name != \"\".", kindOf(v))))
+		l.told(mistake(at, "The condition is neither true nor false", fmt.Sprintf("It is %s. Compare something: var.name != \"\".", kindOf(v))))
 		return
 	}
 	text, known := l.message(n)
 	if known && ok.False() {
-		l.report(mistake(at, summary, text+more))
+		l.told(mistake(at, summary, text+more))
 	}
 }
 
@@ -76,13 +79,13 @@ func (l *loader) assert(n *nested, summary, more string) {
 func (l *loader) message(n *nested) (string, bool) {
 	e := n.body.attrs["error_message"].Expr
 	v, diags := l.eval(e, l.root)
-	if l.report(diags...); diags.HasErrors() {
+	if l.told(diags...); diags.HasErrors() {
 		return "", false
 	}
 	v, marks := v.UnmarkDeep()
 	text, err := convert.Convert(v, cty.String)
 	if err != nil || text.IsNull() || text.AsString() == "" {
-		l.report(mistake(e.Range(), "error_message is no text", "It tells people what is wrong, and how to mend it."))
+		l.told(mistake(e.Range(), "error_message is no text", "It tells people what is wrong, and how to mend it."))
 		return "", false
 	}
 	if len(marks) > 0 {

@@ -44,12 +44,14 @@ func (l *loader) bind(e *hclsyntax.ScopeTraversalExpr, sc scope) hclsyntax.Expre
 		return l.bindLocal(e, sc)
 	case kind != nil && kind.unsupported:
 		return l.refuse(e, notSupported(e.SrcRange, fmt.Sprintf("A reference to %s", article(root)), "The language", quoted(resourceKinds)))
+	case root == "module":
+		return l.bindModule(e, sc)
 	case slices.Contains(resourceKinds, root):
 		return l.bindResource(e, sc)
 	}
-	known := append([]string{"var", "local", "each"}, resourceKinds...)
+	known := append([]string{"var", "local", "each", "module"}, resourceKinds...)
 	known = append(known, sc.names...)
-	detail := "Names begin with var, local, each, or a kind of block. Text stands in quotation marks."
+	detail := "Names begin with var, local, each, module, or a kind of block. Text stands in quotation marks."
 	return l.refuse(e, mistake(e.SrcRange, fmt.Sprintf("Unknown name %q", root), detail+l.hint(root, known)))
 }
 
@@ -66,19 +68,13 @@ func (l *loader) bindEach(e *hclsyntax.ScopeTraversalExpr, sc scope) hclsyntax.E
 func (l *loader) bindVariable(e *hclsyntax.ScopeTraversalExpr, sc scope) hclsyntax.Expression {
 	name := step(e.Traversal, 1)
 	if l.blocks["variable."+name] == nil {
-		var names []string
-		for _, b := range l.order {
-			if b.addr.Kind == "variable" {
-				names = append(names, b.addr.Name)
-			}
-		}
-		return l.refuse(e, l.unknownName(e, "variable", name, names))
+		return l.refuse(e, l.unknownName(e, "variable", name, l.variableNames()))
 	}
 	if sc.usage != nil {
 		sc.usage.variables[name] = true
 	}
-	get := func() (cty.Value, hcl.Diagnostics) { return l.variableValue(name) }
-	return &boundExpr{Expression: e, get: get, rest: e.Traversal[2:]}
+	get := func(l *loader) (cty.Value, hcl.Diagnostics) { return l.variableValue(name) }
+	return &boundExpr{Expression: e, s: l.shared, get: get, rest: e.Traversal[2:]}
 }
 
 func (l *loader) bindLocal(e *hclsyntax.ScopeTraversalExpr, sc scope) hclsyntax.Expression {
@@ -89,8 +85,8 @@ func (l *loader) bindLocal(e *hclsyntax.ScopeTraversalExpr, sc scope) hclsyntax.
 	if sc.usage != nil {
 		sc.usage.locals[name] = true
 	}
-	get := func() (cty.Value, hcl.Diagnostics) { return l.localValue(name) }
-	return &boundExpr{Expression: e, get: get, rest: e.Traversal[2:]}
+	get := func(l *loader) (cty.Value, hcl.Diagnostics) { return l.localValue(name) }
+	return &boundExpr{Expression: e, s: l.shared, get: get, rest: e.Traversal[2:]}
 }
 
 func (l *loader) unknownName(e *hclsyntax.ScopeTraversalExpr, what, name string, names []string) *hcl.Diagnostic {
@@ -112,10 +108,10 @@ func (l *loader) bindResource(e *hclsyntax.ScopeTraversalExpr, sc scope) hclsynt
 	}
 	if b.forEach != nil {
 		if len(rest) == 0 {
-			return &allExpr{Expression: e, l: l, b: b}
+			return &allExpr{Expression: e, s: l.shared, block: b.addr}
 		}
 		if key, ok := indexKey(rest[0]); ok && len(rest) == 1 {
-			return &keyedExpr{Expression: e, l: l, b: b, key: &hclsyntax.LiteralValueExpr{Val: key, SrcRange: e.SrcRange}}
+			return &keyedExpr{Expression: e, s: l.shared, block: b.addr, key: &hclsyntax.LiteralValueExpr{Val: key, SrcRange: e.SrcRange}}
 		}
 		name := step(rest, 0)
 		detail := fmt.Sprintf("%s has for_each, so it stands for many: say which with %s[\"…\"].", b.addr, b.addr)
@@ -125,7 +121,8 @@ func (l *loader) bindResource(e *hclsyntax.ScopeTraversalExpr, sc scope) hclsynt
 		return l.refuse(e, mistake(e.SrcRange, fmt.Sprintf("Invalid reference to %s", b.addr), detail))
 	}
 	if len(rest) == 0 {
-		return &boundExpr{Expression: e, get: func() (cty.Value, hcl.Diagnostics) { return l.reference(b.addr), nil }}
+		a := b.addr
+		return &boundExpr{Expression: e, s: l.shared, get: func(l *loader) (cty.Value, hcl.Diagnostics) { return l.reference(l.here(a)), nil }}
 	}
 	if key, ok := indexKey(rest[0]); ok {
 		return l.refuse(e, mistake(e.SrcRange, fmt.Sprintf("%s has no keys", b.addr), fmt.Sprintf("Its block has no for_each, so there is one of it: write %s without [%s].", b.addr, keyText(key))))
@@ -136,7 +133,8 @@ func (l *loader) bindResource(e *hclsyntax.ScopeTraversalExpr, sc scope) hclsynt
 			if sc.usage != nil {
 				sc.usage.servers[serverName{b.addr.String(), name}] = true
 			}
-			return &boundExpr{Expression: e, get: func() (cty.Value, hcl.Diagnostics) { return l.serverValue(b, name, e.SrcRange) }, rest: rest[1:]}
+			get := func(l *loader) (cty.Value, hcl.Diagnostics) { return l.serverValue(b, name) }
+			return &boundExpr{Expression: e, s: l.shared, get: get, rest: rest[1:]}
 		}
 		return l.refuse(e, mistake(e.SrcRange, fmt.Sprintf("%s has no value %q", b.addr, name), fmt.Sprintf("The values of a server are %s.%s", listed(serverValues, "and"), l.hint(name, serverValues))))
 	}
@@ -175,7 +173,7 @@ func (l *loader) resolve(e *hclsyntax.ScopeTraversalExpr) (*block, hcl.Traversal
 		l.report(mistake(e.SrcRange, fmt.Sprintf("Incomplete reference %q", a.Kind), fmt.Sprintf("A reference to %s has the form %s.", article(a.Kind), form)))
 		return nil, nil
 	}
-	b := l.blocks[a.String()]
+	b := l.blockAt(a)
 	if b == nil {
 		l.report(mistake(e.SrcRange, fmt.Sprintf("%s is not declared", a), l.undeclared(a)))
 		return nil, nil
@@ -196,6 +194,13 @@ func (l *loader) typesOf(kind, name string) []string {
 
 // undeclared explains a dangling reference.
 func (l *loader) undeclared(a Addr) string {
+	if l.dir == "" || l.module != "" {
+		return l.unknownBlock(a)
+	}
+	return l.unknownBlock(a) + " A module names what is in its own folder; what is outside of it comes as an input."
+}
+
+func (l *loader) unknownBlock(a Addr) string {
 	if len(l.diags) > maxDiagnostics {
 		return fmt.Sprintf("No %s block has this name.", a.Kind)
 	}
@@ -232,7 +237,7 @@ func (l *loader) collection(e *hclsyntax.ScopeTraversalExpr, sc scope) *block {
 	if typed(a.Kind) {
 		a.Type, a.Name, n = step(t, 1), step(t, 2), 3
 	}
-	if b := l.blocks[a.String()]; b != nil && b.forEach != nil && len(t) == n {
+	if b := l.blockAt(a); b != nil && b.forEach != nil && len(t) == n {
 		return b
 	}
 	return nil
@@ -267,12 +272,13 @@ func keyText(v cty.Value) string {
 // that is what makes dependencies go by attribute and not by block.
 type boundExpr struct {
 	hclsyntax.Expression
-	get  func() (cty.Value, hcl.Diagnostics)
+	s    *shared
+	get  func(*loader) (cty.Value, hcl.Diagnostics)
 	rest hcl.Traversal
 }
 
-func (e *boundExpr) Value(*hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
-	v, diags := e.get()
+func (e *boundExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
+	v, diags := e.get(e.s.of(ctx))
 	if diags.HasErrors() || len(e.rest) == 0 {
 		return v, diags
 	}
@@ -282,61 +288,90 @@ func (e *boundExpr) Value(*hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 // keyedExpr is one instance of a block with for_each.
 type keyedExpr struct {
 	hclsyntax.Expression
-	l   *loader
-	b   *block
-	key hclsyntax.Expression
+	s     *shared
+	block Addr
+	key   hclsyntax.Expression
 }
 
 func (e *keyedExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
-	v, diags := e.key.Value(ctx)
-	if diags.HasErrors() {
+	l := e.s.of(ctx)
+	b := l.blockAt(e.block)
+	key, diags := l.keyIn(b, e.key, ctx, e.Range())
+	if diags.HasErrors() || key == "" {
 		return cty.DynamicVal, diags
+	}
+	a := b.addr
+	a.Key = key
+	return l.reference(a), nil
+}
+
+// keyIn evaluates a key of a block with for_each, which must have it; "" when it is
+// not known.
+func (l *loader) keyIn(b *block, e hclsyntax.Expression, ctx *hcl.EvalContext, at hcl.Range) (string, hcl.Diagnostics) {
+	v, diags := e.Value(ctx)
+	if diags.HasErrors() {
+		return "", diags
 	}
 	v, marks := v.Unmark()
 	if !v.IsKnown() {
-		return cty.DynamicVal, nil
+		return "", nil
 	}
 	if len(marks) > 0 {
-		return cty.DynamicVal, hcl.Diagnostics{mistake(e.Range(), "A sensitive key in a reference", "Which resource is meant is shown in plans, so it cannot come from a sensitive value.")}
+		return "", hcl.Diagnostics{mistake(at, "A sensitive key in a reference", "Which resource is meant is shown in plans, so it cannot come from a sensitive value.")}
 	}
 	if v.Type() != cty.String || v.IsNull() {
-		return cty.DynamicVal, hcl.Diagnostics{mistake(e.Range(), fmt.Sprintf("Invalid key for %s", e.b.addr), "Keys of for_each are text.")}
+		return "", hcl.Diagnostics{mistake(at, fmt.Sprintf("Invalid key for %s", b.addr), "Keys of for_each are text.")}
 	}
-	keys, diags := e.l.keysOf(e.b, e.Range())
+	keys, diags := l.keysOf(b)
 	if diags.HasErrors() {
-		return cty.DynamicVal, diags
+		return "", diags
 	}
-	a := e.b.addr
+	a := b.addr
 	a.Key = v.AsString()
 	if !keys.has(a.Key) {
-		return cty.DynamicVal, hcl.Diagnostics{mistake(e.Range(), fmt.Sprintf("%s is not declared", a), fmt.Sprintf("The for_each of %s has no such key.%s", e.b.addr, e.l.hint(a.Key, keys.names)))}
+		return "", hcl.Diagnostics{mistake(at, fmt.Sprintf("%s is not declared", a), fmt.Sprintf("The for_each of %s has no such key.%s", b.addr, l.hint(a.Key, keys.names)))}
 	}
-	return e.l.reference(a), nil
+	return a.Key, nil
 }
 
 // allExpr is every instance of a block with for_each, by key.
 type allExpr struct {
 	hclsyntax.Expression
-	l *loader
-	b *block
+	s     *shared
+	block Addr
 }
 
-func (e *allExpr) Value(*hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
-	keys, diags := e.l.keysOf(e.b, e.Range())
+func (e *allExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
+	l := e.s.of(ctx)
+	b := l.blockAt(e.block)
+	keys, diags := l.keysOf(b)
 	if diags.HasErrors() {
 		return cty.DynamicVal, diags
 	}
-	e.l.meter.spend(int64(len(keys.names)), 0, e.Range())
+	l.meter.spend(int64(len(keys.names)), 0, e.Range())
 	if len(keys.names) == 0 {
 		return cty.MapValEmpty(refType), nil
 	}
 	all := make(map[string]cty.Value, len(keys.names))
 	for _, k := range keys.names {
-		a := e.b.addr
+		a := b.addr
 		a.Key = k
-		all[k] = e.l.reference(a)
+		all[k] = l.reference(a)
 	}
 	return cty.MapVal(all), nil
+}
+
+// here gives the address, in this module, of what a name in its files means.
+func (l *loader) here(a Addr) Addr {
+	a.Module = l.module
+	return a
+}
+
+// blockAt gives the block that an address stands for in this module, or nil. The
+// address may name the module, or none.
+func (l *loader) blockAt(a Addr) *block {
+	a.Module, a.Key = "", ""
+	return l.blocks[a.String()]
 }
 
 // reference gives the value that stands for a resource in expressions.

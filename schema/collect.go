@@ -23,6 +23,8 @@ type block struct {
 	values  map[string]*once     // of a server; see loader.serverValue
 	depth   int                  // nesting of its deepest expression
 	usage   *usage               // of a host, once compiled
+	folder  string               // of a module block: what it includes; "" when that is wrong
+	origin  *block               // of a module: the same block of its folder
 	broken  bool                 // something in it is unknown to the language, or missing
 
 	ranges   map[string]hcl.Range // where each attribute was written, by dotted name
@@ -76,7 +78,11 @@ func (l *loader) declare(blk *hclsyntax.Block) {
 	if !ok {
 		return
 	}
-	if spec.open {
+	if d := l.misplaced(blk); d != nil {
+		l.report(d)
+		return
+	}
+	if blk.Type == "locals" {
 		for name, a := range blk.Body.Attributes {
 			if old := l.locals[name]; old != nil {
 				l.report(mistake(a.NameRange, fmt.Sprintf("local.%s is declared twice", name), fmt.Sprintf("It was declared at %s.", rangeOf(old.at))))
@@ -121,6 +127,27 @@ func (l *loader) declare(blk *hclsyntax.Block) {
 		delete(blk.Body.Attributes, "for_each")
 	}
 	l.checkBlock(b, blk)
+}
+
+// misplaced says why a block does not belong into the root, or into a module.
+func (l *loader) misplaced(blk *hclsyntax.Block) *hcl.Diagnostic {
+	detail := ""
+	switch blk.Type {
+	case "output":
+		if l.dir == "" {
+			return mistake(blk.DefRange(), "An output outside of a module", "Outputs say what a module gives to the configuration that includes it; nothing would read this one. Take it away.")
+		}
+	case "server":
+		detail = "Which sockets exist is said in the root. With one server, what is in modules is on it; otherwise give the reference as an input: server = var.server."
+	case "policy":
+		detail = "What may be brought about is said in the root, for everything."
+	case "moved":
+		detail = "Moves are written in the root, with whole addresses: to = module.rack.host.a."
+	}
+	if l.dir == "" || detail == "" {
+		return nil
+	}
+	return mistake(blk.DefRange(), fmt.Sprintf("A %s block in a module", blk.Type), detail)
 }
 
 // declareNameless notes a block that nothing refers to.
@@ -214,7 +241,7 @@ func (l *loader) checkBody(in *hclsyntax.Body, spec *blockSpec, noun string, at 
 	owner = strings.TrimSuffix(owner, ".")
 	for name, a := range in.Attributes {
 		switch {
-		case spec.attrs[name] != 0:
+		case spec.attrs[name] != 0 || spec.open:
 			out.attrs[name] = a
 			ranges[prefix+name] = a.SrcRange
 		case spec.blocks[name] != nil:
@@ -272,7 +299,7 @@ func (l *loader) checkBody(in *hclsyntax.Body, spec *blockSpec, noun string, at 
 // machines, and these have fewer characters to choose from.
 func (l *loader) checkName(a Addr, at hcl.Range) bool {
 	switch a.Kind {
-	case "image", "export", "entry", "bootloader":
+	case "image", "export", "entry", "bootloader", "module":
 		if !wireName(a.Name) || a.Name[0] >= '0' && a.Name[0] <= '9' {
 			l.report(mistake(at, fmt.Sprintf("Invalid block name %q", a.Name), fmt.Sprintf("The name of %s is seen by machines (in export names, paths and menus): a lower-case letter, then up to 62 lower-case letters, digits and hyphens.", article(a.Kind))))
 			return false

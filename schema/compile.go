@@ -42,6 +42,9 @@ func (l *loader) compile(e hclsyntax.Expression, sc scope) hclsyntax.Expression 
 	case *hclsyntax.ScopeTraversalExpr:
 		return l.bind(e, sc)
 	case *hclsyntax.RelativeTraversalExpr:
+		if x := l.moduleIndex(e, sc); x != nil {
+			return x
+		}
 		e.Source = l.compile(e.Source, sc)
 		return e
 	case *hclsyntax.FunctionCallExpr:
@@ -58,7 +61,7 @@ func (l *loader) compile(e hclsyntax.Expression, sc scope) hclsyntax.Expression 
 				if sc.usage != nil {
 					sc.usage.resources[b.addr.String()] = true
 				}
-				return &keyedExpr{Expression: e, l: l, b: b, key: key}
+				return &keyedExpr{Expression: e, s: l.shared, block: b.addr, key: key}
 			}
 		}
 		e.Collection, e.Key = l.compile(e.Collection, sc), &numberExpr{key, l.meter}
@@ -162,7 +165,7 @@ func (l *loader) compileCall(e *hclsyntax.FunctionCallExpr, sc scope) hclsyntax.
 			return l.refuse(e, mistake(e.Range(), "Wrong arguments of templatefile", `It takes the path of a file and the values for the names in it: templatefile("motd.tmpl", { name = "x" }).`))
 		}
 		e.Args[1] = &argExpr{Expression: e.Args[1], m: l.meter}
-		return &templateExpr{Expression: e, l: l, call: e}
+		return &templateExpr{Expression: e, s: l.shared, call: e}
 	}
 	f, ok := l.root.Functions[e.Name]
 	if !ok {

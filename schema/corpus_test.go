@@ -154,6 +154,7 @@ func TestDocumentation(t *testing.T) {
 	}
 	tree := []string{
 		"language.md.hcl", fenced(string(text), "hcl"), "language.md.hcl.json", fenced(string(text), "json"),
+		"modules/rack/rack.hcl", fenced(string(text), inModule),
 		"hosts.csv", "name,mac,address\nws01,52:54:00:00:01:01,10.0.0.101\n",
 		"appliance.tar.zst", "a tar", "packages/mkinitcpio-nbd-0.4-1-any.pkg.tar.xz", "a package", "tiny/init", "#!/bin/sh\n",
 	}

@@ -10,14 +10,12 @@ import (
 // decodeAll decodes every instance of every block, kind by kind. What was decoded
 // without a mistake is in l.out and l.made.
 func (l *loader) decodeAll() {
-	decode := map[string]func(*item){
-		"server": l.server, "image": l.image, "export": l.export, "entry": l.entry,
-		"bootloader": l.bootloader, "subnet": l.subnet, "group": l.group, "host": l.host,
-	}
 	for _, kind := range resourceKinds {
-		for _, b := range l.order {
-			if b.addr.Kind == kind {
-				l.instances(b, decode[kind])
+		for _, m := range l.all {
+			for _, b := range m.order {
+				if b.addr.Kind == kind {
+					m.instances(b, m.decoder(kind))
+				}
 			}
 		}
 	}
@@ -30,6 +28,27 @@ func (l *loader) decodeAll() {
 	slices.SortFunc(o.Subnets, func(a, b *Subnet) int { return a.Addr.Compare(b.Addr) })
 	slices.SortFunc(o.Groups, func(a, b *Group) int { return a.Addr.Compare(b.Addr) })
 	slices.SortFunc(o.Hosts, func(a, b *Host) int { return a.Addr.Compare(b.Addr) })
+}
+
+// decoder gives what decodes an instance of a kind.
+func (l *loader) decoder(kind string) func(*item) {
+	switch kind {
+	case "server":
+		return l.server
+	case "image":
+		return l.image
+	case "export":
+		return l.export
+	case "entry":
+		return l.entry
+	case "bootloader":
+		return l.bootloader
+	case "subnet":
+		return l.subnet
+	case "group":
+		return l.group
+	}
+	return l.host
 }
 
 // summarize fills in what follows from the rest.
@@ -58,11 +77,13 @@ func (m *made) summary() Resource {
 	return r
 }
 
-// complete reports whether every block of a kind was decoded.
+// complete reports whether every block of a kind was decoded, those in modules too.
 func (l *loader) complete(kind string) bool {
-	for _, b := range l.order {
-		if b.addr.Kind == kind && (b.failures > 0 || b.keys != nil && b.keys.failed) {
-			return false
+	for _, m := range l.all {
+		for _, b := range m.order {
+			if (b.addr.Kind == kind || b.addr.Kind == "module") && (b.failures > 0 || b.keys != nil && b.keys.failed) {
+				return false
+			}
 		}
 	}
 	return !l.stopped

@@ -41,12 +41,12 @@ func (it *item) secret(name string) bool {
 	return slices.ContainsFunc(it.made.attrs, func(a Attr) bool { return a.Name == it.prefix+name && a.Sensitive })
 }
 
-// repoPath reads the path of a file or a folder of the repo; "" when it is not
-// written, or wrong.
+// repoPath reads the path of a file or a folder of the repo, and gives that in the
+// tree, wherever the module is that names it; "" when it is not written, or wrong.
 func (it *item) repoPath(name string) string {
 	s := ""
 	if it.fine(func() { s = it.text(name, "", checkRepoPath) }) && it.shownPaths(name) {
-		return s
+		return it.l.path(s)
 	}
 	return ""
 }

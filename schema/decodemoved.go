@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -13,7 +14,7 @@ import (
 // decodeMoved reads the moved blocks, and holds them against what is declared.
 func (l *loader) decodeMoved() {
 	var all []Move
-	from, to := newMoves(), newMoves()
+	from, to, whole := newMoves(), newMoves(), l.complete("module")
 	for _, b := range l.order {
 		if b.addr.Kind != "moved" || b.broken {
 			continue
@@ -25,7 +26,7 @@ func (l *loader) decodeMoved() {
 			continue
 		}
 		d := checkMoves(b, m, from, to)
-		if d == nil {
+		if d == nil && whole {
 			d = l.checkMove(b, m)
 		}
 		if d != nil {
@@ -61,7 +62,7 @@ func addrOf(e hclsyntax.Expression) (a Addr, why string) {
 	t, diags := hcl.AbsTraversalForExpr(e)
 	if diags.HasErrors() {
 		why := `An address is written as in references, without quotation marks: host.a, host.ws["ws02"].`
-		if text, ok := constantText(e); ok {
+		if text, ok := literal(e); ok {
 			if a, err := ParseAddr(text); err == nil && slices.Contains(resourceKinds, a.Kind) {
 				why += fmt.Sprintf(" Did you mean %s?", a)
 			}
@@ -96,18 +97,6 @@ func addrOf(e hclsyntax.Expression) (a Addr, why string) {
 		return a, fmt.Sprintf("The address of %s has the form %s.", article(a.Kind), example(a.Kind))
 	}
 	return a, ""
-}
-
-// constantText gives the text of an expression that is nothing else.
-func constantText(e hclsyntax.Expression) (string, bool) {
-	if t, ok := e.(*hclsyntax.TemplateExpr); !ok || !t.IsStringLiteral() {
-		return "", false
-	}
-	v, diags := e.Value(nil)
-	if diags.HasErrors() || v.Type() != cty.String {
-		return "", false
-	}
-	return v.AsString(), true
 }
 
 // whole reports whether m is about all instances of a block, however many.
@@ -177,14 +166,20 @@ func checkMoves(b *block, m Move, from, to *moves) *hcl.Diagnostic {
 // checkMove holds a move against what is declared.
 func (l *loader) checkMove(b *block, m Move) *hcl.Diagnostic {
 	from, to := b.body.attrs["from"].Expr.Range(), b.body.attrs["to"].Expr.Range()
-	if b := l.blockOf(m.From); b != nil && (m.whole() || l.instanceOf(b, m.From) == present) {
-		return mistake(from, fmt.Sprintf("%s is still declared", m.From), fmt.Sprintf("It is at %s, so it has not moved. Take that block away, or this one.", rangeOf(b.at)))
+	if home := l.home(m.From); home != nil {
+		if b := home.blockAt(m.From); b != nil && (m.whole() || home.instanceOf(b, m.From) == present) {
+			return mistake(from, fmt.Sprintf("%s is still declared", m.From), fmt.Sprintf("It is at %s, so it has not moved. Take that block away, or this one.", rangeOf(b.at)))
+		}
 	}
-	b = l.blockOf(m.To)
+	home := l.home(m.To)
+	if home == nil {
+		return mistake(to, fmt.Sprintf("%s is not declared", m.To), fmt.Sprintf("There is no %s.%s", m.To.Module, l.hint(m.To.Module, slices.Collect(maps.Keys(l.modules)))))
+	}
+	b = home.blockAt(m.To)
 	if b == nil {
-		return mistake(to, fmt.Sprintf("%s is not declared", m.To), l.undeclared(m.To))
+		return mistake(to, fmt.Sprintf("%s is not declared", m.To), home.undeclared(m.To))
 	}
-	if m.whole() || l.instanceOf(b, m.To) != missing {
+	if m.whole() || home.instanceOf(b, m.To) != missing {
 		return nil
 	}
 	switch {
@@ -196,8 +191,13 @@ func (l *loader) checkMove(b *block, m Move) *hcl.Diagnostic {
 	return mistake(to, fmt.Sprintf("%s is not declared", m.To), fmt.Sprintf("The for_each of %s has no such key.%s", b.addr, l.hint(m.To.Key, b.keys.names)))
 }
 
-// blockOf gives the block that an address is of, or nil.
-func (l *loader) blockOf(a Addr) *block { return l.blocks[declared(a).String()] }
+// home gives the module that an address is in, or nil when there is none.
+func (l *loader) home(a Addr) *loader {
+	if a.Module == "" {
+		return l
+	}
+	return l.modules[a.Module]
+}
 
 // presence says whether a block has an instance.
 type presence int
@@ -215,7 +215,7 @@ func (l *loader) instanceOf(b *block, a Addr) presence {
 		}
 		return missing
 	}
-	keys, diags := l.keysOf(b, b.at)
+	keys, diags := l.keysOf(b)
 	switch {
 	case diags.HasErrors():
 		return unclear

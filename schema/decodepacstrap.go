@@ -34,14 +34,14 @@ func (it *item) pacstrap() *Pacstrap {
 	}
 	digests := map[string]string{}
 	for _, name := range names {
-		f, err := it.l.tree.digest(name)
+		f, err := it.l.tree.digest(it.l.path(name))
 		if err != nil {
-			d := fromError(it.place("files"), err)
+			d := fromError(it.place("files"), it.l.ofFile(err))
 			it.fail(*d.Subject, d.Summary, d.Detail)
 			continue
 		}
 		digests[name] = f.Digest
-		p.Files = append(p.Files, PackageFile{Path: name, Digest: f.Digest})
+		p.Files = append(p.Files, PackageFile{Path: f.Path, Digest: f.Digest})
 	}
 	it.record("files_digest", digests, false)
 	return p

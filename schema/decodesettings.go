@@ -142,13 +142,14 @@ func (it *item) hostFile(path string) *HostFile {
 	case secret:
 		it.fail(it.expression(from).Range(), "A sensitive path in source", "Which files are used is shown, so it cannot come from a sensitive value.")
 	default:
-		content, err := it.l.tree.text(text, maxHostFile)
+		name := it.l.path(text)
+		content, err := it.l.tree.text(name, maxHostFile)
 		if err != nil {
-			d := fromError(it.expression(from).Range(), err)
+			d := fromError(it.expression(from).Range(), it.l.ofFile(err))
 			it.fail(*d.Subject, d.Summary, d.Detail)
 			break
 		}
-		f.Content, f.Digest = content, it.l.tree.files[text].Digest
+		f.Content, f.Digest = content, it.l.tree.files[name].Digest
 	}
 	if len(f.Content) <= shownContent && utf8.ValidString(f.Content) || f.Sensitive {
 		it.recordFrom("content", from, f.Content, f.Sensitive)

@@ -120,7 +120,7 @@ func (it *item) repoFile(attr, name string) (File, bool) {
 // it is that changed.
 func (it *item) sealed(attr string, f File, err error) bool {
 	if err != nil {
-		d := fromError(it.place(attr), err)
+		d := fromError(it.place(attr), it.l.ofFile(err))
 		it.fail(*d.Subject, d.Summary, d.Detail)
 		return false
 	}

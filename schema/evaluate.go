@@ -108,7 +108,7 @@ type once struct {
 func (o *once) get(l *loader, name string, at hcl.Range, depth int, f func() (cty.Value, hcl.Diagnostics)) (cty.Value, hcl.Diagnostics) {
 	if !o.done {
 		if d := l.enter(name, at, depth); d != nil {
-			l.report(d)
+			l.told(d)
 			return cty.DynamicVal, hcl.Diagnostics{alreadyReported}
 		}
 		outer := l.noted
@@ -117,7 +117,7 @@ func (o *once) get(l *loader, name string, at hcl.Range, depth int, f func() (ct
 		l.noted = outer
 		l.leave()
 		o.done, o.value, o.failed = true, v, diags.HasErrors()
-		l.report(diags...)
+		l.told(diags...)
 	}
 	if o.failed {
 		return cty.DynamicVal, hcl.Diagnostics{alreadyReported}
@@ -136,11 +136,11 @@ type local struct {
 
 func (l *loader) localValue(name string) (cty.Value, hcl.Diagnostics) {
 	v := l.locals[name]
-	return v.get(l, "local."+name, v.at, v.depth, func() (cty.Value, hcl.Diagnostics) { return l.eval(v.expr, l.root) })
+	return v.get(l, l.title("local."+name), v.at, v.depth, func() (cty.Value, hcl.Diagnostics) { return l.eval(v.expr, l.root) })
 }
 
 // serverValue gives the address or the interface of a server, for expressions.
-func (l *loader) serverValue(b *block, name string, at hcl.Range) (cty.Value, hcl.Diagnostics) {
+func (l *loader) serverValue(b *block, name string) (cty.Value, hcl.Diagnostics) {
 	l.noted.add(b.addr)
 	e := b.expressionOf(name)
 	if e == nil {
@@ -174,7 +174,7 @@ type keys struct {
 func (k *keys) has(name string) bool { _, ok := k.each[name]; return ok }
 
 // keysOf gives the keys of a block with for_each.
-func (l *loader) keysOf(b *block, at hcl.Range) (*keys, hcl.Diagnostics) {
+func (l *loader) keysOf(b *block) (*keys, hcl.Diagnostics) {
 	if b.keys == nil {
 		b.keys = &keys{}
 	}
@@ -206,6 +206,9 @@ func (l *loader) readKeys(b *block, v cty.Value) hcl.Diagnostics {
 	case !ty.IsMapType() && !ty.IsObjectType() && !ty.IsSetType():
 		return fail(fmt.Sprintf("for_each is %s", article(ty.FriendlyName())), "Give a map, or a set of text.")
 	}
+	if b.addr.Kind == "module" && v.LengthInt() > maxModules {
+		return fail("Too many modules", fmt.Sprintf("A configuration may have %d, counting what for_each makes.", maxModules))
+	}
 	if l.count += v.LengthInt(); l.count > maxInstances {
 		l.stopped = true
 		return fail("Too many blocks", fmt.Sprintf("There may be %d, counting what for_each makes.", maxInstances))
@@ -235,7 +238,7 @@ func checkKey(kind, key string) string {
 		return "A key must not be empty."
 	case len(key) > 253 || !utf8.ValidString(key) || strings.ContainsFunc(key, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return "A key is at most 253 bytes of printable text."
-	case !wireName(key) && (kind == "image" || kind == "export" || kind == "entry" || kind == "bootloader"):
+	case !wireName(key) && (kind == "image" || kind == "export" || kind == "entry" || kind == "bootloader" || kind == "module"):
 		return fmt.Sprintf("The keys of %s are seen by machines (in export names, paths and menus): lower-case letters, digits and hyphens, at most 63.", article(kind))
 	}
 	return ""

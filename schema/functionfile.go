@@ -30,11 +30,11 @@ func (l *loader) fileFunc() function.Function {
 }
 
 func (l *loader) utf8File(name string) (string, error) {
-	s, err := l.tree.text(name, maxDataBytes)
+	s, err := l.tree.text(l.path(name), maxDataBytes)
 	if err == nil && !utf8.ValidString(s) {
 		err = &fileError{fmt.Sprintf("%q is not UTF-8 text", name), "Only text can be used in expressions. To put the file into an image, write source = instead."}
 	}
-	return s, err
+	return s, l.ofFile(err)
 }
 
 // template is a parsed and compiled template file.
@@ -44,12 +44,15 @@ type template struct {
 	diags hcl.Diagnostics
 }
 
-func (l *loader) template(name string) (*template, error) {
-	if t := l.templates[name]; t != nil {
+func (l *loader) template(given string) (*template, error) {
+	name := l.path(given)
+	// Paths in a template are those of the module that renders it.
+	id := l.dir + "\x00" + name
+	if t := l.templates[id]; t != nil {
 		l.tree.note(name)
 		return t, nil
 	}
-	s, err := l.utf8File(name)
+	s, err := l.utf8File(given)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +67,7 @@ func (l *loader) template(name string) (*template, error) {
 		t.diags = append(t.diags, l.diags[before:]...)
 		l.diags = l.diags[:before:before]
 	}
-	l.templates[name] = t
+	l.templates[id] = t
 	return t, nil
 }
 
@@ -72,12 +75,13 @@ func (l *loader) template(name string) (*template, error) {
 // mistakes in the template are reported where they are in the template.
 type templateExpr struct {
 	hclsyntax.Expression
-	l    *loader
+	s    *shared
 	call *hclsyntax.FunctionCallExpr
 }
 
 func (e *templateExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
-	e.l.meter.spend(2, 0, e.Range())
+	l := e.s.of(ctx)
+	l.meter.spend(2, 0, e.Range())
 	path, diags := e.call.Args[0].Value(ctx)
 	vars, more := e.call.Args[1].Value(ctx)
 	if diags = append(diags, more...); diags.HasErrors() {
@@ -105,18 +109,18 @@ func (e *templateExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) 
 		names[k.AsString()] = v
 	}
 	name := path.AsString()
-	t, err := e.l.template(name)
+	t, err := l.template(name)
 	if err != nil {
 		return cty.DynamicVal, hcl.Diagnostics{fromError(e.Range(), err)}
 	}
 	if t.diags.HasErrors() {
 		return cty.DynamicVal, t.diags
 	}
-	if d := e.l.enter("template "+name, e.Range(), t.depth); d != nil {
+	if d := l.enter("template "+l.path(name), e.Range(), t.depth); d != nil {
 		return cty.DynamicVal, hcl.Diagnostics{d}
 	}
-	defer e.l.leave()
-	child := e.l.root.NewChild()
+	defer l.leave()
+	child := l.root.NewChild()
 	child.Variables = names
 	v, diags := t.expr.Value(child)
 	if diags.HasErrors() {

@@ -41,11 +41,18 @@ type item struct {
 // instances calls decode for every instance of a block, in the order of its keys.
 // After a few of one block have failed for their own reasons, the others are left.
 func (l *loader) instances(b *block, decode func(*item)) {
+	if b.origin != nil && b.origin.failures >= maxPerBlock {
+		b.failures++
+		if !b.broken {
+			l.report(mistake(b.at, "Other instances of this block were not looked at", fmt.Sprintf("%s is in a module that is there more than once, and was wrong in others; mend these first.", b.origin.addr)))
+		}
+		return
+	}
 	if b.forEach == nil {
 		l.instance(b, b.addr, l.root, decode)
 		return
 	}
-	keys, diags := l.keysOf(b, b.at)
+	keys, diags := l.keysOf(b)
 	if diags.HasErrors() {
 		return
 	}
@@ -62,9 +69,7 @@ func (l *loader) instances(b *block, decode func(*item)) {
 		}
 		a := b.addr
 		a.Key = k
-		ctx := l.root.NewChild()
-		ctx.Variables = map[string]cty.Value{"each": keys.each[k]}
-		l.instance(b, a, ctx, decode)
+		l.instance(b, a, l.eachContext(b, k), decode)
 	}
 }
 
@@ -72,6 +77,11 @@ func (l *loader) instance(b *block, a Addr, ctx *hcl.EvalContext, decode func(*i
 	m := &made{addr: a, block: b, failed: b.broken}
 	if b.forEach != nil {
 		m.noted.merge(&b.keys.once.noted)
+	}
+	for c := l.call; c != nil; c = c.from.call {
+		if c.keys != nil {
+			m.noted.merge(&c.keys.once.noted)
+		}
 	}
 	whole := func() { decode(&item{l: l, made: m, body: b.body, ctx: ctx, at: b.at}) }
 	if l.kept.cache != nil && b.usage != nil && !m.failed {
@@ -81,6 +91,9 @@ func (l *loader) instance(b *block, a Addr, ctx *hcl.EvalContext, decode func(*i
 	}
 	if m.failed {
 		b.failures++
+		if b.origin != nil {
+			b.origin.failures++
+		}
 		return
 	}
 	l.made[a.String()] = m
@@ -128,9 +141,9 @@ func (it *item) fail(at hcl.Range, summary, detail string) {
 	it.l.report(mistake(at, summary, detail+it.made.which(summary)))
 }
 
-// which says, for an instance of a for_each, which one is meant.
+// which says, for an instance of a for_each or in a module, which one is meant.
 func (m *made) which(summary string) string {
-	if m.addr.Key == "" || strings.Contains(summary, m.addr.String()) {
+	if m.addr.Key == "" && m.addr.Module == "" || strings.Contains(summary, m.addr.String()) {
 		return ""
 	}
 	return fmt.Sprintf(" (In %s.)", m.addr)

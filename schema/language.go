@@ -42,7 +42,8 @@ var language = map[string]*blockSpec{
 	"moved":      movedBlock,
 	"policy":     policyBlock,
 	"check":      checkBlock,
-	"module":     notYet,
+	"module":     moduleBlock,
+	"output":     outputBlock,
 }
 
 // typed reports whether blocks of a kind have their type as first label, so that

@@ -61,7 +61,7 @@ type FunctionDoc struct {
 func Language() []BlockDoc {
 	docs := []BlockDoc{
 		serverDoc(), imageDoc(), exportDoc(), entryDoc(), bootloaderDoc(), subnetDoc(), groupDoc(), hostDoc(),
-		variableDoc(), localsDoc(), checkDoc(), movedDoc(), policyDoc(),
+		variableDoc(), localsDoc(), moduleDoc(), outputDoc(), checkDoc(), movedDoc(), policyDoc(),
 	}
 	for i := range docs {
 		docs[i].complete(language[docs[i].Name])

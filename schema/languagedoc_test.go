@@ -13,6 +13,9 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
+// inModule is what follows the fence of an example that is a module of the page's site.
+const inModule = "hcl modules/rack/rack.hcl"
+
 const languagePage = "../docs/language.md"
 
 // TestLanguagePage holds docs/language.md against what the tables give.
@@ -93,6 +96,7 @@ func languageMarkdown(t *testing.T) []byte {
 		"Unserved": unservedLines(docs), "Refused": strings.Join(refused(), ", "), "ForEach": listed(forEachKinds(docs), "and"),
 		"MaxConfig": formatSize(maxConfigBytes), "MaxData": formatSize(maxDataBytes), "MaxTotal": formatSize(maxTotalBytes),
 		"MaxDepth": maxDepth, "MaxOperators": thousands(maxOperators), "MaxInstances": thousands(maxInstances),
+		"MaxModules": thousands(maxModules), "MaxModuleDepth": maxModuleDepth,
 	}
 	tmpl, err := texttemplate.New("language.md.tmpl").Funcs(texttemplate.FuncMap{
 		"section": blockMarkdown, "cell": cell, "code": code,
@@ -138,7 +142,11 @@ func blockMarkdown(d BlockDoc, heading string) string {
 		}
 	}
 	if d.Example != "" {
-		fmt.Fprintf(&b, "```hcl\n%s\n```\n\n", d.Example)
+		fence := "hcl"
+		if d.Name == "output" {
+			fence = inModule // not a part of the site around it
+		}
+		fmt.Fprintf(&b, "```%s\n%s\n```\n\n", fence, d.Example)
 	}
 	return b.String()
 }

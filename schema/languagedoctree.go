@@ -11,7 +11,7 @@ func variableDoc() BlockDoc {
 			"`--env NAME`.",
 		Attrs: []AttrDoc{
 			{Name: "type", Type: "type", Default: "string", Effects: uses,
-				Text: "`string`, `number`, `bool`, `list(…)`, `set(…)`, `map(…)`, `object({…})`, `tuple([…])`, `any`"},
+				Text: "in a module: anything, references too. `string`, `number`, `bool`, `list(…)`, `set(…)`, `map(…)`, `object({…})`, `tuple([…])`, `any`"},
 			{Name: "default", Type: "any", Otherwise: "a value must be given", Effects: uses, Text: "constants and functions; no references"},
 			{Name: "description", Type: "string", Otherwise: "none", Effects: none, Text: "for people"},
 			{Name: "sensitive", Type: "bool", Default: "false", Effects: none,
@@ -40,6 +40,53 @@ func localsDoc() BlockDoc {
 		Text: "Values to use in several places: each attribute, of any name, is one, and is used as `local.NAME`. Any number of blocks.",
 		Example: `locals {
   rooms = { a = "1", b = "2" }
+}`,
+	}
+}
+
+func moduleDoc() BlockDoc {
+	uses := []Effect{EffectUsers}
+	return BlockDoc{
+		Name: "module",
+		Text: "The configuration of another folder of the repo, once, or once for each key of `for_each`. Every attribute besides these two is the value of a " +
+			"`variable` of that folder, and may be a reference; variables without a default need one. A module names what is in its own folder; what is " +
+			"outside comes as a value of a variable, and what is inside is named outside by its outputs: `module.rack[\"north\"].subnet`.\n\n" +
+			"Resources in a module have its address before their own: `module.rack[\"north\"].host.ws[\"ws02\"]`. A module may hold everything but `server`, " +
+			"`policy` and `moved`, and modules in folders below its own. Paths in its files are relative to its folder.",
+		Attrs: []AttrDoc{
+			{Name: "source", Type: "path in the repo", Effects: uses,
+				Text: "a folder below the one of the file: `\"./modules/rack\"`, in quotation marks, without expressions"},
+		},
+		Example: `module "rack" {
+  source   = "./modules/rack"
+  for_each = { north = 7, south = 8 }
+  number   = each.value
+  boot     = bootloader.ipxe.menu
+}`,
+	}
+}
+
+func outputDoc() BlockDoc {
+	return BlockDoc{
+		Name: "output",
+		Text: "What a module says of itself, used as `module.NAME.OUTPUT` where the module is included. This is `modules/rack/rack.hcl`:",
+		Attrs: []AttrDoc{
+			{Name: "value", Type: "any", Effects: []Effect{EffectUsers}, Text: "may be a reference, or hold some"},
+		},
+		Example: `variable "number" {
+  type = number
+}
+
+variable "boot" {
+}
+
+subnet "lan" {
+  cidr = cidrsubnet("10.0.0.0/8", 16, var.number)
+  boot = var.boot
+}
+
+output "subnet" {
+  value = subnet.lan
 }`,
 	}
 }

@@ -22,3 +22,8 @@ var policyBlock = &blockSpec{
 var windowBlock = &blockSpec{attrs: map[string]attrRule{
 	"days": optional, "from": required, "to": required, "timezone": optional,
 }}
+
+// moduleBlock has, besides these, an attribute for every variable of the module.
+var moduleBlock = &blockSpec{labels: []string{"name"}, forEach: true, open: true, attrs: map[string]attrRule{"source": required}}
+
+var outputBlock = &blockSpec{labels: []string{"name"}, attrs: map[string]attrRule{"value": required}}

@@ -53,32 +53,52 @@ func Load(fsys fs.FS, opts Options) (*Desired, hcl.Diagnostics) {
 }
 
 func newLoader(fsys fs.FS, opts Options) *loader {
-	return &loader{
+	sh := &shared{
 		opts: opts, tree: newTree(fsys, opts.Digests), meter: &meter{limit: maxSteps},
-		sources: map[string][]byte{}, blocks: map[string]*block{}, locals: map[string]*local{},
-		variables: map[string]*variable{}, made: map[string]*made{},
-		refs: map[Addr]cty.Value{}, templates: map[string]*template{}, kept: newRecollection(opts.Cache),
+		sources: map[string][]byte{}, repeats: map[place]int{}, folders: map[string]*loader{},
+		scopes: map[*hcl.EvalContext]*loader{}, modules: map[string]*loader{},
+		made: map[string]*made{}, refs: map[Addr]cty.Value{}, templates: map[string]*template{}, kept: newRecollection(opts.Cache),
 	}
+	return sh.loader("")
 }
 
-// loader is the state of one Load. It is used by one goroutine and dropped, with the
-// syntax tree, when Load returns.
+// loader is the root, or a module: what is declared in one folder, and the values of
+// it. Of the folder of modules there is one that is compiled and gives no values, and
+// then one for every module block and key; see module.go. A loader is used by one
+// goroutine and dropped, with the syntax tree, when Load returns.
 type loader struct {
-	opts    Options
-	tree    *tree
-	meter   *meter
-	sources map[string][]byte // text of every parsed file, for diagnostics
-	diags   hcl.Diagnostics
-	stopped bool // a limit was hit: evaluate nothing more
+	*shared
+	dir    string // its folder, "" for the root
+	height int    // of the modules that it includes: 0 when it includes none
+	module string // Addr.Module of what it declares, "" for the root
+	call   *call  // of a module; nil for the root, and for a folder that is only compiled
 
-	blocks      map[string]*block // by address
-	order       []*block          // in the order of the files
-	serverAddrs []Addr            // of the server blocks, in that order too
-	locals      map[string]*local
-	variables   map[string]*variable
-	env         *envValues // nil: none
-
+	blocks    map[string]*block // by address, without the module
+	order     []*block          // in the order of the files
+	locals    map[string]*local
+	variables map[string]*variable
 	root      *hcl.EvalContext // functions only; names are bound when compiled
+}
+
+// shared is the state of one Load.
+type shared struct {
+	opts     Options
+	tree     *tree
+	meter    *meter
+	sources  map[string][]byte // text of every parsed file, for diagnostics
+	diags    hcl.Diagnostics
+	repeats  map[place]int // diagnostics of modules, by what they say and where
+	unparsed bool          // a file is not HCL
+	stopped  bool          // a limit was hit: evaluate nothing more
+
+	env         *envValues // nil: none
+	serverAddrs []Addr     // of the server blocks, in the order of the files
+
+	folders map[string]*loader           // of modules, compiled, by path
+	scopes  map[*hcl.EvalContext]*loader // whose names are meant, by the root of the context
+	modules map[string]*loader           // by address
+	all     []*loader                    // the root, and all modules
+
 	refs      map[Addr]cty.Value
 	templates map[string]*template
 	depth     int // of the expression being compiled
@@ -92,6 +112,21 @@ type loader struct {
 	out   Desired
 }
 
+func (s *shared) loader(dir string) *loader {
+	return &loader{
+		shared: s, dir: dir,
+		blocks: map[string]*block{}, locals: map[string]*local{}, variables: map[string]*variable{},
+	}
+}
+
+// of gives the loader that an expression is evaluated for.
+func (s *shared) of(ctx *hcl.EvalContext) *loader {
+	for ctx.Parent() != nil {
+		ctx = ctx.Parent()
+	}
+	return s.scopes[ctx]
+}
+
 // run does the work; l.diags says whether its result is worth anything.
 func (l *loader) run() (d *Desired) {
 	defer func() {
@@ -101,23 +136,20 @@ func (l *loader) run() (d *Desired) {
 			d = nil
 		}
 	}()
-	bodies := l.parse()
-	if l.diags.HasErrors() {
+	if l.readFolder(l.configFiles()); l.unparsed {
 		return nil
 	}
-	l.collect(bodies)
-	l.root = &hcl.EvalContext{Functions: l.functions()}
-	l.compileAll()
-	l.readEnv()
 	l.decideVariables()
-	l.checkVariables()
-	for _, name := range slices.Sorted(maps.Keys(l.locals)) {
-		l.localValue(name)
+	l.expand()
+	for _, m := range l.all {
+		m.evaluate()
 	}
 	l.decodeAll()
 	l.decodePolicy()
 	l.decodeMoved()
-	l.checkAsserts()
+	for _, m := range l.all {
+		m.checkAsserts()
+	}
 	if !l.stopped {
 		l.check()
 	}
@@ -128,6 +160,45 @@ func (l *loader) run() (d *Desired) {
 	l.kept.keep()
 	out := l.out // a copy: what points into the loader keeps all of it
 	return &out
+}
+
+// readFolder parses files, collects what they declare, does the same for the modules
+// that they include, and compiles them. A mistake of syntax anywhere is enough to leave
+// it at that.
+func (l *loader) readFolder(names []string) {
+	l.root = &hcl.EvalContext{Functions: l.functions()}
+	l.scopes[l.root] = l
+	before := len(l.diags)
+	bodies := l.parse(names)
+	if l.unparsed = l.unparsed || l.diags[before:].HasErrors(); l.unparsed {
+		return
+	}
+	l.collect(bodies)
+	if l.include(); l.unparsed {
+		return
+	}
+	l.compileAll()
+	for _, b := range l.order {
+		if b.addr.Kind == "variable" {
+			l.variables[b.addr.Name] = l.declareVariable(b)
+		}
+	}
+}
+
+// evaluate asks for what nobody else may ask for, so that mistakes in it are found.
+func (l *loader) evaluate() {
+	for _, name := range slices.Sorted(maps.Keys(l.locals)) {
+		l.localValue(name)
+	}
+	for _, b := range l.order {
+		switch b.addr.Kind {
+		case "variable":
+			l.variableValue(b.addr.Name)
+		case "output":
+			l.outputValue(b.addr.Name)
+		}
+	}
+	l.checkVariables()
 }
 
 // report adds diagnostics. Far beyond what is shown they are only counted as one.
@@ -232,13 +303,25 @@ func compareDiagnostics(a, b *hcl.Diagnostic) int {
 	)
 }
 
-// secretRanges gives the variable blocks that hold secrets: their source is not
-// shown.
+// secretRanges gives the variable blocks that hold secrets, and the inputs of modules
+// that do: their source is not shown.
 func (l *loader) secretRanges() []hcl.Range {
 	var out []hcl.Range
-	for _, v := range l.variables {
-		if v.sensitive {
-			out = append(out, v.whole)
+	for _, f := range append(slices.Collect(maps.Values(l.folders)), l) {
+		for _, v := range f.variables {
+			if v.sensitive {
+				out = append(out, v.whole)
+			}
+		}
+		for _, b := range f.order {
+			if b.addr.Kind != "module" || b.body == nil || l.folders[b.folder] == nil {
+				continue
+			}
+			for name, a := range b.body.attrs {
+				if v := l.folders[b.folder].variables[name]; v != nil && v.sensitive {
+					out = append(out, a.SrcRange)
+				}
+			}
 		}
 	}
 	return out

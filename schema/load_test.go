@@ -584,10 +584,12 @@ func TestSecretLinesStayHidden(t *testing.T) {
 		"env":     files("site.hcl", "variable \"a\" {\n  type      = number\n  sensitive = true\n}", "env/x.hcl", "a = \"hunter2\""),
 		"syntax":  files("site.hcl", "variable \"a\" {\n  sensitive = true\n}", "env/x.hcl", "a = hunter2 hunter2"),
 		"name":    files("site.hcl", "variable \"a\" {\n  sensitive = true\n}", "env/x.hcl", "b = \"hunter2\""),
+		"input":   files("site.hcl", "module \"a\" {\n  source = \"./a\"\n  a      = [\"hunter2\"]\n}", "a/a.hcl", "variable \"a\" {\n  type      = string\n  sensitive = true\n}"),
+		"unknown": files("site.hcl", "module \"a\" {\n  source = \"./a\"\n  a      = local.b\n}\nlocals {\n  b = \"x\"\n}", "a/a.hcl", "variable \"a\" {\n  sensitive = true\n  validation {\n    condition     = var.a == \"hunter2\"\n    error_message = var.a\n  }\n}"),
 		"json":    files("site.hcl", "variable \"a\" {\n  type      = number\n  sensitive = true\n}", "env/x.hcl.json", `{"a": "hunter2"}`),
 	} {
 		opts := Options{Env: "x"}
-		if name == "default" {
+		if _, err := fs.Stat(tree, "env"); err != nil {
 			opts.Env = ""
 		}
 		_, diags := Load(tree, opts)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -16,34 +17,36 @@ var firstByte = hcl.Pos{Line: 1, Column: 1}
 
 // configFiles lists the configuration files in the root of the tree, by name.
 func (l *loader) configFiles() []string {
-	entries, err := fs.ReadDir(l.tree.fsys, ".")
+	names, err := l.configIn(".")
 	if err != nil {
 		l.report(mistake(hcl.Range{}, "Cannot read the configuration folder", cause(err)))
 		return nil
-	}
-	var names []string
-	for _, e := range entries {
-		n := e.Name()
-		if strings.HasPrefix(n, ".") || e.IsDir() {
-			continue
-		}
-		if strings.HasSuffix(n, ".hcl") || strings.HasSuffix(n, ".hcl.json") {
-			names = append(names, n)
-		}
 	}
 	if len(names) == 0 {
 		d := mistake(hcl.Range{}, "There is no configuration", "The folder has no file that ends in .hcl or .hcl.json, so nothing is to be served. If that is not what is meant, another folder is.")
 		d.Severity = hcl.DiagWarning
 		l.report(d)
 	}
-	slices.Sort(names)
 	return names
 }
 
-// parse reads and parses every configuration file.
-func (l *loader) parse() []*hclsyntax.Body {
+// configIn lists the paths of the configuration files in a folder, sorted.
+func (l *loader) configIn(dir string) ([]string, error) {
+	entries, err := fs.ReadDir(l.tree.fsys, dir)
+	var names []string
+	for _, e := range entries {
+		if ConfigFile(e.Name()) && !e.IsDir() {
+			names = append(names, path.Join(dir, e.Name()))
+		}
+	}
+	slices.Sort(names)
+	return names, err
+}
+
+// parse reads and parses configuration files.
+func (l *loader) parse(names []string) []*hclsyntax.Body {
 	var bodies []*hclsyntax.Body
-	for _, name := range l.configFiles() {
+	for _, name := range names {
 		text, err := l.tree.text(name, maxConfigBytes)
 		if err != nil {
 			l.report(fromError(hcl.Range{Filename: name, Start: firstByte, End: firstByte}, err))

@@ -107,7 +107,7 @@ func (it *item) target(name string, at hcl.Range, v cty.Value, secret bool, kind
 		detail := fmt.Sprintf("%s is %s.", a, article(a.Kind))
 		for _, k := range kinds {
 			for _, ty := range append([]string{""}, language[k].values...) {
-				if other := (Addr{Kind: k, Type: ty, Name: a.Name}); it.l.blocks[other.String()] != nil {
+				if other := (Addr{Kind: k, Type: ty, Name: a.Name}); it.l.blockAt(other) != nil {
 					it.fail(at, summary, fmt.Sprintf("%s Did you mean %s?", detail, other))
 					return Addr{}, false
 				}

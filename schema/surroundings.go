@@ -17,6 +17,7 @@ type usage struct {
 	locals, variables map[string]bool
 	servers           map[serverName]bool
 	resources         map[string]bool // by address, without key
+	outputs           map[outputName]bool
 	// unsure says that something in it may depend on more than on that: on what is
 	// not there, or on which mistake was made.
 	unsure bool
@@ -24,8 +25,18 @@ type usage struct {
 
 type serverName struct{ addr, value string }
 
+// outputName is an output of a module, of any key; "" is all of them.
+type outputName struct{ module, output string }
+
 func newUsage() *usage {
-	return &usage{locals: map[string]bool{}, variables: map[string]bool{}, servers: map[serverName]bool{}, resources: map[string]bool{}}
+	return &usage{locals: map[string]bool{}, variables: map[string]bool{}, servers: map[serverName]bool{}, resources: map[string]bool{}, outputs: map[outputName]bool{}}
+}
+
+// output notes that an output of a module is used; "" is all of them.
+func (u *usage) output(b *block, name string) {
+	if u != nil {
+		u.outputs[outputName{b.addr.String(), name}] = true
+	}
 }
 
 // surroundings is a digest of everything that the instances of a block depend on, but
@@ -58,6 +69,19 @@ func (l *loader) surroundings(b *block) (sum [sha256.Size]byte, ok bool) {
 	if b.keys != nil {
 		noted(&b.keys.once.noted)
 	}
+	for c := l.call; c != nil; c = c.from.call {
+		if c.keys != nil {
+			noted(&c.keys.once.noted)
+		}
+	}
+	for _, o := range slices.SortedFunc(maps.Keys(b.usage.outputs), func(x, y outputName) int {
+		return cmp.Or(cmp.Compare(x.module, y.module), cmp.Compare(x.output, y.output))
+	}) {
+		write("module", o.module, o.output)
+		if !l.digestOutputs(h, o, noted) {
+			return sum, false
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(b.usage.locals)) {
 		if l.locals[name] == nil {
 			return sum, false
@@ -80,6 +104,7 @@ func (l *loader) surroundings(b *block) (sum [sha256.Size]byte, ok bool) {
 		}
 		write("var", name)
 		digestValue(h, v)
+		noted(&l.variables[name].input.noted)
 	}
 	servers := slices.SortedFunc(maps.Keys(b.usage.servers), func(x, y serverName) int {
 		return cmp.Or(cmp.Compare(x.addr, y.addr), cmp.Compare(x.value, y.value))
@@ -89,7 +114,7 @@ func (l *loader) surroundings(b *block) (sum [sha256.Size]byte, ok bool) {
 		if server == nil {
 			return sum, false
 		}
-		v, diags := l.serverValue(server, s.value, b.at)
+		v, diags := l.serverValue(server, s.value)
 		if diags.HasErrors() {
 			return sum, false
 		}
@@ -105,7 +130,7 @@ func (l *loader) surroundings(b *block) (sum [sha256.Size]byte, ok bool) {
 		if other.forEach == nil {
 			continue
 		}
-		keys, diags := l.keysOf(other, b.at)
+		keys, diags := l.keysOf(other)
 		if diags.HasErrors() {
 			return sum, false
 		}
@@ -114,6 +139,41 @@ func (l *loader) surroundings(b *block) (sum [sha256.Size]byte, ok bool) {
 	}
 	h.Sum(sum[:0])
 	return sum, true
+}
+
+// digestOutputs writes what modules say of themselves to a digest. It gives false when
+// that is not known.
+func (l *loader) digestOutputs(h hash.Hash, o outputName, noted func(*noted)) bool {
+	b := l.blocks[o.module]
+	keys := []string{""}
+	if b.forEach != nil {
+		k, diags := l.keysOf(b)
+		if diags.HasErrors() {
+			return false
+		}
+		keys = k.names
+		noted(&k.once.noted)
+	}
+	for _, key := range keys {
+		m, diags := l.child(b, key)
+		if diags.HasErrors() {
+			return false
+		}
+		names := []string{o.output}
+		if o.output == "" {
+			names = m.outputNames()
+		}
+		for _, name := range names {
+			v, diags := m.outputValue(name)
+			if diags.HasErrors() {
+				return false
+			}
+			fmt.Fprintf(h, "%q%q", key, name)
+			digestValue(h, v)
+			noted(&m.blocks["output."+name].values["value"].noted)
+		}
+	}
+	return true
 }
 
 // digestValue writes a value to a digest: no two that differ give the same bytes.

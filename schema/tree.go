@@ -42,8 +42,14 @@ func (e *fileError) Error() string { return e.summary + "; " + e.detail }
 
 const relativeHint = "Paths are relative to the folder of the configuration, with slashes, and may not leave it."
 
+// moduleHint is relativeHint in a module.
+const moduleHint = "Paths in a module are relative to its folder, with slashes, and may not leave it."
+
 // find checks that name is a regular file of the tree.
 func (t *tree) find(name string) error { return t.locate(name, fs.FileMode.IsRegular, "file") }
+
+// findFolder checks that name is a folder of the tree.
+func (t *tree) findFolder(name string) error { return t.locate(name, fs.FileMode.IsDir, "folder") }
 
 // locate checks that name is something of the tree that has the right mode; what says
 // in a word what that is.

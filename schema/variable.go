@@ -18,18 +18,20 @@ type variable struct {
 	ty        cty.Type
 	defaults  *typeexpr.Defaults // of optional attributes of object types
 	sensitive bool
-	value     cty.Value // unmarked
-	failed    bool
+	value     cty.Value // of the root: unmarked
+	failed    bool      // it was declared wrong, or, in the root, has no value
 	whole     hcl.Range // the block
 	at        hcl.Range // what gave the value; zero: not the files
+	input     once      // of a module: the value; see loader.variableValue
 }
 
-// decideVariables gives every variable its value.
+// decideVariables gives every variable of the root its value.
 func (l *loader) decideVariables() {
+	l.readEnv()
 	l.out.Variables = map[string]string{}
 	for _, b := range l.order {
 		if b.addr.Kind == "variable" {
-			l.variables[b.addr.Name] = l.decideVariable(b)
+			l.decideVariable(b, l.variables[b.addr.Name])
 		}
 	}
 	for _, given := range slices.Sorted(maps.Keys(l.opts.Vars)) {
@@ -39,9 +41,12 @@ func (l *loader) decideVariables() {
 	}
 }
 
-func (l *loader) decideVariable(b *block) *variable {
-	v := &variable{ty: cty.String, whole: b.whole, failed: true}
-	name := b.addr.Name
+// declareVariable reads what a variable block says besides its value.
+func (l *loader) declareVariable(b *block) *variable {
+	v := &variable{ty: cty.String, whole: b.whole}
+	if l.dir != "" {
+		v.ty = cty.DynamicPseudoType // what a module is given has a type of its own
+	}
 	// A value of the wrong kind counts as sensitive until it is mended.
 	v.sensitive = b.expressionOf("sensitive") != nil
 	for _, plain := range []string{"description", "sensitive"} {
@@ -67,44 +72,61 @@ func (l *loader) decideVariable(b *block) *variable {
 		ty, defaults, diags := typeexpr.TypeConstraintWithDefaults(a.Expr)
 		if diags.HasErrors() {
 			l.report(mistake(a.Expr.Range(), "Invalid type", "A type is string, number, bool, list(string), set(string), map(string), object({ a = string }), tuple([string]), or any."))
+			v.failed = true
 			return v
 		}
 		v.ty, v.defaults = ty, defaults
 	}
-	raw, at, ok := l.givenValue(b, v)
-	if !ok {
-		return v
-	}
-	if at != b.at {
-		v.at = at
-	}
+	return v
+}
+
+// fit makes a value one of the variable's type.
+func (l *loader) fit(v *variable, name string, raw cty.Value, at hcl.Range) (cty.Value, *hcl.Diagnostic) {
 	if v.defaults != nil && !raw.IsNull() {
 		raw = v.defaults.Apply(raw)
 	}
 	if v.ty.IsCollectionType() {
 		same, d := l.alike(raw, at)
 		if d != nil {
-			l.report(d)
-			return v
+			return raw, d
 		}
 		raw = same
 	}
 	value, err := convert.Convert(raw, v.ty)
 	if err != nil {
-		l.report(mistake(at, fmt.Sprintf("The value of var.%s has the wrong type", name), fmt.Sprintf("It must be %s: %s", article(typeexpr.TypeString(v.ty)), sentence(mismatch(err)))))
-		return v
+		return raw, mistake(at, fmt.Sprintf("The value of var.%s has the wrong type", name), fmt.Sprintf("It must be %s: %s", article(typeexpr.TypeString(v.ty)), sentence(mismatch(err))))
 	}
-	v.value, v.failed = value, false
+	return value, nil
+}
+
+func (l *loader) decideVariable(b *block, v *variable) {
+	name := b.addr.Name
+	if v.failed {
+		return
+	}
+	v.failed = true
+	raw, at, ok := l.givenValue(b, v)
+	if !ok {
+		return
+	}
+	if at != b.at {
+		v.at = at
+	}
+	value, d := l.fit(v, name, raw, at)
+	if d != nil {
+		l.report(d)
+		return
+	}
+	v.value = value
 	if !v.sensitive {
 		text, err := ctyjson.Marshal(value, v.ty)
 		if err != nil {
 			l.report(mistake(at, fmt.Sprintf("The value of var.%s cannot be recorded", name), "Variables hold text, numbers, booleans, and lists and maps of these."))
-			v.failed = true
-			return v
+			return
 		}
 		l.out.Variables[name] = string(text)
 	}
-	return v
+	v.failed = false
 }
 
 // givenValue gives the value of a variable before it is converted to its type, and
@@ -197,13 +219,23 @@ func pathText(p cty.Path) string {
 	return out
 }
 
+// variableValue gives the value of a variable, for expressions. Of a module, it is
+// asked of the module block when it is first needed.
 func (l *loader) variableValue(name string) (cty.Value, hcl.Diagnostics) {
 	v := l.variables[name]
 	if v == nil || v.failed {
 		return cty.DynamicVal, hcl.Diagnostics{alreadyReported}
 	}
-	if v.sensitive {
-		return v.value.Mark(sensitive), nil
+	value := v.value
+	if l.call != nil {
+		given, diags := l.inputValue(name, v)
+		if diags.HasErrors() {
+			return cty.DynamicVal, diags
+		}
+		value = given
 	}
-	return v.value, nil
+	if v.sensitive {
+		return value.Mark(sensitive), nil
+	}
+	return value, nil
 }

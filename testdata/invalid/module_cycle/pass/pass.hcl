@@ -1,0 +1,9 @@
+variable "value" {}
+
+locals {
+  value = var.value
+}
+
+output "value" {
+  value = local.value
+}

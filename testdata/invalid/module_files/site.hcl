@@ -1,0 +1,3 @@
+module "rack" {
+  source = "./rack"
+}

@@ -1,0 +1,4 @@
+module "rack" {
+  source   = "."
+  for_each = {}
+}

@@ -1,0 +1,7 @@
+module "again" {
+  source = "./"
+}
+
+module "rack" {
+  source = "./rack"
+}

@@ -1,0 +1,4 @@
+module "rack" {
+  source = "./rack"
+  entry  = entry.none
+}

@@ -1,0 +1,5 @@
+variable "image" {}
+
+export "nbd" "a" {
+  image = var.image
+}

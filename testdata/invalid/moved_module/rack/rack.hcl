@@ -1,0 +1,5 @@
+group "a" {}
+
+group "many" {
+  for_each = toset(["x"])
+}

@@ -1,3 +1,0 @@
-module "site" {
-  source = "./site"
-}
