@@ -61,7 +61,9 @@ func newLedger(total, perClient int, idle time.Duration) ledger {
 // admitted must be given to remove once.
 //
 // A request like that of a transfer which got somewhere and then stood still is
-// no duplicate: the machine was reset and its firmware chose the same port again.
+// no duplicate: the machine was reset and its firmware chose the same port again. Nor
+// is one with other options: the client broke off the transfer that told it the size,
+// which may not be off the books yet, or made nothing of the answer to its options.
 // The old transfer is left to its timeout.
 //
 // Where all places are taken, the transfer that waits longest for a client which
@@ -70,7 +72,7 @@ func newLedger(total, perClient int, idle time.Duration) ledger {
 func (l *ledger) admit(t *transfer, now time.Time) verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if old, ok := l.byKey[t.key]; ok {
+	if old, ok := l.byKey[t.key]; ok && old.req.mode() == t.req.mode() {
 		moved := old.moved.Load()
 		if moved == 0 || now.UnixNano()-moved < int64(l.idle) {
 			return folded

@@ -209,6 +209,37 @@ func TestDuplicateRequestsMakeOneTransfer(t *testing.T) {
 	}
 }
 
+// A client that only looked at the size, and asked for the file from the same port at
+// once, was taken for a duplicate of itself while its first transfer was being ended;
+// so was one that asked without options after it made nothing of an OACK.
+func TestOtherOptionsAreNoDuplicate(t *testing.T) {
+	file := random(5000)
+	s := serve(t, "127.0.0.1:0", Config{Timeout: time.Second}, map[string][]byte{"f": file})
+	for name, again := range map[string][]byte{
+		"without tsize": rrq("f", "octet", "blksize", "1024"), "plain": rrq("f", "octet"), "as text": rrq("f", "netascii", "tsize", "0", "blksize", "1024"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := dial(t, s.addr)
+			req := c.to
+			c.send(rrq("f", "octet", "tsize", "0", "blksize", "1024"))
+			c.wantOACK("blksize\x001024\x00tsize\x005000\x00")
+			first := c.to
+			c.to = req // the first is under way still
+			c.send(again)
+			for c.to.Port == req.Port || c.to.Port == first.Port {
+				if _, _, _, ok := c.poll(5 * time.Second); !ok {
+					t.Fatal("no answer")
+				}
+			}
+			second := c.to
+			for _, c.to = range []*net.UDPAddr{first, second} {
+				c.fail(codeUndefined)
+				s.next()
+			}
+		})
+	}
+}
+
 // A machine that is reset in the middle of a transfer, and whose firmware picks
 // the same port again, is not taken for a duplicate of itself.
 func TestResetMachineIsServedAgain(t *testing.T) {

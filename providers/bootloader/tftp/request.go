@@ -125,6 +125,14 @@ func (r *request) option(name, value string) {
 	}
 }
 
+// mode is how the file is asked for: what sets requests apart that name the same one.
+func (r *request) mode() [2]string {
+	if r.netascii {
+		return [2]string{"netascii", r.spelled}
+	}
+	return [2]string{"octet", r.spelled}
+}
+
 // blockSize is the size of a data block that the request asks for.
 func (r *request) blockSize() int {
 	if r.block == 0 {
