@@ -52,6 +52,10 @@ func (p *Provider) answer(t *table, q provider.Query) []provider.Answer {
 	if h == nil {
 		a.Range = s.Range
 	}
+	if _, nameless := q.MAC.Address(); q.MAC[0]&1 != 0 && !nameless {
+		a.Fail = "the hardware address is of a group of machines (the lowest bit of its first byte is set), and none has it"
+		return []provider.Answer{a}
+	}
 	a.Server = netip.AddrPortFrom(s.wire.Server, s.wire.Endpoint.Listen.Port()).String()
 	f := &dhcp4.Facts{
 		Type:    dhcpv4.MessageTypeDiscover,

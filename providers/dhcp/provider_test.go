@@ -139,6 +139,9 @@ func TestAnswerSubnets(t *testing.T) {
 	if a := ask(provider.Query{MAC: mac1}); a.Fields["yiaddr"] != "10.0.0.21" {
 		t.Errorf("by reservation: %+v", a)
 	}
+	if a := ask(provider.Query{MAC: provider.MAC{1, 0, 0x5e, 0, 0, 1}, Subnet: lan}); a.Fail == "" || a.Fields != nil {
+		t.Errorf("a group of machines: %+v", a)
+	}
 	if a := ask(provider.Query{MAC: mac1, Subnet: far.Addr, Vendor: "PXEClient"}); a.Fields["yiaddr"] != "10.9.0.10" || a.Fields["option 12 host-name"] != "ws01" || a.Name != "b/own/undionly.kpxe" {
 		t.Errorf("a host away from home: %+v", a)
 	}
