@@ -35,13 +35,14 @@ func (t *table) answer(q provider.Query) []provider.Answer {
 		return c.entry.Range
 	}
 	if q.File != "" {
-		return t.byName(offers, q.File, q, at, offers[0].boot.Range)
+		return spelled(t.byName(offers, q.File, q, at, offers[0].boot.Range), q.File, q)
 	}
 	if byHand := subnet.BootFileName[q.Arch]; byHand != "" && classOf(offers, q) == "" && slices.Equal(t.want.WayOf(h, subnet).Boot, subnet.Boot) {
+		where := byHand
 		if next := subnet.NextServer; !strings.Contains(byHand, "://") && next.IsValid() && next != offers[0].places.tftp.Addr() {
-			byHand = fmt.Sprintf("tftp://%s/%s", next, strings.TrimLeft(byHand, "/"))
+			where = fmt.Sprintf("tftp://%s/%s", next, strings.TrimLeft(byHand, "/"))
 		}
-		return t.byName(offers, byHand, q, at, subnet.At("boot_file_name"))
+		return spelled(t.byName(offers, where, q, at, subnet.At("boot_file_name")), byHand, q)
 	}
 	o, target, ok := pick(offers, q)
 	if !ok {
@@ -124,6 +125,23 @@ func (t *table) byName(offers []*offer, file string, q provider.Query, at func(c
 	}
 	target := provider.Target{Arch: q.Arch, Class: q.Class, HTTP: protocol == "http", File: file}
 	return append([]provider.Answer{a}, o.family.follow(o, target, q, at)...)
+}
+
+// spelled ends the answers to a client that is told a file by a name which firmware
+// makes nothing of, whatever there is by that name. An iPXE, in a ROM too, takes paths
+// and URLs.
+func spelled(list []provider.Answer, file string, q provider.Query) []provider.Answer {
+	scheme, _, isURL := strings.Cut(file, "://")
+	switch {
+	case q.Class == classIPXE:
+	case q.Vendor != vendorHTTP && isURL:
+		list = list[:1]
+		list[0].Fail = "firmware fetches its boot file over TFTP, and takes a path and no URL"
+	case q.Vendor == vendorHTTP && scheme != "http" && scheme != "https":
+		list = list[:1]
+		list[0].Fail = "firmware that boots over HTTP takes a URL, http://…, and no path"
+	}
+	return list
 }
 
 // answer describes a file of the offer's tree, given as a client is told it: as a

@@ -87,7 +87,7 @@ func TestGRUBFetches(t *testing.T) {
 		"named core.0":         {q: provider.Query{File: "core.0"}, want: rest("loader tftp core.0", "script tftp "+own, "script tftp <tree>/grub.cfg")},
 		"named as by mknetdir": {q: provider.Query{File: "/grub/i386-pc/core.0"}, want: rest("loader tftp grub/i386-pc/core.0", "script tftp grub/"+own, "script tftp <tree>/grub.cfg")},
 		"named for UEFI":       {q: provider.Query{File: "a/grub/x86_64-efi/core.efi"}, want: rest("loader tftp a/grub/x86_64-efi/core.efi", "script tftp a/grub/"+own, "script tftp <tree>/grub.cfg")},
-		"named by URL":         {q: provider.Query{File: "http://10.0.0.1/grub/x86_64-efi/core.efi"}, want: rest("loader http grub/x86_64-efi/core.efi", "script http grub/"+own, "script tftp <tree>/grub.cfg")},
+		"named by URL":         {q: provider.Query{Arch: 16, Vendor: vendorHTTP, File: "http://10.0.0.1/grub/x86_64-efi/core.efi"}, want: rest("loader http grub/x86_64-efi/core.efi", "script http grub/"+own, "script tftp <tree>/grub.cfg")},
 
 		"Secure Boot":               {q: provider.Query{Arch: 7}, secure: true, want: shim("<tree>/")},
 		"BIOS beside Secure Boot":   {q: provider.Query{Arch: 0}, secure: true, want: rest("loader tftp <tree>/core.0", "script tftp <tree>/"+own)},
