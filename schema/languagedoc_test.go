@@ -55,10 +55,6 @@ func TestExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, diags := parseFile([]byte(fenced(string(page), "hcl")), "language.md.hcl")
-	if diags.HasErrors() {
-		t.Fatal(diags)
-	}
 	shown := map[*blockSpec]bool{}
 	var look func(blocks []*hclsyntax.Block, specs map[string]*blockSpec)
 	look = func(blocks []*hclsyntax.Block, specs map[string]*blockSpec) {
@@ -69,7 +65,13 @@ func TestExamples(t *testing.T) {
 			}
 		}
 	}
-	look(body.Blocks, language)
+	for _, fence := range []string{"hcl", inModule} {
+		body, diags := parseFile([]byte(fenced(string(page), fence)), "language.md.hcl")
+		if diags.HasErrors() {
+			t.Fatal(diags)
+		}
+		look(body.Blocks, language)
+	}
 	var missing func(path string, specs map[string]*blockSpec)
 	missing = func(path string, specs map[string]*blockSpec) {
 		for name, spec := range specs {
