@@ -11,14 +11,16 @@ import (
 func TestFolders(t *testing.T) {
 	tree := files(
 		"site.hcl", "module \"a\" {\n  source = \"./modules/rack\"\n}\nmodule \"b\" {\n  source = \"modules/rack\"\n}\nmodule \"up\" {\n  source = \"../elsewhere\"\n}\nmodule \"none\" {\n  source = \"nowhere\"\n}\nmodule \"computed\" {\n  source = \"${var.x}/data\"\n}\nmodule \"file\" {\n  source = \"site.hcl\"\n}\n",
+		"more.hcl.json", `{"module": {"c": {"source": "c"}}}`,
 		"wrong.hcl", "module \"d\" {",
 		"modules/rack/rack.hcl", "module \"inner\" {\n  source = \"./inner\"\n}\nmodule \"self\" {\n  source = \".\"\n}\n",
 		"modules/rack/inner/inner.hcl", "",
 		"modules/unused/unused.hcl", "",
+		"c/c.hcl", "",
 		"data/data.hcl", "",
 		"env/lab.hcl", "",
 	)
-	want := []string{".", "env", "modules/rack", "modules/rack/inner"}
+	want := []string{".", "c", "env", "modules/rack", "modules/rack/inner"}
 	if d := cmp.Diff(want, Folders(tree)); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
