@@ -13,6 +13,7 @@ import (
 
 	"github.com/dlreconcile/dlreconcile/engine"
 	"github.com/dlreconcile/dlreconcile/engine/source"
+	"github.com/dlreconcile/dlreconcile/engine/store"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
 
@@ -23,6 +24,9 @@ type loaded struct {
 	whole    *schema.Desired
 	own      *schema.Desired // this server's part; nil when all is asked for
 	all      bool            // of every server: nobody has to say which is this one
+	// gone, when not nil, says whether a folder that is not there counts as one from
+	// which everything was removed, as it does for a daemon that serves something.
+	gone     func() bool
 	warnings hcl.Diagnostics // told already, unless c.json
 	closers  []io.Closer
 }
@@ -63,6 +67,9 @@ func (c *cli) loadDesired(ctx context.Context, l *loaded, rev string) error {
 	}
 	if errors.Is(err, source.ErrNoWorkTree) {
 		err = c.loadRevision(ctx, l, rev)
+	}
+	if errors.Is(err, source.ErrNoPath) && l.gone != nil && l.gone() {
+		l.tree, err = store.Files{}.FS(), nil
 	}
 	if err != nil {
 		return c.ofRepo(err)

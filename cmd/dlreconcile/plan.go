@@ -75,7 +75,10 @@ func (c *cli) plan(ctx context.Context, o planFlags) error {
 	if err != nil {
 		return err
 	}
-	l, err := c.load(ctx, o.rev)
+	l, err := c.loadInto(ctx, &loaded{gone: func() bool {
+		seen, err := c.observed(ctx, o.observed)
+		return err == nil && seen.Record != nil
+	}}, o.rev)
 	if err != nil {
 		return err
 	}

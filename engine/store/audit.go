@@ -114,7 +114,7 @@ func (s *Store) audit(e AuditEntry) error {
 		return err
 	}
 	defer f.Close()
-	torn, err := endsTorn(f)
+	fresh, torn, err := ending(f)
 	if err != nil {
 		return err
 	}
@@ -124,23 +124,24 @@ func (s *Store) audit(e AuditEntry) error {
 	if _, err := f.Write(append(line, '\n')); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
+	if err := f.Sync(); err != nil || !fresh {
 		return err
 	}
 	return syncDir(s.dir)
 }
 
-// endsTorn reports whether a file has content and no line end behind it.
-func endsTorn(f *os.File) (bool, error) {
+// ending reports whether a file has nothing in it yet, and whether it has no line
+// end behind what it has.
+func ending(f *os.File) (fresh, torn bool, err error) {
 	info, err := f.Stat()
 	if err != nil || info.Size() == 0 {
-		return false, err
+		return true, false, err
 	}
 	last := make([]byte, 1)
 	if _, err := f.ReadAt(last, info.Size()-1); err != nil {
-		return false, err
+		return false, false, err
 	}
-	return last[0] != '\n', nil
+	return false, last[0] != '\n', nil
 }
 
 // MendAudit writes the line for the current generation when it has none: the
