@@ -158,7 +158,7 @@ func (a *attempt) run(ctx context.Context) (err error) {
 	if err := a.unchanged(in.Want); err != nil {
 		return err
 	}
-	if cur != nil && len(a.plan.Changes) == 0 && a.j.generation == 0 && samePolicy(&cur.desired.Policy, &in.Want.Policy) && a.lasts(cur) {
+	if cur != nil && !a.plan.Pending() && a.j.generation == 0 && a.lasts(cur) {
 		// The commit says what is served already: no new generation, but the
 		// revision counts as reached, now and after a restart.
 		return a.setSynced(a.j)

@@ -44,6 +44,7 @@ func (e *Engine) audited(j *job, out *Outcome, saved bool, changes ...store.Audi
 		entry.Result, entry.Reason, entry.Message = store.AuditWaiting, out.waiting.For, out.waiting.Message
 	case changes != nil:
 		entry.Result = store.AuditApplied
+		entry.PolicyChanged = len(out.Plan.Policy) > 0
 	default:
 		entry.Result = store.AuditUnchanged
 	}

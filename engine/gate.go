@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -183,26 +182,4 @@ func lineOf(files store.Files, r schema.Range) string {
 		return ""
 	}
 	return strings.TrimRight(lines[r.Line-1], "\r")
-}
-
-// samePolicy reports whether two policies say the same, wherever they are written. A
-// commit that changes the policy alone makes a generation: what counts is the policy
-// of what is served.
-func samePolicy(a, b *schema.Policy) bool {
-	return reflect.DeepEqual(placeless(a), placeless(b))
-}
-
-func placeless(p *schema.Policy) schema.Policy {
-	out := *p
-	out.Range = schema.Range{}
-	if out.MaxDelete != nil {
-		m := *out.MaxDelete
-		m.Range = schema.Range{}
-		out.MaxDelete = &m
-	}
-	out.Windows = slices.Clone(out.Windows)
-	for i := range out.Windows {
-		out.Windows[i].Range = schema.Range{}
-	}
-	return out
 }

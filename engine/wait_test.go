@@ -172,7 +172,7 @@ func TestPolicyAloneMakesAGeneration(t *testing.T) {
 	if s := h.reached(two); s.Generation != 2 || s.Revision != two {
 		t.Errorf("%+v", s)
 	}
-	if last := h.audit()[1]; last.Result != store.AuditApplied || len(last.Changes) != 0 || last.Generation != 2 {
+	if last := h.audit()[1]; last.Result != store.AuditApplied || len(last.Changes) != 0 || !last.PolicyChanged || last.Generation != 2 {
 		t.Errorf("%+v", last)
 	}
 	three := h.repo.commit(rack("one", 1, "# nothing is said\n"))

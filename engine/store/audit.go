@@ -49,6 +49,8 @@ type AuditEntry struct {
 	Message       string    `json:"message,omitempty"`
 	// Changes is what was applied: empty unless Result is AuditApplied.
 	Changes []AuditChange `json:"changes"`
+	// PolicyChanged says that another policy is in force since.
+	PolicyChanged bool `json:"policy_changed,omitempty"`
 	// Overrides names the rules of the policy that were passed by order.
 	Overrides []string `json:"overrides,omitempty"`
 	SavedPlan bool     `json:"saved_plan,omitempty"` // it was the order to apply one
@@ -167,6 +169,7 @@ func (s *Store) mendAudit() error {
 	return s.audit(AuditEntry{
 		Time: rec.Created, Trigger: rec.Trigger, Who: rec.By, Revision: rec.Revision, Generation: rec.Number,
 		Result: AuditApplied, Changes: AuditChanges(rec.Plan), Overrides: rec.Overrides, SavedPlan: rec.SavedPlan, Recovered: true,
+		PolicyChanged: rec.Plan != nil && len(rec.Plan.Policy) > 0,
 	})
 }
 
