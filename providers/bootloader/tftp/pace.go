@@ -49,6 +49,9 @@ func (p *pace) exhausted(tries int, heard bool) bool {
 	return tries > p.retries
 }
 
+// patience is how long a client may get nowhere: not less than all timeouts together.
+func (p *pace) patience() time.Duration { return p.longest * time.Duration(p.retries+1) }
+
 // sample takes the round trip of a window that was sent once.
 func (p *pace) sample(rtt time.Duration) {
 	if p.srtt == 0 {

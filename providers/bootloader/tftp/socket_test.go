@@ -140,3 +140,27 @@ func TestPriorityGoesWithTheSeat(t *testing.T) {
 	}()
 	<-ended
 }
+
+// A client that asked for the same window again and again got it, for ever.
+func TestOneWindowIsNotSentForEver(t *testing.T) {
+	s := serve(t, "127.0.0.1:0", Config{Timeout: 50 * time.Millisecond, Retries: 1}, map[string][]byte{"f": random(512 * 300)})
+	c := dial(t, s.addr)
+	c.send(rrq("f", "octet", "windowsize", "4"))
+	c.wantOACK("windowsize\x004\x00")
+	every := time.NewTicker(10 * time.Millisecond)
+	defer every.Stop()
+	for deadline := time.After(10 * time.Second); ; {
+		select {
+		case <-every.C:
+			c.ack(0)
+			continue
+		case tr := <-s.done:
+			if !errors.Is(tr.Err, errSilent) || tr.Resent == 0 {
+				t.Errorf("%+v", tr)
+			}
+		case <-deadline:
+			t.Error("the transfer goes on for ever")
+		}
+		break
+	}
+}

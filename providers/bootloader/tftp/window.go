@@ -199,6 +199,7 @@ func (w *sender) exchange(base int64) (int64, error) {
 	}
 	// fresh: nothing of what is under way was sent before.
 	sent, fresh, tries := time.Now(), true, 0
+	moved := sent // when the client last got on
 	again := func() error {
 		last = max(last, w.end(base))
 		sent, fresh = time.Now(), false
@@ -244,7 +245,7 @@ func (w *sender) exchange(base int64) (int64, error) {
 			// The client misses a block inside the window and wants a new one from
 			// there (RFC 7440 section 4).
 			w.progress(acked)
-			base, tries = acked+1, 0
+			base, tries, moved = acked+1, 0, now
 			if w.pace.early(now, sent) {
 				err = again()
 			}
@@ -254,15 +255,20 @@ func (w *sender) exchange(base int64) (int64, error) {
 			// its window from there, while the rest is still on its way. What is
 			// missing of that window is sent; blocks really lost show up as below.
 			w.progress(acked)
-			base, tries = acked+1, 0
+			base, tries, moved = acked+1, 0, now
 			from := last + 1
 			last, sent = max(last, w.end(base)), now
 			err = w.send(from, last)
 		default: // acked == base-1 once more
 			// In lockstep an acknowledgement that comes twice is never answered,
 			// or everything would be sent twice from then on (RFC 1123 section
-			// 4.2.3.1). In a window it may mean that the first block was lost.
+			// 4.2.3.1). In a window it may mean that the first block was lost. Each
+			// answer puts off the timeout, so that a client which says nothing else
+			// is given up here.
 			if w.window > 1 && base > 0 && w.pace.early(now, sent) {
+				if now.Sub(moved) > w.pace.patience() {
+					return 0, errSilent
+				}
 				err = again()
 			}
 		}
