@@ -101,7 +101,6 @@ func TestMovesThatAreNone(t *testing.T) {
 		"to what is not wanted":   {{From: addr("host.render01"), To: addr("host.nobody")}},
 		"to what is there":        {{From: addr("host.render01"), To: addr("host.render02")}},
 		"from what is wanted":     {{From: addr("host.render02"), To: addr("host.r1")}},
-		"to another kind":         {{From: addr("host.render01"), To: addr("image.arch")}},
 		"with a key on one side":  {{From: addr("host.render01"), To: addr(`host.r1["a"]`)}},
 		"in a circle":             {{From: addr("host.render01"), To: addr("host.x")}, {From: addr("host.x"), To: addr("host.render01")}},
 		"two to one, the other's": {{From: addr("host.zzz"), To: addr("host.r1")}},
@@ -110,6 +109,9 @@ func TestMovesThatAreNone(t *testing.T) {
 		if d := cmp.Diff([]string{"host.r1 create created", "host.render01 delete removed"}, heads(planned(want))); d != "" {
 			t.Errorf("%s (-want +got):\n%s", name, d)
 		}
+	}
+	if d := cmp.Diff([]string{"group.r1 create created", "host.render01 delete removed"}, heads(planned(movedSite(newSite(), "host.render01", "group.r1")))); d != "" {
+		t.Errorf("to another kind (-want +got):\n%s", d)
 	}
 	// Steps that follow each other are one.
 	want.Moved = []schema.Move{{From: addr("host.x"), To: addr("host.r1")}, {From: addr("host.render01"), To: addr("host.x")}}

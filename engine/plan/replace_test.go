@@ -38,6 +38,7 @@ func TestReplacement(t *testing.T) {
 		"overlays of one boot":     {boot, boot, true, seen, Update, nil, []Impact{}},
 		"kept no longer":           {host, boot, false, seen, Update, nil, []Impact{next, overlays[0]}},
 		"kept from now on":         {boot, host, false, seen, Update, nil, []Impact{next}},
+		"another way, and rebuilt": {rw, host, true, seen, Update, nil, []Impact{next, {Effect: EffectDiscards, Machines: both, Detail: "all that was written to it"}}},
 		"written no longer":        {rw, boot, false, seen, Update, nil, []Impact{next, {Effect: EffectDiscards, Machines: both, Detail: "all that was written to it"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -88,7 +89,7 @@ func TestDiscardsWithoutMachines(t *testing.T) {
 
 func TestTargets(t *testing.T) {
 	in := Input{
-		Want:    newSite(func(s *site) { s.recipe, s.dns, s.hosts[0].args = recipe2, "10.0.0.2", []string{"debug"} }),
+		Want:    newSite(func(s *site) { s.recipe, s.dns, s.nbdPort, s.hosts[0].args = recipe2, "10.0.0.2", 10810, []string{"debug"} }),
 		Applied: &Applied{Generation: 3, Desired: newSite(), Artifacts: map[string]string{recipe1: artifact1}},
 	}
 	refs := map[string][]string{"entry.arch": {"image.arch", "export.nbd.arch"}, "export.nbd.arch": {"image.arch"}, "bootloader.ipxe.menu": {"entry.arch"}}
@@ -100,8 +101,8 @@ func TestTargets(t *testing.T) {
 	for target, want := range map[string][]string{
 		"host.render01":   {"host.render01"},
 		"host.render02":   {},
-		"export.nbd.arch": {"export.nbd.arch", "image.arch"},
-		"entry.arch":      {"entry.arch", "export.nbd.arch", "image.arch"},
+		"export.nbd.arch": {"export.nbd.arch", "image.arch", "server.main"}, // nobody refers to the server: it is followed
+		"entry.arch":      {"entry.arch", "export.nbd.arch", "image.arch", "server.main"},
 		"subnet.lan":      {"subnet.lan"},
 	} {
 		in.Targets = []schema.Addr{addr(target)}
