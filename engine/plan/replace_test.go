@@ -89,7 +89,9 @@ func TestDiscardsWithoutMachines(t *testing.T) {
 
 func TestTargets(t *testing.T) {
 	in := Input{
-		Want:    newSite(func(s *site) { s.recipe, s.dns, s.nbdPort, s.hosts[0].args = recipe2, "10.0.0.2", 10810, []string{"debug"} }),
+		Want: newSite(func(s *site) {
+			s.recipe, s.dns, s.nbdPort, s.hosts[0].args = recipe2, "10.0.0.2", 10810, []string{"debug"}
+		}),
 		Applied: &Applied{Generation: 3, Desired: newSite(), Artifacts: map[string]string{recipe1: artifact1}},
 	}
 	refs := map[string][]string{"entry.arch": {"image.arch", "export.nbd.arch"}, "export.nbd.arch": {"image.arch"}, "bootloader.ipxe.menu": {"entry.arch"}}
