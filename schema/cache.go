@@ -21,6 +21,7 @@ type Cache struct {
 // Cache.
 type decoded struct {
 	blocks map[Addr]*decodedBlock // without key
+	files  map[string]*knownFile
 }
 
 // decodedBlock is a host block and what became of it.
@@ -48,11 +49,12 @@ type recollection struct {
 	block  *block // the last that was asked for, and its surroundings
 	known  bool
 	around [sha256.Size]byte
-	took   map[*Host]bool // from before
+	took   map[*Host]bool  // from before
+	simple map[string]bool // files of which the next Load may know
 }
 
 func newRecollection(c *Cache) recollection {
-	r := recollection{cache: c, before: &decoded{}, now: &decoded{blocks: map[Addr]*decodedBlock{}}, took: map[*Host]bool{}}
+	r := recollection{cache: c, before: &decoded{}, now: &decoded{blocks: map[Addr]*decodedBlock{}}, took: map[*Host]bool{}, simple: map[string]bool{}}
 	if c != nil {
 		if last := c.last.Load(); last != nil {
 			r.before = last
@@ -74,6 +76,7 @@ func (r *recollection) keep() {
 func (l *loader) recall(b *block, m *made, ctx *hcl.EvalContext, decode func()) {
 	around, ok := l.surroundings(b)
 	if !ok {
+		l.read(b)
 		decode()
 		return
 	}
@@ -93,6 +96,7 @@ func (l *loader) recall(b *block, m *made, ctx *hcl.EvalContext, decode func()) 
 			return
 		}
 	}
+	l.read(b)
 	steps, text, mistakes, hosts := l.meter.steps, l.meter.text, len(l.diags), len(l.out.Hosts)
 	l.tree.noted = map[string]bool{}
 	decode()

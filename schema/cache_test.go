@@ -48,6 +48,21 @@ host "alone" {
   entry   = entry.a
 }
 `,
+		"rooms.hcl": `
+host "desk" {
+  mac     = "52:54:00:99:00:02"
+  address = "10.0.0.78"
+  entry   = entry.a
+  group   = group.pupils["b"]
+  args    = ["domain=${var.domain}"]
+}
+host "board" {
+  mac = "52:54:00:99:00:03"
+  file "/etc/room" {
+    content = file("rooms/a")
+  }
+}
+`,
 		"hosts.csv": "name,mac,room\nws01,52:54:00:00:00:01,a\nws02,52:54:00:00:00:02,a\nws03,52:54:00:00:00:03,b\n",
 		"motd.tmpl": "this is ${name}\n",
 		"rooms/a":   "room a\n",
@@ -81,25 +96,35 @@ func TestCache(t *testing.T) {
 		name string
 		edit func(map[string]string)
 		vars map[string]string
-		kept int // of four hosts; -1 where Load fails
+		kept int // of six hosts; -1 where Load fails
 	}{
-		{name: "nothing", edit: func(map[string]string) {}, kept: 4},
-		{name: "a row", edit: edit("hosts.csv", "02,a", "02,b"), kept: 3},
-		{name: "a row less", edit: edit("hosts.csv", "ws02,52:54:00:00:00:02,a\n", ""), kept: 3},
-		{name: "a row more", edit: edit("hosts.csv", "ws02", "ws09,52:54:00:00:00:09,b\nws02"), kept: 4},
+		{name: "nothing", edit: func(map[string]string) {}, kept: 6},
+		{name: "a row", edit: edit("hosts.csv", "02,a", "02,b"), kept: 5},
+		{name: "a row less", edit: edit("hosts.csv", "ws02,52:54:00:00:00:02,a\n", ""), kept: 5},
+		{name: "a row more", edit: edit("hosts.csv", "ws02", "ws09,52:54:00:00:00:09,b\nws02"), kept: 6},
 		{name: "a column more", edit: func(all map[string]string) {
 			all["hosts.csv"] = "name,mac,room,seat\nws01,52:54:00:00:00:01,a,1\nws02,52:54:00:00:00:02,a,2\nws03,52:54:00:00:00:03,b,3\n"
-		}, kept: 1},
-		{name: "a file that one reads", edit: edit("rooms/b", "room", "ROOM"), kept: 3},
-		{name: "a template that three render", edit: edit("motd.tmpl", "this", "THIS"), kept: 1},
-		{name: "a local", edit: edit("hosts.hcl", "seat = 1", "seat = 2"), kept: 0}, // the file of the blocks, too
-		{name: "a variable", edit: func(map[string]string) {}, vars: map[string]string{"domain": "school"}, kept: 1},
-		{name: "the server's address", edit: edit("site.hcl", "10.0.0.1\"", "10.0.0.2\""), kept: 1},
-		{name: "something else", edit: edit("site.hcl", "10.200.0.0-", "10.200.0.5-"), kept: 4},
+		}, kept: 3},
+		{name: "a file that one reads", edit: edit("rooms/b", "room", "ROOM"), kept: 5},
+		{name: "a file that two use", edit: edit("rooms/a", "room", "ROOM"), kept: 3},
+		{name: "a host in a file of hosts", edit: edit("rooms.hcl", "03\"", "04\""), kept: 4},
+		{name: "a line more", edit: edit("rooms.hcl", "host", "\nhost"), kept: 4},
+		{name: "a key of a group", edit: edit("hosts.hcl", `["a", "b"]`, `["a", "b", "c"]`), kept: 1},
+		{name: "a group that is gone", edit: edit("hosts.hcl", `["a", "b"]`, `["a"]`), kept: -1},
+		{name: "a host in two files", edit: edit("hosts.hcl", `host "alone"`, `host "board"`), kept: -1},
+		{name: "a mistake in a file of hosts", edit: edit("rooms.hcl", "mac", "mak"), kept: -1},
+		{name: "a file of hosts is gone", edit: func(all map[string]string) { delete(all, "rooms.hcl") }, kept: 4},
+		{name: "a file of hosts that is none any more", edit: edit("rooms.hcl", "host", "locals {}\nhost"), kept: 4},
+		{name: "a variable is gone", edit: edit("hosts.hcl", `variable "domain"`, `variable "realm"`), kept: -1},
+		{name: "a template that three render", edit: edit("motd.tmpl", "this", "THIS"), kept: 3},
+		{name: "a local", edit: edit("hosts.hcl", "seat = 1", "seat = 2"), kept: 2}, // those in another file
+		{name: "a variable", edit: func(map[string]string) {}, vars: map[string]string{"domain": "school"}, kept: 2},
+		{name: "the server's address", edit: edit("site.hcl", "10.0.0.1\"", "10.0.0.2\""), kept: 3},
+		{name: "something else", edit: edit("site.hcl", "10.200.0.0-", "10.200.0.5-"), kept: 6},
 		{name: "the subnet of an address", edit: edit("site.hcl", `subnet "lan"`, `subnet "other"`), kept: -1},
 		{name: "the name of its subnet", edit: func(all map[string]string) {
 			all["site.hcl"] = strings.ReplaceAll(strings.ReplaceAll(all["site.hcl"], `subnet "lan"`, `subnet "net"`), "subnet.lan", "subnet.net")
-		}, kept: 3},
+		}, kept: 4},
 		{name: "the entry is gone", edit: func(all map[string]string) {
 			all["site.hcl"] = strings.ReplaceAll(strings.ReplaceAll(all["site.hcl"], `entry "a"`, `entry "b"`), "entry.a", "entry.b")
 		}, kept: -1},

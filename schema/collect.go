@@ -23,6 +23,7 @@ type block struct {
 	values  map[string]*once     // of a server; see loader.serverValue
 	depth   int                  // nesting of its deepest expression
 	usage   *usage               // of a host, once compiled
+	unread  *knownFile           // where its body is, when it has none yet; see loader.read
 	folder  string               // of a module block: what it includes; "" when that is wrong
 	origin  *block               // of a module: the same block of its folder
 	broken  bool                 // something in it is unknown to the language, or missing
@@ -57,8 +58,13 @@ type nested struct {
 }
 
 // collect sorts the blocks of all files by what they declare.
-func (l *loader) collect(bodies []*hclsyntax.Body) {
-	for _, b := range bodies {
+func (l *loader) collect(files []parsed) {
+	for _, f := range files {
+		if f.known != nil {
+			l.declareKnown(f.known)
+			continue
+		}
+		b := f.body
 		for _, a := range b.Attributes {
 			detail := "Attributes stand in blocks. Values to use in several places stand in a locals block."
 			if _, ok := language[a.Name]; ok {
@@ -108,13 +114,9 @@ func (l *loader) declare(blk *hclsyntax.Block) {
 	if !l.checkName(b.addr, blk.LabelRanges[len(blk.LabelRanges)-1]) {
 		return
 	}
-	key := b.addr.String()
-	if old := l.blocks[key]; old != nil {
-		l.report(mistake(b.at, fmt.Sprintf("%s is declared twice", key), fmt.Sprintf("It was declared at %s. Give one of them another name.", rangeOf(old.at))))
+	if !l.declared(b) {
 		return
 	}
-	l.blocks[key] = b
-	l.order = append(l.order, b)
 	if b.addr.Kind == "server" {
 		l.serverAddrs = append(l.serverAddrs, b.addr)
 	}
@@ -127,6 +129,18 @@ func (l *loader) declare(blk *hclsyntax.Block) {
 		delete(blk.Body.Attributes, "for_each")
 	}
 	l.checkBlock(b, blk)
+}
+
+// declared enters a block under its address, or reports that there is one.
+func (l *loader) declared(b *block) bool {
+	key := b.addr.String()
+	if old := l.blocks[key]; old != nil {
+		l.report(mistake(b.at, fmt.Sprintf("%s is declared twice", key), fmt.Sprintf("It was declared at %s. Give one of them another name.", rangeOf(old.at))))
+		return false
+	}
+	l.blocks[key] = b
+	l.order = append(l.order, b)
+	return true
 }
 
 // misplaced says why a block does not belong into the root, or into a module.

@@ -157,6 +157,7 @@ func (l *loader) run() (d *Desired) {
 		return nil
 	}
 	l.summarize()
+	l.keepFiles()
 	l.kept.keep()
 	out := l.out // a copy: what points into the loader keeps all of it
 	return &out
@@ -225,19 +226,25 @@ func (l *loader) compileAll() {
 		v.depth = l.deepest
 	}
 	for _, b := range l.order {
-		l.deepest = 0
-		sc := scope{where: b.String(), constant: b.addr.Kind == "variable"} // what it validates is not
-		if b.addr.Kind == "host" {
-			b.usage = newUsage()
+		if b.unread == nil {
+			l.compileBlock(b)
 		}
-		if b.forEach != nil {
-			b.forEach = l.compile(b.forEach, sc)
-			sc.each = true
-		}
-		sc.usage = b.usage // not of for_each: what that gives is compared
-		l.compileBody(b.body, b.spec, sc)
-		b.depth = l.deepest
 	}
+}
+
+func (l *loader) compileBlock(b *block) {
+	l.deepest = 0
+	sc := scope{where: b.String(), constant: b.addr.Kind == "variable"} // what it validates is not
+	if b.addr.Kind == "host" {
+		b.usage = newUsage()
+	}
+	if b.forEach != nil {
+		b.forEach = l.compile(b.forEach, sc)
+		sc.each = true
+	}
+	sc.usage = b.usage // not of for_each: what that gives is compared
+	l.compileBody(b.body, b.spec, sc)
+	b.depth = l.deepest
 }
 
 func (l *loader) compileBody(b *body, spec *blockSpec, sc scope) {

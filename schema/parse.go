@@ -43,9 +43,9 @@ func (l *loader) configIn(dir string) ([]string, error) {
 	return names, err
 }
 
-// parse reads and parses configuration files.
-func (l *loader) parse(names []string) []*hclsyntax.Body {
-	var bodies []*hclsyntax.Body
+// parse reads configuration files, and parses those of which not enough is known.
+func (l *loader) parse(names []string) []parsed {
+	var files []parsed
 	for _, name := range names {
 		text, err := l.tree.text(name, maxConfigBytes)
 		if err != nil {
@@ -57,13 +57,19 @@ func (l *loader) parse(names []string) []*hclsyntax.Body {
 			l.report(mistake(hcl.Range{Filename: name, Start: firstByte, End: firstByte}, "The file is not UTF-8", "Configuration is written in UTF-8."))
 			continue
 		}
+		if k := l.knownFile(name); k != nil {
+			l.kept.simple[name] = true
+			files = append(files, parsed{known: k})
+			continue
+		}
 		body, diags := parseFile(l.sources[name], name)
 		l.report(diags...)
 		if body != nil {
-			bodies = append(bodies, body)
+			l.kept.simple[name] = l.dir == "" && simple(name, body)
+			files = append(files, parsed{body: body})
 		}
 	}
-	return bodies
+	return files
 }
 
 // parseFile gives the body of one file of configuration in the native form, whatever
