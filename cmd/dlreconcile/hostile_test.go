@@ -46,6 +46,10 @@ func TestHostileFiles(t *testing.T) {
 		{name: "a file of 1 GB", lay: func(dir string) error { return sparse(filepath.Join(dir, "site.hcl"), 1<<30) }, say: "too large"},
 		{name: "data of 1 GB", files: map[string]string{"site.hcl": `locals { a = file("x") }`},
 			lay: func(dir string) error { return sparse(filepath.Join(dir, "x"), 1<<30) }, say: "too large"},
+		{name: "a module that includes itself", files: map[string]string{"site.hcl": "module \"a\" {\n  source = \".\"\n}\nmodule \"b\" {\n  source = \"./\"\n}\n"}, say: "includes itself"},
+		{name: "modules that include modules", files: map[string]string{
+			"site.hcl": "module \"a\" {\n  source   = \"m\"\n  for_each = { for i in range(1000) : i => i }\n}\n",
+			"m/m.hcl":  "module \"b\" {\n  source   = \"m\"\n  for_each = { for i in range(1000) : i => i }\n}\n", "m/m/m.hcl": "locals {\n  a = 1\n}\n"}, say: "module"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
