@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -139,9 +140,11 @@ func goesOn(ctx context.Context, err error) error {
 // that was kept.
 func (c *cli) asks(o applyFlags) bool { return o.saved == nil && !o.approve && isTerminal(c.in) }
 
-// approve shows a plan and asks, where an operator is there to be asked.
+// approve shows a plan and asks, where an operator is there to be asked. Nobody is
+// asked about what the policy will deny: the order is given, and the denial is told.
 func (c *cli) approve(ctx context.Context, p *plan.Plan, o applyFlags) error {
-	if !c.asks(o) || !p.Pending() {
+	denied := slices.ContainsFunc(p.Denied, func(d plan.Denial) bool { return !slices.Contains(o.overrides, string(d.Rule)) })
+	if !c.asks(o) || !p.Pending() || denied {
 		return nil
 	}
 	if err := p.Text(c.err, plan.TextOptions{Color: c.color(c.err), Width: columns(c.err)}); err != nil {
