@@ -38,8 +38,8 @@ type exampleStory struct {
 	Edits      []exampleEdit     `json:"edits"`      // what makes of the example what is planned
 	Args       []string          `json:"args"`       // of plan, beside those that say where everything is
 	Exit       int               `json:"exit"`       // of plan
-	// Targets has only these shown, of a plan that is too long to keep. The whole is
-	// kept by its digest.
+	// Targets has only these shown, of a plan that is too long to keep. The whole, and
+	// its JSON, are kept by their digests.
 	Targets []string `json:"targets"`
 }
 
@@ -153,7 +153,7 @@ func playExample(t *testing.T, name, file string) {
 			if observed, err = plan.ReadObserved(bytes.NewReader(f.Data)); err != nil {
 				t.Fatal(err)
 			}
-		case "plan.txt", "plan.json", "whole.txt":
+		case "plan.txt", "plan.json", "whole.txt", "errors.txt":
 			golden[f.Name] = string(f.Data)
 		default:
 			t.Fatalf("what is %s?", f.Name)
@@ -189,6 +189,7 @@ func playExample(t *testing.T, name, file string) {
 	}
 	lay(files)
 
+	got := map[string]string{}
 	planned := func(more ...string) string {
 		t.Helper()
 		var out, errs strings.Builder
@@ -196,23 +197,25 @@ func playExample(t *testing.T, name, file string) {
 		if code != s.Exit {
 			t.Fatalf("plan: exit %d, want %d\n%s%s", code, s.Exit, out.String(), errs.String())
 		}
+		got["errors.txt"] = errs.String()
 		return out.String()
 	}
-	got := map[string]string{}
-	var shown []string
-	if len(s.Targets) > 0 {
-		text, doc := planned(), planned("--json")
+	text, doc := planned(), planned("--json")
+	if len(s.Targets) == 0 {
+		got["plan.txt"], got["plan.json"] = text, doc
+	} else {
 		got["whole.txt"] = fmt.Sprintf("%s\ntext: %d lines, sha256:%x\njson: %d lines, sha256:%x\n", ending(text),
 			strings.Count(text, "\n"), sha256.Sum256([]byte(text)), strings.Count(doc, "\n"), sha256.Sum256([]byte(doc)))
+		var shown []string
 		for _, a := range s.Targets {
 			shown = append(shown, "--target", a)
 		}
+		got["plan.txt"] = planned(shown...)
 	}
-	got["plan.txt"], got["plan.json"] = planned(shown...), planned(append(shown, "--json")...)
 
 	if *update {
 		ar.Files = slices.DeleteFunc(ar.Files, func(f txtar.File) bool { return f.Name != "story.json" && f.Name != "observed.json" })
-		for _, name := range []string{"whole.txt", "plan.txt", "plan.json"} {
+		for _, name := range []string{"errors.txt", "whole.txt", "plan.txt", "plan.json"} {
 			if got[name] != "" {
 				ar.Files = append(ar.Files, txtar.File{Name: name, Data: []byte(got[name])})
 			}
@@ -293,4 +296,15 @@ func observedFile(t *testing.T, tree fs.FS, s exampleStory, seen []plan.Observat
 		t.Fatal(err)
 	}
 	return file
+}
+
+// What archwiki and its Debian have in common is written the same, so that booting
+// one says something of the other.
+func TestArchWikiIsOneSite(t *testing.T) {
+	arch, debian := exampleFiles(t, "archwiki"), exampleFiles(t, "archwiki-debian")
+	for _, file := range []string{"site.hcl", "boot.hcl"} {
+		if d := cmp.Diff(arch[file], debian[file]); d != "" {
+			t.Errorf("%s (-archwiki +archwiki-debian):\n%s", file, d)
+		}
+	}
 }
