@@ -32,7 +32,7 @@ func (c *cli) completions(root *cobra.Command) {
 		"ref": nothing, "server": nothing, "poll": nothing, "var": nothing, "rev": nothing, "file": nothing,
 		"env":   c.completeEnv,
 		"arch":  fixed(archCompletions()...),
-		"focus": c.completeAddresses, "format": fixed("text\ttrees, for people", "dot\tfor graphviz", "json\tfor programs"),
+		"focus": c.completeAddresses, "target": c.completeAddresses, "format": fixed("text\ttrees, for people", "dot\tfor graphviz", "json\tfor programs"),
 		"class": fixed("iPXE\ta machine whose own ROM is iPXE"),
 	}
 	byCommand := map[string]cobra.CompletionFunc{

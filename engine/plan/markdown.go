@@ -6,10 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
-
-	"github.com/dlreconcile/dlreconcile/schema"
 )
 
 // MarkdownOptions says how a plan is written as Markdown. The zero value is right for a
@@ -98,68 +95,6 @@ func says(s string) string {
 		return "(none)"
 	}
 	return code(cut(s, maxValue))
-}
-
-// severity is the order of consequences in the table: the worst first.
-var severity = [...]Effect{EffectDiscards, EffectInterrupts, EffectLive, EffectNextBoot, EffectKeeps}
-
-// consequence is what several changes together mean for machines.
-type consequence struct {
-	Impact
-	because []string // changes
-}
-
-// gather makes one consequence of all that read the same, the worst first.
-func gather(changes []Change) []consequence {
-	type key struct {
-		effect           Effect
-		artifact, detail string
-	}
-	byKey := map[key]*consequence{}
-	var list []*consequence
-	for _, ch := range changes {
-		for _, im := range ch.Impact {
-			k := key{im.Effect, im.Artifact, im.Detail}
-			c := byKey[k]
-			if c == nil {
-				c = &consequence{Impact: Impact{Effect: im.Effect, Artifact: im.Artifact, Detail: im.Detail}}
-				byKey[k], list = c, append(list, c)
-			}
-			c.Machines = append(c.Machines, im.Machines...)
-			c.because = append(c.because, ch.Address.String())
-		}
-	}
-	out := make([]consequence, len(list))
-	for n, c := range list {
-		slices.Sort(c.Machines)
-		c.Machines = slices.Compact(c.Machines)
-		out[n] = *c
-	}
-	slices.SortFunc(out, func(a, b consequence) int {
-		return cmp.Or(
-			cmp.Compare(slices.Index(severity[:], a.Effect), slices.Index(severity[:], b.Effect)),
-			cmp.Compare(a.Artifact, b.Artifact), cmp.Compare(a.Detail, b.Detail))
-	})
-	return out
-}
-
-// consequences writes the table of what changes mean for machines.
-func (m *markdown) consequences(changes []Change) {
-	rows := gather(changes)
-	if len(rows) == 0 {
-		return
-	}
-	m.add("\n| consequence | machines | because of |\n|---|---|---|\n")
-	for n, r := range rows {
-		who := codeList(r.Machines)
-		if len(r.Machines) > 1 {
-			who = fmt.Sprintf("%d: %s", len(r.Machines), who)
-		}
-		if !m.add("| " + prose(effectText(r.Impact)) + " | " + who + " | " + codeList(r.because) + " |\n") {
-			m.leave(len(rows)-n, "consequence", "consequences", "and all changes")
-			return
-		}
-	}
 }
 
 func (m *markdown) warnings(list []Warning) {
@@ -252,61 +187,4 @@ func diffLine(l string) string {
 		return "!" + space + rest
 	}
 	return l
-}
-
-// place tells where something was written.
-func place(r schema.Range) string {
-	if r.String() == "" {
-		return ""
-	}
-	return " (" + code(r.String()) + ")"
-}
-
-func spelled(list []schema.Addr) []string {
-	var out []string
-	for _, a := range list {
-		out = append(out, a.String())
-	}
-	return out
-}
-
-// codeList joins names, and counts those past the twentieth.
-func codeList(list []string) string {
-	shown := list[:min(len(list), maxNames)]
-	out := make([]string, 0, len(shown))
-	for _, n := range shown {
-		out = append(out, code(cut(n, maxValue)))
-	}
-	s := strings.Join(out, ", ")
-	if more := len(list) - len(shown); more > 0 {
-		s += fmt.Sprintf(" and %d more", more)
-	}
-	return s
-}
-
-// code writes a name so that it reads as it is, whatever is in it.
-func code(s string) string { return "<code>" + literal(printable(s), "") + "</code>" }
-
-// prose writes text so that it reads as it is. GitHub looks for mentions in what is
-// read, not in what is written, so a character without width keeps it from seeing any.
-func prose(s string) string { return literal(printable(s), "&#8203;") }
-
-// literal writes every character that means something in Markdown, HTML or GitHub's
-// own additions (mentions, issues, emoji, mathematics, bare links) as a reference to
-// it: CommonMark 0.31, section 2.5. breaker goes behind those that begin a mention.
-func literal(s, breaker string) string {
-	var b strings.Builder
-	last := rune(0)
-	for _, r := range s {
-		switch {
-		case strings.ContainsRune("&<>`*_[]|~\\:$", r), r == '.' && (last == 'w' || last == 'W'):
-			fmt.Fprintf(&b, "&#%d;", r)
-		case r == '@' || r == '#':
-			fmt.Fprintf(&b, "&#%d;%s", r, breaker)
-		default:
-			b.WriteRune(r)
-		}
-		last = r
-	}
-	return b.String()
 }
