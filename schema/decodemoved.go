@@ -173,7 +173,7 @@ func (l *loader) checkMove(b *block, m Move) *hcl.Diagnostic {
 	}
 	home := l.home(m.To)
 	if home == nil {
-		return mistake(to, fmt.Sprintf("%s is not declared", m.To), fmt.Sprintf("There is no %s.%s", m.To.Module, l.hint(m.To.Module, slices.Collect(maps.Keys(l.modules)))))
+		return mistake(to, fmt.Sprintf("%s is not declared", m.To), fmt.Sprintf("There is no %s.%s", m.To.Module, l.hint(m.To.Module, l.moduleAddrs())))
 	}
 	b = home.blockAt(m.To)
 	if b == nil {
@@ -189,6 +189,14 @@ func (l *loader) checkMove(b *block, m Move) *hcl.Diagnostic {
 		return mistake(to, fmt.Sprintf("Invalid address %s", m.To), fmt.Sprintf("%s has for_each, so it stands for many: say which with %s[\"…\"].", m.To, m.To))
 	}
 	return mistake(to, fmt.Sprintf("%s is not declared", m.To), fmt.Sprintf("The for_each of %s has no such key.%s", b.addr, l.hint(m.To.Key, b.keys.names)))
+}
+
+// moduleAddrs lists the modules, as long as somebody will read it.
+func (l *loader) moduleAddrs() []string {
+	if len(l.diags) > maxDiagnostics {
+		return nil
+	}
+	return slices.Collect(maps.Keys(l.modules))
 }
 
 // home gives the module that an address is in, or nil when there is none.

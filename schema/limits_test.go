@@ -171,6 +171,7 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add([]byte("group \"g\" {\n for_each = toset([\"a\"])\n args = [each.key]\n mount \"/\" {\n options = [\"ro\"]\n }\n file \"/etc/t\" {\n source = \"t\"\n }\n state \"/srv\" {}\n}\nhost \"h\" {\n mac = \"52:54:00:00:00:01\"\n group = group.g[\"a\"]\n}"), false)
 	f.Add([]byte("locals {\n a = [for x in range(3) : templatefile(\"t\", { x = x })]\n}"), false)
+	f.Add([]byte("module \"m\" {\n source = \"m\"\n for_each = { a = 1, b = module.m[\"a\"].o }\n v = [each.value, module.m]\n}\nvariable \"v\" {\n default = host.h\n}\noutput \"o\" {\n value = var.v\n}\nhost \"h\" {\n mac = \"52:54:00:00:00:01\"\n}\nmoved {\n from = host.g\n to = module.m[\"a\"].host.h\n}"), false)
 	f.Fuzz(func(t *testing.T, src []byte, json bool) {
 		if len(src) > 64<<10 {
 			return
@@ -180,6 +181,7 @@ func FuzzLoad(f *testing.F) {
 			name += ".json"
 		}
 		tree := fstest.MapFS{name: {Data: src}, "t": {Data: []byte("${x} %{if true}y%{endif}")}, "hosts.csv": {Data: []byte("name,mac\na,52:54:00:00:00:01\n")}}
+		tree["m/"+name] = tree[name] // what it says is a module, too
 		start := time.Now()
 		d, diags := Load(tree, Options{})
 		if took := time.Since(start); took > 30*time.Second {

@@ -78,6 +78,8 @@ type loader struct {
 	locals    map[string]*local
 	variables map[string]*variable
 	root      *hcl.EvalContext // functions only; names are bound when compiled
+
+	everything once // of a module: all of its outputs
 }
 
 // shared is the state of one Load.

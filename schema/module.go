@@ -169,6 +169,9 @@ func (l *loader) child(b *block, key string) (*loader, hcl.Diagnostics) {
 	return m, nil
 }
 
+// copySteps is what a block or a local of a module costs, besides what it does.
+const copySteps = 4 * loopSteps
+
 // affordModule charges for a copy of what a folder declares.
 func (l *loader) affordModule(f *loader) *hcl.Diagnostic {
 	if len(l.modules) >= maxModules {
@@ -178,7 +181,7 @@ func (l *loader) affordModule(f *loader) *hcl.Diagnostic {
 	if l.count > maxInstances {
 		return mistake(hcl.Range{}, "Too many blocks", fmt.Sprintf("There may be %d, counting what for_each and modules make.", maxInstances))
 	}
-	if l.meter.afford(loopSteps*int64(len(f.order)+len(f.locals)), 0) != nil {
+	if l.meter.afford(copySteps*int64(len(f.order)+len(f.locals)), 0) != nil {
 		return mistake(hcl.Range{}, "The configuration takes too much work to evaluate", fmt.Sprintf("Loading is given up after %d steps. Look for modules in modules.", l.meter.limit))
 	}
 	return nil

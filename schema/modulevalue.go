@@ -64,17 +64,44 @@ func (l *loader) outputNames() []string {
 }
 
 // outputs gives all of a module, by name.
-func (l *loader) outputs(at hcl.Range) (cty.Value, hcl.Diagnostics) {
-	all := map[string]cty.Value{}
-	for _, name := range l.outputNames() {
-		v, diags := l.outputValue(name)
-		if diags.HasErrors() {
-			return cty.DynamicVal, diags
+func (l *loader) outputs() (cty.Value, hcl.Diagnostics) {
+	return l.everything.get(l, l.module, l.call.at, 0, func() (cty.Value, hcl.Diagnostics) {
+		all := map[string]cty.Value{}
+		for _, name := range l.outputNames() {
+			v, diags := l.outputValue(name)
+			if diags.HasErrors() {
+				return cty.DynamicVal, diags
+			}
+			all[name] = v
 		}
-		all[name] = v
+		return cty.ObjectVal(all), nil
+	})
+}
+
+// modulesOf gives all of the modules of a block with for_each, by key.
+func (l *loader) modulesOf(b *block) (cty.Value, hcl.Diagnostics) {
+	keys, diags := l.keysOf(b)
+	if diags.HasErrors() {
+		return cty.DynamicVal, diags
 	}
-	l.meter.spend(int64(len(all)), 0, at)
-	return cty.ObjectVal(all), nil
+	o := b.values["*"]
+	if o == nil {
+		o = &once{}
+		b.values["*"] = o
+	}
+	return o.get(l, b.addr.String(), b.at, 0, func() (cty.Value, hcl.Diagnostics) {
+		all := map[string]cty.Value{}
+		for _, k := range keys.names {
+			m, diags := l.child(b, k)
+			if diags.HasErrors() {
+				return cty.DynamicVal, diags
+			}
+			if all[k], diags = m.outputs(); diags.HasErrors() {
+				return cty.DynamicVal, diags
+			}
+		}
+		return cty.ObjectVal(all), nil
+	})
 }
 
 // bindModule binds module.rack.entry, module.rack["a"].entry, module.rack.
@@ -175,7 +202,7 @@ func (e *moduleExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 		return cty.DynamicVal, diags
 	}
 	if e.output == "" {
-		return m.outputs(e.Range())
+		return m.outputs()
 	}
 	v, diags := m.outputValue(e.output)
 	if diags.HasErrors() || len(e.rest) == 0 {
@@ -193,20 +220,5 @@ type modulesExpr struct {
 
 func (e *modulesExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 	l := e.s.of(ctx)
-	b := l.blockAt(e.block)
-	keys, diags := l.keysOf(b)
-	if diags.HasErrors() {
-		return cty.DynamicVal, diags
-	}
-	all := map[string]cty.Value{}
-	for _, k := range keys.names {
-		m, diags := l.child(b, k)
-		if diags.HasErrors() {
-			return cty.DynamicVal, diags
-		}
-		if all[k], diags = m.outputs(e.Range()); diags.HasErrors() {
-			return cty.DynamicVal, diags
-		}
-	}
-	return cty.ObjectVal(all), nil
+	return l.modulesOf(l.blockAt(e.block))
 }

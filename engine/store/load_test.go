@@ -133,6 +133,43 @@ func TestLoadTakesTheSameEnvFile(t *testing.T) {
 	}
 }
 
+// The files of modules are recorded with the others, where they lie.
+func TestLoadTakesModules(t *testing.T) {
+	tree := fstest.MapFS{
+		"site.hcl":                      {Data: []byte("server \"main\" {\n  address = \"10.0.0.1\"\n}\nmodule \"rack\" {\n  source = \"./modules/rack\"\n  for_each = toset([\"a\", \"b\"])\n  name = each.key\n}\n")},
+		"modules/rack/a.hcl":            {Data: []byte("variable \"name\" {\n}\nimage \"i\" {\n  tar {\n    path = \"root.tar\"\n  }\n  filesystem \"squashfs\" {}\n}\ngroup \"g\" {\n  args = [chomp(file(\"args\")), var.name]\n  file \"/etc/motd\" {\n    source = \"motd\"\n  }\n}\nmodule \"inner\" {\n  source = \"./inner\"\n}\n")},
+		"modules/rack/inner/b.hcl.json": {Data: []byte(`{"group": {"h": {}}}`)},
+		"modules/rack/args":             {Data: []byte("quiet\n")},
+		"modules/rack/motd":             {Data: []byte("welcome\n")},
+		"modules/rack/root.tar":         {Data: []byte("tar")},
+		"modules/other/c.hcl":           {Data: []byte("not read")},
+	}
+	want, diags := schema.Load(tree, schema.Options{})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	rec := sampleRecord(1)
+	if err := rec.TakeFiles(tree, want, schema.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	s := mustOpen(t, t.TempDir(), Options{})
+	mustRecord(t, s, rec)
+	rec = mustCurrent(t, s)
+	if len(rec.Files) != 5 || len(rec.Digests) != 1 || rec.Digests[0].Path != "modules/rack/root.tar" {
+		t.Errorf("%d files and %+v", len(rec.Files), rec.Digests)
+	}
+	got, diags := Load(rec, nil)
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, netip.AddrPort{})); diff != "" {
+		t.Error(diff)
+	}
+	if got.Images[0].Tar.Path != "modules/rack/root.tar" || len(got.Groups) != 4 {
+		t.Errorf("%+v, %d groups", got.Images[0].Tar, len(got.Groups))
+	}
+}
+
 func TestTakeFilesNoticesChanges(t *testing.T) {
 	tree := fstest.MapFS{"site.hcl": {Data: []byte("locals {\n  a = 1\n}\n")}}
 	d, diags := schema.Load(tree, schema.Options{})
