@@ -2,7 +2,6 @@ package schema
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -35,11 +34,39 @@ func (w *ways) checkReadWrite() {
 			anywhere = append(anywhere, s.Boot...)
 		}
 	}
-	booters := map[Addr][]string{} // by export: who else may boot from it
+	others := map[Addr]*booters{} // by export: who else may boot from it
+	offered := map[Addr][]Addr{}  // by bootloader: exports of one host that it offers by itself
+	tell := func(boot []Addr, entry, host Addr, who string) {
+		see := func(root Addr) {
+			if owner, limited := owners[root]; limited && owner != host {
+				if others[root] == nil {
+					others[root] = &booters{}
+				}
+				others[root].add(who)
+			}
+		}
+		if e := w.entries[entry]; e != nil && len(boot) > 0 {
+			see(e.Root)
+		}
+		for _, a := range boot {
+			b := w.loaders[a]
+			if b == nil || b.Timeout == 0 && !entry.IsZero() {
+				continue // it boots the entry, and shows no other
+			}
+			list, known := offered[a]
+			if !known {
+				list = w.limited(b, owners)
+				offered[a] = list
+			}
+			for _, root := range list {
+				see(root)
+			}
+		}
+	}
 	for _, h := range w.out.Hosts {
 		way, known := w.way(h)
-		if !known {
-			continue
+		if !known || len(others) > maxDiagnostics {
+			continue // that many are told, and no more
 		}
 		boot := way.Boot
 		switch s := w.subnets[h.Subnet]; {
@@ -49,32 +76,46 @@ func (w *ways) checkReadWrite() {
 		case s != nil:
 			boot = s.Boot
 		}
-		for _, root := range w.mayRoot(boot, way.Entry) {
-			if owner, limited := owners[root]; limited && owner != h.Addr {
-				booters[root] = append(booters[root], h.Addr.String())
-			}
-		}
+		tell(boot, way.Entry, h.Addr, h.Addr.String())
 	}
 	for _, s := range w.out.Subnets {
-		if !w.out.Open(s) {
-			continue
-		}
-		for _, root := range w.mayRoot(s.Boot, Addr{}) {
-			if _, limited := owners[root]; limited {
-				booters[root] = append(booters[root], fmt.Sprintf("any machine on %s that has no host block", s.Addr))
-			}
+		if w.out.Open(s) && len(others) <= maxDiagnostics {
+			tell(s.Boot, Addr{}, Addr{}, fmt.Sprintf("any machine on %s that has no host block", s.Addr))
 		}
 	}
-	for a, who := range booters {
-		slices.Sort(who)
-		more := ""
-		if n := len(who) - 3; n > 0 {
-			who, more = who[:3], fmt.Sprintf(" and %d more", n)
-		}
+	for a, who := range others {
 		w.wrong(a, "mode", fmt.Sprintf("More than one host boots from %s", a), fmt.Sprintf(
-			"It can be written to and is for %s, but %s%s would boot an entry that has it for a root. %s Give the one host an entry, or a bootloader, of its own, and name that in its block only; or write mode = %q.",
-			owners[a], strings.Join(who, ", "), more, oneMachine, CopyOnWrite))
+			"It can be written to and is for %s, but %s would boot an entry that has it for a root. %s Give the one host an entry, or a bootloader, of its own, and name that in its block only; or write mode = %q.",
+			owners[a], who, oneMachine, CopyOnWrite))
 	}
+}
+
+// booters are machines that may boot from an export: the first ones, and how many more.
+type booters struct {
+	first []string
+	more  int
+	last  string
+}
+
+// add adds a machine. One that is added several times is added so in a row.
+func (b *booters) add(who string) {
+	if who == b.last {
+		return
+	}
+	b.last = who
+	switch {
+	case len(b.first) < 3:
+		b.first = append(b.first, who)
+	default:
+		b.more++
+	}
+}
+
+func (b *booters) String() string {
+	if b.more == 0 {
+		return listed(b.first, "and")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(b.first, ", "), b.more)
 }
 
 // notOneHost says why the list of an export lets more than one machine attach; ""
@@ -94,19 +135,19 @@ func notOneHost(e *Export) string {
 	return ""
 }
 
-// mayRoot gives the exports that a machine with these bootloaders may have for a root:
-// entry is the one that it names, or zero; what a menu offers counts.
-func (w *ways) mayRoot(boot []Addr, entry Addr) []Addr {
+// limited gives those of exports that a bootloader offers to a machine that names no
+// entry: the default's root, and where there is time to choose, that of every entry.
+func (w *ways) limited(b *Bootloader, exports map[Addr]Addr) []Addr {
+	seen := map[Addr]bool{}
 	var roots []Addr
-	for _, a := range boot {
-		b := w.loaders[a]
-		if b == nil {
+	for _, a := range menu(b, Addr{}) {
+		e := w.entries[a]
+		if e == nil || seen[e.Root] {
 			continue
 		}
-		for _, a := range menu(b, entry) {
-			if e := w.entries[a]; e != nil && !slices.Contains(roots, e.Root) {
-				roots = append(roots, e.Root)
-			}
+		seen[e.Root] = true
+		if _, is := exports[e.Root]; is {
+			roots = append(roots, e.Root)
 		}
 	}
 	return roots

@@ -44,8 +44,12 @@ func listenerDoc(protocol string, port uint16) BlockDoc {
 		"dhcp": {EffectSocket, EffectRenewal}, "tftp": {EffectSocket, EffectBoot}, "http": {EffectSocket, EffectBoot},
 		"nbd": {EffectSocket, EffectBoot}, "nfs": {EffectSocket, EffectBoot},
 	}[protocol]
+	unserved := ""
+	if protocol == NFS {
+		unserved = "nothing listens yet, so it can be planned, and not applied"
+	}
 	return BlockDoc{
-		Name: protocol,
+		Name: protocol, Unserved: unserved,
 		Text: map[string]string{
 			"dhcp": "Leases, and what to boot. In proxy mode ports 67 and 4011.",
 			"tftp": "Boot programs, and what they load by TFTP.",

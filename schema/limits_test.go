@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -97,6 +98,11 @@ func TestHostile(t *testing.T) {
 		"many servers": files("a.hcl", many(5_000, func(i int) string {
 			return fmt.Sprintf("server \"s%d\" {\n address = \"10.%d.%d.1\"\n http {\n enabled = false\n}\n}\nsubnet \"s%d\" {\n server = server.s%d\n cidr = \"10.%d.%d.0/24\"\n}\nhost \"h%d\" {\n mac = \"52:54:00:00:%02x:%02x\"\n boot = bootloader.ipxe.a\n}\n", i, i/256, i%256, i, i, i/256, i%256, i, i/256, i%256)
 		})+site[strings.Index(site, "image"):strings.Index(site, "bootloader")]+"bootloader \"ipxe\" \"a\" {\n entries = [entry.a]\n protocol = \"http\"\n}"),
+		"many writers": files("a.hcl", "locals {\n n = toset([for i in range(2000) : \"k${i}\"])\n}\n"+site[:strings.Index(site, "export")]+
+			"export \"nbd\" \"e\" {\n for_each = local.n\n image = image.a\n mode = \"read-write\"\n allow = [host.h[each.key]]\n}\n"+
+			"entry \"e\" {\n for_each = local.n\n image = image.a\n root = export.nbd.e[each.key]\n}\n"+
+			"bootloader \"ipxe\" \"b\" {\n entries = values(entry.e)\n timeout = 5\n}\n"+
+			"host \"h\" {\n for_each = local.n\n mac = format(\"52:54:00:00:%02x:%02x\", floor(tonumber(substr(each.key, 1, -1)) / 256), tonumber(substr(each.key, 1, -1)) % 256)\n boot = bootloader.ipxe.b\n entry = entry.e[each.key]\n}"),
 		"list of types":  files("a.hcl", local(`join("", concat([for i in range(50000) : "x"], [for i in range(50000) : i]))`)),
 		"list attribute": files("a.hcl", "image \"a\" {\n mask = concat([for i in range(50000) : \"x.service\"], [for i in range(50000) : i])\n}"),
 		"null bytes":     files("a.hcl", rep("\x00", 1000)),
@@ -170,6 +176,8 @@ func FuzzLoad(f *testing.F) {
 		}
 	}
 	f.Add([]byte("group \"g\" {\n for_each = toset([\"a\"])\n args = [each.key]\n mount \"/\" {\n options = [\"ro\"]\n }\n file \"/etc/t\" {\n source = \"t\"\n }\n state \"/srv\" {}\n}\nhost \"h\" {\n mac = \"52:54:00:00:00:01\"\n group = group.g[\"a\"]\n}"), false)
+	f.Add([]byte("image \"i\" {\n directory {\n path = \"d\"\n }\n copy \"/a\" {\n from = \"/b\"\n replace = { x = \"y\" }\n }\n initramfs \"dracut\" {\n hooks = [\"nbd\"]\n }\n filesystem \"squashfs\" {}\n}"), false)
+	f.Add([]byte("image \"i\" {\n pacstrap {\n files = [\"p.pkg.tar\"]\n }\n filesystem \"squashfs\" {}\n}\nexport \"nfs\" \"e\" {\n image = image.i\n clients = [\"10.0.0.0/255.0.0.0\"]\n options = [\"anonuid=1\"]\n}\nserver \"s\" {\n address = \"10.0.0.1\"\n nfs {\n listen = \":1\"\n }\n}"), false)
 	f.Add([]byte("locals {\n a = [for x in range(3) : templatefile(\"t\", { x = x })]\n}"), false)
 	f.Add([]byte("module \"m\" {\n source = \"m\"\n for_each = { a = 1, b = module.m[\"a\"].o }\n v = [each.value, module.m]\n}\nvariable \"v\" {\n default = host.h\n}\noutput \"o\" {\n value = var.v\n}\nhost \"h\" {\n mac = \"52:54:00:00:00:01\"\n}\nmoved {\n from = host.g\n to = module.m[\"a\"].host.h\n}"), false)
 	f.Fuzz(func(t *testing.T, src []byte, json bool) {
@@ -180,7 +188,7 @@ func FuzzLoad(f *testing.F) {
 		if json {
 			name += ".json"
 		}
-		tree := fstest.MapFS{name: {Data: src}, "t": {Data: []byte("${x} %{if true}y%{endif}")}, "hosts.csv": {Data: []byte("name,mac\na,52:54:00:00:00:01\n")}}
+		tree := fstest.MapFS{name: {Data: src}, "t": {Data: []byte("${x} %{if true}y%{endif}")}, "hosts.csv": {Data: []byte("name,mac\na,52:54:00:00:00:01\n")}, "d/x": {Data: []byte("x")}, "d/y": {Data: []byte("x"), Mode: fs.ModeSymlink}, "p.pkg.tar": {}}
 		tree["m/"+name] = tree[name] // what it says is a module, too
 		start := time.Now()
 		d, diags := Load(tree, Options{})

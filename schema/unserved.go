@@ -37,6 +37,11 @@ func (d *Desired) Unserved() []Unserved {
 				fmt.Sprintf("%s can be planned. To boot today, use initramfs-tools.", im.Addr))
 		}
 	}
+	for _, s := range d.Servers {
+		if _, written := s.Attrs[NFS]; written && !s.NFS.Disabled {
+			add(&s.Meta, NFS, "A listener of NFS", fmt.Sprintf("%s can be planned. Until NFS is served, write nfs { enabled = false }, or nothing.", s.Addr))
+		}
+	}
 	for _, e := range d.Exports {
 		switch {
 		case e.Addr.Type == NFS:
