@@ -38,7 +38,8 @@ func (d *Desired) Unserved() []Unserved {
 		}
 	}
 	for _, s := range d.Servers {
-		if _, written := s.Attrs[NFS]; written && !s.NFS.Disabled {
+		used := slices.ContainsFunc(d.Exports, func(e *Export) bool { return e.Addr.Type == NFS && e.Server == s.Addr }) // and told there
+		if _, written := s.Attrs[NFS]; written && !s.NFS.Disabled && !used {
 			add(&s.Meta, NFS, "A listener of NFS", fmt.Sprintf("%s can be planned. Until NFS is served, write nfs { enabled = false }, or nothing.", s.Addr))
 		}
 	}
