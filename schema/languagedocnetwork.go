@@ -71,6 +71,9 @@ func subnetDoc() BlockDoc {
 	return BlockDoc{
 		Name: "subnet",
 		Text: "A network that DHCP answers on. Two subnets never overlap, whatever their modes.\n\n" +
+			"A subnet behind a relay agent is written like any other: the agent's own address, which is in every request that it brings (`giaddr`), says " +
+			"which subnet it is, and a request of an agent that no subnet holds is not answered. Machines on the server's own wire are on the " +
+			"subnet that holds the server's address.\n\n" +
 			"With `mode = \"proxy\"` there are no pools, and none of `lease_time`, `routers`, `domain_name_servers`, `domain_name`, `ntp_servers`, " +
 			"`interface_mtu`, `authoritative` and `bootp`: all of that is the other server's to say. `false`, `[]` and `null` may stand there, so that " +
 			"`mode` can come from a variable. A host's `address` is then the one that the other server gives it.\n\n" +
