@@ -33,6 +33,8 @@ func (c *cli) completions(root *cobra.Command) {
 		"env":   c.completeEnv,
 		"arch":  fixed(archCompletions()...),
 		"focus": c.completeAddresses, "target": c.completeAddresses, "format": fixed("text\ttrees, for people", "dot\tfor graphviz", "json\tfor programs"),
+		"override": fixed("max_delete\tdelete or replace more than the policy lets through", "allow_empty\tleave nothing",
+			"window\tdo it outside of the policy's windows"),
 		"class": fixed("iPXE\ta machine whose own ROM is iPXE"),
 	}
 	byCommand := map[string]cobra.CompletionFunc{

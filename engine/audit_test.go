@@ -1,0 +1,110 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dlreconcile/dlreconcile/engine/plan"
+	"github.com/dlreconcile/dlreconcile/engine/store"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// What the audit log says was applied is what differs between the two generations,
+// found without a plan: all of it, and besides that only what follows from it.
+func TestAuditIsWhatChanged(t *testing.T) {
+	h := newHouse(t, nil)
+	files := fullSite("one")
+	host := func(n string) string {
+		return fmt.Sprintf("host %q {\n  mac     = \"52:54:00:00:00:%s\"\n  address = \"10.0.0.%s\"\n}\n", "ws"+n, n, n)
+	}
+	files["more.hcl"] = host("22")
+	h.repo.commit(files)
+	outcome(t)(h.ApplyOffline(t.Context(), Order{}, nil, nil))
+	files = fullSite("two")
+	files["motd"] = "another\n"
+	files["more.hcl"] = host("23")
+	h.repo.commit(files)
+	file := h.saved()
+	before := h.Desired()
+	outcome(t)(h.ApplyOffline(t.Context(), Order{Saved: file}, nil, nil))
+	was, is := map[schema.Addr]schema.Resource{}, map[schema.Addr]schema.Resource{}
+	for _, r := range before.Resources {
+		was[r.Addr] = r
+	}
+	for _, r := range h.Desired().Resources {
+		is[r.Addr] = r
+	}
+	said := map[schema.Addr]plan.Action{}
+	lines := h.audit()
+	for _, ch := range lines[len(lines)-1].Changes {
+		said[ch.Address] = ch.Action
+	}
+	follows := map[schema.Addr]bool{}
+	for _, ch := range h.current().Plan.Changes {
+		follows[ch.Address] = ch.Reason == plan.InputChanged || ch.Address.Kind == "image" // by its recipe
+	}
+	values := func(r schema.Resource) (list []string) {
+		for _, at := range r.Attrs {
+			list = append(list, at.Name+"="+at.Value)
+		}
+		return list
+	}
+	for a, r := range is {
+		old, had := was[a]
+		switch same := had && cmp.Equal(values(old), values(r)); {
+		case !had && said[a] != plan.Create, had && !same && said[a] != plan.Update, same && said[a] != "" && !follows[a]:
+			t.Errorf("%s: the log says %q", a, said[a])
+		}
+	}
+	for a := range was {
+		if _, ok := is[a]; !ok && said[a] != plan.Delete {
+			t.Errorf("%s: the log says %q, and it is gone", a, said[a])
+		}
+	}
+	for a := range said {
+		if _, ok := is[a]; !ok && said[a] != plan.Delete {
+			t.Errorf("%s: the log says %q, and there is none", a, said[a])
+		}
+	}
+	if said[schema.Addr{Kind: "host", Name: "ws23"}] != plan.Create || said[schema.Addr{Kind: "host", Name: "ws22"}] != plan.Delete || len(said) < 4 {
+		t.Errorf("%v", said)
+	}
+}
+
+// A log that cannot be written stops nothing, and is told.
+func TestAuditThatCannotBeWritten(t *testing.T) {
+	h := newHouse(t, nil)
+	if err := os.Mkdir(filepath.Join(h.dir, "audit.ndjson"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	one := h.repo.commit(site("one"))
+	h.run()
+	h.reached(one)
+	if s := h.wait("trouble", func(s Status) bool { return s.ServeError != "" }); !strings.Contains(s.ServeError, "audit log") || h.served() != "one" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// audit reads the audit log.
+func (h *house) audit() []store.AuditEntry {
+	h.t.Helper()
+	b, err := os.ReadFile(filepath.Join(h.dir, "audit.ndjson"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var out []store.AuditEntry
+	for line := range strings.Lines(string(b)) {
+		var e store.AuditEntry
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			h.t.Fatalf("%s: %v", line, err)
+		}
+		out = append(out, e)
+	}
+	return out
+}
