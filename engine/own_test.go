@@ -186,6 +186,92 @@ func TestOwn(t *testing.T) {
 	}
 }
 
+// What is in modules is the part of the server that they were given, and an empty
+// tree is everybody's.
+func TestOwnOfModules(t *testing.T) {
+	d, diags := schema.Load(fstest.MapFS{
+		"site.hcl": &fstest.MapFile{Data: []byte(`
+server "north" {
+  address = "10.0.0.1"
+}
+
+server "south" {
+  address = "10.1.0.1"
+}
+
+module "site" {
+  source   = "./site"
+  for_each = { north = server.north, south = server.south }
+  server   = each.value
+  octet    = each.key == "north" ? 0 : 1
+}
+`)},
+		"site/site.hcl": &fstest.MapFile{Data: []byte(`
+variable "server" {
+}
+
+variable "octet" {
+}
+
+image "debian" {
+  debootstrap {
+    suite = "bookworm"
+  }
+  filesystem "ext4" {
+    size = "1GiB"
+  }
+}
+
+export "nbd" "root" {
+  server = var.server
+  image  = image.debian
+}
+
+entry "linux" {
+  image = image.debian
+  root  = export.nbd.root
+}
+
+bootloader "ipxe" "menu" {
+  entries = [entry.linux]
+}
+
+subnet "lan" {
+  server = var.server
+  cidr   = "10.${var.octet}.0.0/24"
+  boot   = bootloader.ipxe.menu
+}
+
+host "a" {
+  mac     = "52:54:00:00:00:0${var.octet}"
+  address = "10.${var.octet}.0.21"
+}
+`)},
+	}, schema.Options{})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	own, err := Own(d, "south")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range own.Resources {
+		got = append(got, r.Addr.String())
+	}
+	want := []string{
+		"server.south", `module.site["south"].bootloader.ipxe.menu`, `module.site["south"].entry.linux`, `module.site["south"].export.nbd.root`,
+		`module.site["south"].host.a`, `module.site["south"].image.debian`, `module.site["south"].subnet.lan`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	empty, _ := schema.Load(fstest.MapFS{"policy.hcl": &fstest.MapFile{Data: []byte("policy {\n  allow_empty = true\n}\n")}}, schema.Options{})
+	if own, err := Own(empty, "south"); err != nil || !own.Policy.AllowEmpty {
+		t.Errorf("of an empty tree: %v", err)
+	}
+}
+
 // A root that another server exports cannot be booted from here.
 func TestOwnRefusesForeignRoots(t *testing.T) {
 	text := strings.Replace(twoServers, "root  = export.nbd.north", "root  = export.nbd.south", 1)

@@ -159,6 +159,9 @@ func (c *cli) completeEnv(cmd *cobra.Command, _ []string, _ string) ([]string, c
 
 // hostName is the name by which explain finds a host.
 func hostName(h *schema.Host) string {
+	if h.Addr.Module != "" { // others may have the same name in theirs
+		return h.Addr.String()
+	}
 	if h.Addr.Key != "" {
 		return h.Addr.Key
 	}

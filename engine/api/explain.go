@@ -173,10 +173,21 @@ func Machine(d *schema.Desired, text string, q provider.Query, clients provider.
 	if addr, err := netip.ParseAddr(text); err == nil {
 		return byAddress(d, addr.Unmap(), q, clients, foreign)
 	}
+	var named []*schema.Host
 	for _, h := range d.Hosts {
-		if h.Addr.String() == text || h.Hostname == text || (h.Addr.Key == "" && h.Addr.Name == text) || h.Addr.Key == text {
+		if h.Addr.String() == text {
 			return host(d, h, q)
 		}
+		if h.Hostname == text || (h.Addr.Key == "" && h.Addr.Name == text) || h.Addr.Key == text {
+			named = append(named, h)
+		}
+	}
+	switch len(named) {
+	case 0:
+	case 1:
+		return host(d, named[0], q)
+	default: // modules that are made of one folder have hosts of the same names
+		return q, fmt.Errorf("%d hosts are called %q, among them %s and %s: name one by its address, or by its MAC", len(named), text, named[0].Addr, named[1].Addr)
 	}
 	return q, fmt.Errorf("no host is called %q, and it is neither a MAC nor an address", text)
 }
