@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -186,6 +188,7 @@ func samples() map[string]sample {
 	all["image.disk"] = all["image.disk"].but("url", withURL)
 	dracut := sample{head: inImage + "initramfs \"dracut\" {", addr: "image.i", at: "initramfs.", tail: "}\n"}
 	all["image.initramfs"] = all["image.initramfs"].but("hooks", dracut).but("binaries", dracut)
+	all["export"] = all["export"].but("mode", sample{head: `export "nbd" "e" {`, attrs: map[string]string{"image": "image.i", "allow": "[host.h]"}, addr: "export.nbd.e"})
 	overNFS := sample{head: around["export"] + `export "nfs" "n" {`, attrs: map[string]string{"image": "image.i"}, addr: "export.nfs.n"}
 	all["export"] = all["export"].but("path", overNFS).but("clients", overNFS).but("options", overNFS)
 	for _, p := range standardPorts {
@@ -256,6 +259,8 @@ func TestDocumentedValues(t *testing.T) {
 	}
 }
 
+var backticked = regexp.MustCompile("`([a-z-]+)`")
+
 // load loads the sample as it is, and gives the attributes of its resource.
 func (s sample) load(t *testing.T, path string) (*Desired, map[string]Attr) {
 	t.Helper()
@@ -281,8 +286,15 @@ func checkValues(t *testing.T, path string, d BlockDoc, whole sample) {
 			s = other
 		}
 		plain, attrs := s.load(t, path)
-		if got := len(plain.Unserved()) > 0; got != (d.Unserved != "") && got != (a.Unserved != "") {
-			t.Errorf("%s: documented as served %t, found %t: %v", a.Name, d.Unserved == "" && a.Unserved == "", !got, plain.Unserved())
+		values := backticked.FindAllStringSubmatch(a.Unserved, -1)
+		want := d.Unserved != "" || a.Unserved != "" && values == nil
+		if got := len(plain.Unserved()) > 0; got != want {
+			t.Errorf("%s: documented as served %t, found %t: %v", a.Name, !want, !got, plain.Unserved())
+		}
+		for _, v := range values { // the others are served
+			if d, diags := s.tell(path, s.text(a.Name, strconv.Quote(v[1]))); d == nil || len(d.Unserved()) == 0 {
+				t.Errorf("%s = %q: documented as not served, and it is, or is no value: %v", a.Name, v[1], diags)
+			}
 		}
 		_, written := s.attrs[a.Name]
 		if a.Required != (written && a.Otherwise == "" && a.Default == "") {

@@ -29,7 +29,7 @@ func (c *cli) completions(root *cobra.Command) {
 	}
 	byFlag := map[string]cobra.CompletionFunc{
 		"repo": folders, "path": folders, "state": folders,
-		"ref": nothing, "server": nothing, "poll": nothing, "var": nothing, "rev": nothing, "file": nothing,
+		"ref": nothing, "server": c.completeServers, "poll": nothing, "var": nothing, "rev": nothing, "file": nothing,
 		"env":   c.completeEnv,
 		"arch":  fixed(archCompletions()...),
 		"focus": c.completeAddresses, "target": c.completeAddresses, "format": fixed("text\ttrees, for people", "dot\tfor graphviz", "json\tfor programs"),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -100,18 +101,43 @@ func (c *cli) loadGraph(ctx context.Context, rev string) (*graph.Graph, error) {
 	return graph.Of(d), l.Close()
 }
 
-// completeAddresses offers the addresses of a local configuration.
+// completeAddresses offers the addresses of a local configuration: those of blocks,
+// and of their instances; where a file may be meant, its files too.
 func (c *cli) completeAddresses(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	var list []string
+	if g := c.completionGraph(cmd); g != nil {
+		list = g.Addresses(cmd.Name() == "graph")
+	}
+	return list, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+}
+
+// completeServers offers the names of the server blocks of a local configuration.
+func (c *cli) completeServers(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	var list []string
+	if g := c.completionGraph(cmd); g != nil {
+		for _, a := range g.Addresses(false) {
+			if name, ok := strings.CutPrefix(a, "server."); ok {
+				list = append(list, name)
+			}
+		}
+	}
+	return list, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completionGraph gives the graph of a local configuration, nil when there is none
+// that is right: whoever completes a command line is not told what is wrong.
+func (c *cli) completionGraph(cmd *cobra.Command) *graph.Graph {
 	ctx, cancel, err := c.completing(cmd)
 	defer cancel()
 	if err != nil || c.settings.remote() {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+		return nil
 	}
-	quiet := *c // whoever completes a command line is not told what is wrong
+	quiet := *c
 	quiet.json, quiet.out, quiet.err = false, io.Discard, io.Discard
+	quiet.settings.Server = "" // perhaps that is what is completed
 	g, err := quiet.loadGraph(ctx, "")
 	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+		return nil
 	}
-	return g.Addresses(), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+	return g
 }

@@ -191,11 +191,25 @@ func filesOf(im *schema.Image) []repoFile {
 	return out
 }
 
-// Addresses lists what Focus takes, in order.
-func (g *Graph) Addresses() []string {
-	out := make([]string, len(g.nodes))
-	for i, n := range g.nodes {
-		out[i] = n.name
+// Addresses lists what Focus takes, in order: blocks with for_each before their
+// instances, and with files the paths of files.
+func (g *Graph) Addresses(files bool) []string {
+	var out []string
+	for _, n := range g.nodes {
+		if n.addr.IsZero() {
+			if files {
+				out = append(out, n.name)
+			}
+			continue
+		}
+		if n.addr.Key != "" {
+			whole := n.addr
+			whole.Key = ""
+			if name := whole.String(); !slices.Contains(out[max(0, len(out)-1):], name) && (len(out) == 0 || !strings.HasPrefix(out[len(out)-1], name+"[")) {
+				out = append(out, name)
+			}
+		}
+		out = append(out, n.name)
 	}
 	return out
 }

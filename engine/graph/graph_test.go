@@ -201,7 +201,7 @@ func TestFocusOnMany(t *testing.T) {
 		t.Errorf("%d hosts in focus, want 30", len(f.focus))
 	}
 	f := focused(t, g, `host.ws["w07"]`)
-	if d := cmp.Diff([]string{`host.ws["w07"]`, "subnet.lan", "server.main"}, f.Addresses()); d != "" {
+	if d := cmp.Diff([]string{"host.ws", `host.ws["w07"]`, "subnet.lan", "server.main"}, f.Addresses(true)); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 	in := &Graph{by: map[string]*node{}}
@@ -244,6 +244,19 @@ host "other" {
   group   = group.g
 }
 `
+}
+
+func TestAddresses(t *testing.T) {
+	all := graphOf(t, many30()).Addresses(false)
+	if d := cmp.Diff([]string{"host.other", "host.ws", `host.ws["w00"]`, `host.ws["w01"]`}, all[:4]); d != "" || len(all) != 35 {
+		t.Errorf("%d addresses (-want +got):\n%s", len(all), d)
+	}
+	if all := graphOf(t, site).Addresses(true); !slices.Contains(all, "motd") {
+		t.Errorf("no files in %v", all)
+	}
+	if all := graphOf(t, site).Addresses(false); slices.Contains(all, "motd") {
+		t.Errorf("files in %v", all)
+	}
 }
 
 func TestCollapse(t *testing.T) {
