@@ -76,6 +76,11 @@ func (w *ways) checkSettings() {
 	}
 	type layers struct{ entry, group, host Addr }
 	seen := map[layers]bool{}
+	type menus struct { // the same for many hosts, and long
+		menu        *offer
+		group, host Addr
+	}
+	seenMenu := map[menus]bool{}
 	for _, h := range w.out.Hosts {
 		way, known := w.way(h)
 		if !known {
@@ -88,8 +93,15 @@ func (w *ways) checkSettings() {
 				tell(g.Addr, g.Settings, e, h.Addr.String())
 			}
 		}
-		for _, e := range boots.sure {
-			// Paths are labels, and so the same in every instance of a block.
+		var list []*Entry
+		if boots.named != nil {
+			list = append(list, boots.named)
+		}
+		if key := (menus{boots.menu, declared(h.Group), declared(h.Addr)}); boots.menu != nil && !seenMenu[key] {
+			seenMenu[key] = true
+			list = append(list, boots.menu.sure...)
+		}
+		for _, e := range list { // one of a block stands for all; see offer
 			key := layers{declared(e.Addr), declared(h.Group), declared(h.Addr)}
 			if !seen[key] {
 				seen[key] = true

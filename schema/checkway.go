@@ -1,6 +1,9 @@
 package schema
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // ways answers, for the checks of machines, what a machine boots, as far as the
 // configuration shows: a host without an address may turn up on any subnet, and
@@ -19,15 +22,31 @@ type ways struct {
 	known      bool                   // otherwise nothing of this is
 	everywhere []*Server              // one of these answers it
 	anyBoot    []Addr                 // one of these bootloaders boots it
-	roaming    map[Addr]choice        // by the entry that it names; see roams
 	mute       map[*Bootloader]string // see silentEverywhere
+
+	menus map[menuKey]*offer // see offered; nil: not known
 }
 
 // choice is what a machine may boot: the default, and what a menu offers beside it.
 // The zero choice is not known.
 type choice struct {
-	sure []*Entry // offered whatever its bootloader is
-	bare *Entry   // when nothing of ours is in the initramfs whatever it is: one of them
+	named *Entry // the entry that it names; nil: none that is known
+	menu  *offer // what is offered as well; nil: not known
+	bare  *Entry // when nothing of ours is in the initramfs whatever it is: one of them
+}
+
+// menuKey is what an offer depends on, and not more, so that it is worked out once and
+// not for each machine.
+type menuKey struct {
+	boot  string // the bootloaders
+	named bool   // the machine names an entry
+}
+
+// offer is what bootloaders offer, but for the entry that a machine names.
+type offer struct {
+	sure  []*Entry // whichever of them counts; one for each block
+	bare  bool     // nothing of ours is in the initramfs of any
+	first *Entry   // the default; nil when the machine names one
 }
 
 func (l *loader) ways() *ways {
@@ -39,7 +58,7 @@ func (l *loader) ways() *ways {
 		loaders: byAddr(l.out.Bootloaders, func(b *Bootloader) Addr { return b.Addr }),
 		subnets: byAddr(l.out.Subnets, func(s *Subnet) Addr { return s.Addr }),
 		mute:    map[*Bootloader]string{},
-		roaming: map[Addr]choice{},
+		menus:   map[menuKey]*offer{},
 	}
 	if !l.complete("server") || !l.complete("subnet") {
 		return w
@@ -71,38 +90,71 @@ func (w *ways) way(h *Host) (Way, bool) {
 // offers gives what a machine may boot that has one of these bootloaders; entry is
 // the one that it names, or zero.
 func (w *ways) offers(boot []Addr, entry Addr) choice {
-	var named choice // what is known without the bootloaders
-	if e := w.entries[entry]; e != nil {
-		named.sure = []*Entry{e}
+	c := choice{named: w.entries[entry]}
+	if !entry.IsZero() && c.named == nil {
+		return choice{}
 	}
-	c, bare := named, true
-	if len(boot) == 0 && named.sure != nil && w.bare(named.sure[0]) {
-		c.bare = named.sure[0]
+	c.menu = w.offered(boot, !entry.IsZero())
+	switch {
+	case c.menu == nil || !c.menu.bare:
+	case c.named == nil:
+		c.bare = c.menu.first
+	case w.bare(c.named):
+		c.bare = c.named
 	}
+	return c
+}
+
+// offered gives what these bootloaders offer to a machine, beside the entry that it
+// names, if it does; nil when that is not known.
+func (w *ways) offered(boot []Addr, named bool) *offer {
+	key := menuKey{strings.Join(addrTexts(boot), " "), named}
+	o, done := w.menus[key]
+	if !done {
+		o = w.offer(boot, named)
+		w.menus[key] = o
+	}
+	return o
+}
+
+func (w *ways) offer(boot []Addr, named bool) *offer {
+	o := &offer{bare: true}
 	for i, a := range boot {
 		b := w.loaders[a]
 		if b == nil {
-			return named
+			return nil
 		}
-		list := []*Entry{}
-		for _, a := range menu(b, entry) {
+		var list []Addr // what it shows
+		switch {
+		case b.Timeout > 0:
+			list = b.Entries
+		case !named:
+			list = b.Entries[:1]
+		}
+		// Paths are labels, and so the same in every instance of a block: one stands for all.
+		blocks := map[Addr]bool{}
+		var entries []*Entry
+		for _, a := range list {
 			e := w.entries[a]
 			if e == nil {
-				return named
+				return nil
 			}
-			list = append(list, e)
-			bare = bare && w.bare(e)
+			o.bare = o.bare && w.bare(e)
+			if block := declared(a); !blocks[block] {
+				blocks[block] = true
+				entries = append(entries, e)
+			}
 		}
-		if i == 0 {
-			c.sure, c.bare = list, list[0]
+		if i > 0 {
+			o.sure = slices.DeleteFunc(o.sure, func(e *Entry) bool { return !blocks[declared(e.Addr)] })
 			continue
 		}
-		c.sure = slices.DeleteFunc(c.sure, func(e *Entry) bool { return !slices.Contains(list, e) })
+		o.sure = entries
+		if !named {
+			o.first = entries[0]
+		}
 	}
-	if !bare {
-		c.bare = nil
-	}
-	return c
+	return o
 }
 
 // menu gives what a bootloader offers to a machine that names an entry, or none: the
@@ -131,13 +183,9 @@ func (w *ways) bare(e *Entry) bool {
 
 // roams gives what a machine may boot that may turn up on any subnet.
 func (w *ways) roams(entry Addr) choice {
-	c, known := w.roaming[entry]
-	if !known {
-		c = w.offers(w.anyBoot, entry)
-		if !w.known {
-			c.bare = nil
-		}
-		w.roaming[entry] = c
+	c := w.offers(w.anyBoot, entry)
+	if !w.known {
+		c.bare = nil
 	}
 	return c
 }
@@ -153,7 +201,7 @@ func (w *ways) boots(h *Host, way Way) choice {
 	if s := w.subnets[h.Subnet]; s != nil {
 		return w.offers(s.Boot, way.Entry)
 	}
-	return choice{sure: w.offers(nil, way.Entry).sure}
+	return choice{named: w.entries[way.Entry]}
 }
 
 // declared is the address of the block that an instance was made from.

@@ -98,7 +98,7 @@ func TestHostile(t *testing.T) {
 		"many servers": files("a.hcl", many(5_000, func(i int) string {
 			return fmt.Sprintf("server \"s%d\" {\n address = \"10.%d.%d.1\"\n http {\n enabled = false\n}\n}\nsubnet \"s%d\" {\n server = server.s%d\n cidr = \"10.%d.%d.0/24\"\n}\nhost \"h%d\" {\n mac = \"52:54:00:00:%02x:%02x\"\n boot = bootloader.ipxe.a\n}\n", i, i/256, i%256, i, i, i/256, i%256, i, i/256, i%256)
 		})+site[strings.Index(site, "image"):strings.Index(site, "bootloader")]+"bootloader \"ipxe\" \"a\" {\n entries = [entry.a]\n protocol = \"http\"\n}"),
-		"many writers": files("a.hcl", "locals {\n n = toset([for i in range(2000) : \"k${i}\"])\n}\n"+site[:strings.Index(site, "export")]+
+		"many writers": files("a.hcl", "locals {\n n = toset([for i in range(8000) : \"k${i}\"])\n}\n"+site[:strings.Index(site, "export")]+
 			"export \"nbd\" \"e\" {\n for_each = local.n\n image = image.a\n mode = \"read-write\"\n allow = [host.h[each.key]]\n}\n"+
 			"entry \"e\" {\n for_each = local.n\n image = image.a\n root = export.nbd.e[each.key]\n}\n"+
 			"bootloader \"ipxe\" \"b\" {\n entries = values(entry.e)\n timeout = 5\n}\n"+
