@@ -8,9 +8,11 @@
 //
 //   - parse: files, through guard, become syntax; JSON becomes the native form;
 //   - collect: blocks are held against the language (language.go), without values;
+//   - module: the folders that module blocks name go through the same steps, once each;
 //   - compile: names are bound to what they mean, and nodes where work multiplies
 //     are wrapped for the meter;
-//   - variable, then locals and for_each, as they are asked for (evaluate.go);
+//   - variable, then locals, for_each, and what modules are given and give, as they
+//     are asked for (evaluate.go, modulevalue.go);
 //   - decode: every instance of every block, one file per family of kinds;
 //   - check: what only shows when resources are seen beside each other.
 //
