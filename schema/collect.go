@@ -151,6 +151,10 @@ func (l *loader) misplaced(blk *hclsyntax.Block) *hcl.Diagnostic {
 		if l.dir == "" {
 			return mistake(blk.DefRange(), "An output outside of a module", "Outputs say what a module gives to the configuration that includes it; nothing would read this one. Take it away.")
 		}
+	case "variable":
+		if name := blk.Labels[0]; l.dir != "" && (name == "source" || name == "for_each") {
+			return mistake(blk.DefRange(), fmt.Sprintf("A variable of a module called %q", name), "A module block has that attribute for itself, so nothing could be given to the variable. Call it something else.")
+		}
 	case "server":
 		detail = "Which sockets exist is said in the root. With one server, what is in modules is on it; otherwise give the reference as an input: server = var.server."
 	case "policy":

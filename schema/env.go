@@ -134,6 +134,20 @@ func (l *loader) envExpression(name string, v *variable) hclsyntax.Expression {
 	return compiled
 }
 
+// hideDefault takes what was taken for a name in a sensitive default out of the
+// diagnostics from the one that is numbered first.
+func (l *loader) hideDefault(b *block, first int) {
+	e := b.expressionOf("default")
+	if e == nil {
+		return
+	}
+	for i, d := range l.diags[first:] {
+		if d.Subject != nil && within(*d.Subject, []hcl.Range{e.Range()}) {
+			l.diags[first+i] = hidden(b.addr.Name, e.Range())
+		}
+	}
+}
+
 // hidden says that something is wrong with the value of a sensitive variable.
 func hidden(name string, at hcl.Range) *hcl.Diagnostic {
 	return mistake(at, fmt.Sprintf("Invalid value for var.%s", name), `The variable is sensitive, so the reason is not shown. It must be a constant such as "text", 3, true or ["a"].`)

@@ -244,7 +244,11 @@ func (l *loader) compileBlock(b *block) {
 		sc.each = true
 	}
 	sc.usage = b.usage // not of for_each: what that gives is compared
+	before := len(l.diags)
 	l.compileBody(b.body, b.spec, sc)
+	if b.addr.Kind == "variable" && b.body.attrs["sensitive"] != nil {
+		l.hideDefault(b, before)
+	}
 	b.depth = l.deepest
 }
 

@@ -581,6 +581,7 @@ func TestFormatDiagnostics(t *testing.T) {
 func TestSecretLinesStayHidden(t *testing.T) {
 	for name, tree := range map[string]fs.FS{
 		"default": files("site.hcl", "variable \"a\" {\n  type      = number\n  sensitive = true\n  default   = \"hunter2\"\n}"),
+		"word":    files("site.hcl", "variable \"a\" {\n  sensitive = true\n  default   = hunter2\n}"),
 		"env":     files("site.hcl", "variable \"a\" {\n  type      = number\n  sensitive = true\n}", "env/x.hcl", "a = \"hunter2\""),
 		"syntax":  files("site.hcl", "variable \"a\" {\n  sensitive = true\n}", "env/x.hcl", "a = hunter2 hunter2"),
 		"name":    files("site.hcl", "variable \"a\" {\n  sensitive = true\n}", "env/x.hcl", "b = \"hunter2\""),

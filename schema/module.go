@@ -28,7 +28,10 @@ func (l *loader) include() {
 		if b.folder != "" && f == nil {
 			f = l.loader(b.folder)
 			l.folders[b.folder] = f
-			f.readModule(b)
+			if !f.readModule(b) {
+				delete(l.folders, b.folder)
+				b.folder = ""
+			}
 		}
 		switch {
 		case b.folder == "":
@@ -74,9 +77,9 @@ func (l *loader) folderOf(b *block) string {
 	return dir
 }
 
-// readModule parses and compiles the folder of a module. Folders are below the ones
-// that include them, so that this ends.
-func (l *loader) readModule(b *block) {
+// readModule parses and compiles the folder of a module, and reports whether it is
+// one. Folders are below the ones that include them, so that this ends.
+func (l *loader) readModule(b *block) bool {
 	names, err := l.configIn(l.dir)
 	switch {
 	case err != nil:
@@ -85,6 +88,7 @@ func (l *loader) readModule(b *block) {
 		l.report(mistake(b.at, fmt.Sprintf("There is no configuration in %q", l.dir), "A module is a folder with files that end in .hcl or .hcl.json."))
 	}
 	l.readFolder(names)
+	return len(names) > 0
 }
 
 // checkInputs holds what a module block gives against the variables of its folder.

@@ -175,6 +175,7 @@ func TestCacheOfModules(t *testing.T) {
 		return map[string]string{
 			"site.hcl": site + "host \"root\" {\n  mac = \"52:54:00:00:00:01\"\n  args = [module.rack[\"a\"].label, module.one.label]\n}\n" +
 				"host \"all\" {\n  mac = \"52:54:00:00:00:02\"\n  args = [for k, m in module.rack : m.label]\n  group = module.rack[\"b\"].group\n}\n",
+			"hosts.hcl": "host \"plain\" {\n  mac = \"52:54:00:00:00:03\"\n  args = [module.one.label, module.rack[\"a\"].group == null ? \"x\" : \"y\"]\n}\n",
 			"racks.hcl": "locals {\n  racks = { a = { n = 1, label = \"left\" }, b = { n = 2, label = \"right\" } }\n}\n",
 			"mods.hcl":  "module \"rack\" {\n  source = \"./rack\"\n  for_each = local.racks\n  n = each.value.n\n  label = each.value.label\n  entry = entry.a\n}\nmodule \"one\" {\n  source = \"./rack\"\n  n = 3\n}\n",
 			"rack/vars.hcl": "variable \"n\" {\n}\nvariable \"label\" {\n  default = \"none\"\n}\nvariable \"entry\" {\n  default = null\n}\n" +
@@ -194,19 +195,24 @@ func TestCacheOfModules(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		edit func(map[string]string)
-		kept int // of five hosts; -1 where Load fails
+		kept int // of six hosts; -1 where Load fails
 	}{
-		{"nothing", func(map[string]string) {}, 5},
-		{"a label", edit("racks.hcl", "left", "LEFT!"), 3},
-		{"another label", edit("racks.hcl", "right", "middle"), 3},
-		{"a number", edit("racks.hcl", "n = 2", "n = 4"), 4},
-		{"one module's number", edit("mods.hcl", "n = 3", "n = 5"), 4},
+		{"nothing", func(map[string]string) {}, 6},
+		{"a label", edit("racks.hcl", "left", "LEFT!"), 4},
+		{"another label", edit("racks.hcl", "right", "middle"), 4},
+		{"a number", edit("racks.hcl", "n = 2", "n = 4"), 5},
+		{"one module's number", edit("mods.hcl", "n = 3", "n = 5"), 5},
+		{"a module is gone", edit("mods.hcl", "\"one\"", "\"two\""), -1},
+		{"an output is gone", edit("rack/vars.hcl", "output \"label\"", "output \"text\""), -1},
+		{"a module has keys", edit("mods.hcl", "n = 3", "n = 3\n  for_each = { x = 1 }"), -1},
+		{"a module has no keys", edit("mods.hcl", "for_each = local.racks\n  n = each.value.n\n  label = each.value.label", "n = 1"), -1},
+		{"a module's folder", edit("mods.hcl", "./rack", "./rock"), -1},
 		{"a module less", edit("racks.hcl", ", b = { n = 2, label = \"right\" }", ""), -1},
 		{"a default", edit("rack/vars.hcl", "none", "nobody"), 4},
-		{"a file of the modules", edit("rack/motd", "hello", "bye"), 2},
+		{"a file of the modules", edit("rack/motd", "hello", "bye"), 3},
 		{"an output", edit("rack/vars.hcl", "rack=", "shelf="), 3},
-		{"a reference", edit("mods.hcl", "entry = entry.a", ""), 3},
-		{"the text of their block", edit("rack/hosts.hcl", "52:54:00", "52:55:00"), 2},
+		{"a reference", edit("mods.hcl", "entry = entry.a", ""), 4},
+		{"the text of their block", edit("rack/hosts.hcl", "52:54:00", "52:55:00"), 3},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tree := func(all map[string]string) fstest.MapFS {

@@ -143,7 +143,11 @@ func (it *item) server() Addr {
 	case 0:
 		it.fail(it.at, "There is no server", sentence(article(it.made.addr.Kind)+" needs a server block: its address and the sockets that exist"))
 	default:
-		it.fail(it.at, `Missing attribute "server"`, fmt.Sprintf("There is more than one server: say which with server = %s.", listed(addrTexts(all), "or")))
+		how := fmt.Sprintf("say which with server = %s.", listed(addrTexts(all), "or"))
+		if it.l.dir != "" {
+			how = fmt.Sprintf("say which with server = var.server, and give that to the module: server = %s.", listed(addrTexts(all), "or"))
+		}
+		it.fail(it.at, `Missing attribute "server"`, "There is more than one server: "+how)
 	}
 	return Addr{}
 }

@@ -145,6 +145,9 @@ func (l *loader) surroundings(b *block) (sum [sha256.Size]byte, ok bool) {
 // that is not known.
 func (l *loader) digestOutputs(h hash.Hash, o outputName, noted func(*noted)) bool {
 	b := l.blocks[o.module]
+	if b == nil {
+		return false
+	}
 	keys := []string{""}
 	if b.forEach != nil {
 		k, diags := l.keysOf(b)
@@ -164,6 +167,9 @@ func (l *loader) digestOutputs(h hash.Hash, o outputName, noted func(*noted)) bo
 			names = m.outputNames()
 		}
 		for _, name := range names {
+			if m.blocks["output."+name] == nil {
+				return false
+			}
 			v, diags := m.outputValue(name)
 			if diags.HasErrors() {
 				return false
