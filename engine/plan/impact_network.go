@@ -47,13 +47,16 @@ func listener(s *schema.Server, ex *schema.Export) schema.Listener {
 	return s.NBD
 }
 
+// exportCalled gives the export that machines call by a name. One of each type may
+// have it; of two, the first by address is meant: what is attached by name is NBD.
 func (v *view) exportCalled(family string) *schema.Export {
+	var found *schema.Export
 	for _, ex := range v.exports {
-		if v.family(ex) == family && family != "" {
-			return ex
+		if family != "" && v.family(ex) == family && (found == nil || ex.Addr.Compare(found.Addr) < 0) {
+			found = ex
 		}
 	}
-	return nil
+	return found
 }
 
 // onSubnet gives the hosts of a subnet and the machines seen on it.
