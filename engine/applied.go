@@ -100,9 +100,7 @@ func (e *Engine) refuse(d *schema.Desired) hcl.Diagnostics {
 		}
 	}
 	var diags hcl.Diagnostics
-	for _, u := range d.Unserved() {
-		diags = append(diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: u.Summary, Detail: u.Detail, Subject: new(u.Range.HCL())})
-	}
+	diags = append(diags, unserved(d, "")...)
 	for _, r := range d.Resources {
 		if served[r.Addr.Kind] || served[r.Addr.Kind+"."+r.Addr.Type] {
 			continue
@@ -113,6 +111,18 @@ func (e *Engine) refuse(d *schema.Desired) hcl.Diagnostics {
 			Detail:   "The language knows this kind of block, but this version of dlreconcile has no provider for it. Remove the block, or use a version that has.",
 			Subject:  new(r.Range.HCL()),
 		})
+	}
+	return diags
+}
+
+// unserved names, with their ranges, what of a kind no provider serves yet; of all
+// kinds when kind is "".
+func unserved(d *schema.Desired, kind string) hcl.Diagnostics {
+	var diags hcl.Diagnostics
+	for _, u := range d.Unserved() {
+		if kind == "" || u.Addr.Kind == kind {
+			diags = append(diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: u.Summary, Detail: u.Detail, Subject: new(u.Range.HCL())})
+		}
 	}
 	return diags
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/hcl/v2"
 
 	"github.com/dlreconcile/dlreconcile/engine/plan"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -282,5 +283,19 @@ func TestBuild(t *testing.T) {
 	}
 	if _, ok, _ := h.store.Current(); ok {
 		t.Error("something was recorded")
+	}
+}
+
+// An image of which a part would be left out is not built: its recipe would promise it.
+func TestBuildRefusesWhatIsNotServed(t *testing.T) {
+	h := newHouse(t, nil)
+	h.repo.commit(map[string]string{"site.hcl": "image \"a\" {\n  pacstrap {}\n  filesystem \"squashfs\" {}\n}\n"})
+	_, err := h.Build(t.Context(), "", nil)
+	var diags hcl.Diagnostics
+	if !errors.As(err, &diags) || diags[0].Subject.Start.Line != 2 || !strings.Contains(diags[0].Summary, "pacstrap") {
+		t.Errorf("%v", err)
+	}
+	if did := h.journal.take(); len(did) != 0 {
+		t.Error(did)
 	}
 }

@@ -103,6 +103,10 @@ func (e *Engine) Build(ctx context.Context, name string, progress func(provider.
 	if err != nil {
 		return nil, err
 	}
+	// What is built is kept by its recipe, so nothing may be left out of it.
+	if diags := unserved(want, "image"); diags.HasErrors() {
+		return nil, diags
+	}
 	unpin := e.cfg.Store.Content().Pin()
 	defer unpin()
 	// Images stand first, and need nothing of the providers after them.

@@ -31,8 +31,13 @@ func (d *Desired) Unserved() []Unserved {
 			add(&im.Meta, fmt.Sprintf("copy[%q]", im.Copies[0].Path), "copy",
 				fmt.Sprintf("%s can be planned. To boot today, put the file into the image with a file block.", im.Addr))
 		}
+		_, written := im.Attrs["initramfs.generator"]
+		told := len(out) > 0 && out[len(out)-1].Addr == im.Addr
 		switch im.Initramfs.Generator {
-		case "mkinitcpio", "dracut":
+		case Mkinitcpio, Dracut:
+			if !written && told {
+				break // it comes with the source
+			}
 			add(&im.Meta, "initramfs.generator", fmt.Sprintf("An initramfs by %s", im.Initramfs.Generator),
 				fmt.Sprintf("%s can be planned. To boot today, use initramfs-tools.", im.Addr))
 		}
