@@ -236,7 +236,7 @@ func playExample(t *testing.T, name, file string) {
 func ending(text string) string {
 	parts := strings.Split(strings.TrimRight(text, "\n"), "\n\n")
 	i := slices.IndexFunc(parts, func(p string) bool {
-		for _, word := range []string{"Warning: ", "Refused: ", "Denied: ", "Waits: ", "Plan: ", "No changes"} {
+		for _, word := range []string{"Warning: ", "Refused: ", "Denied: ", "Waits for: ", "Plan: ", "No changes"} {
 			if strings.HasPrefix(p, word) {
 				return true
 			}

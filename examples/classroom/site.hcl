@@ -64,7 +64,7 @@ check "places" {
     error_message = "The room has thirty places, and the addresses of more would run into the pool."
   }
   assert {
-    condition     = length(distinct([for p in local.places : p.address])) == length(local.places)
+    condition     = length(toset([for p in local.places : p.address])) == length(local.places)
     error_message = "Two places in places.csv have one address."
   }
 }

@@ -40,7 +40,7 @@ module "hall" {
 
 check "nodes" {
   assert {
-    condition     = length(local.nodes) == length(distinct([for n in local.nodes : n.name]))
+    condition     = length(local.nodes) == length(toset([for n in local.nodes : n.name]))
     error_message = "A name is in nodes.csv twice."
   }
   assert {
