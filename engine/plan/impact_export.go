@@ -31,6 +31,9 @@ func (c *comparison) exportImpact(i *impacts, ch *Change) {
 // runs gives what tells whether a machine runs from an export that is applied.
 func (c *comparison) runs(was *schema.Export) func(*machine) bool {
 	family := c.have.family(was)
+	if c.have.exportCalled(family) != was {
+		return func(*machine) bool { return false }
+	}
 	return func(m *machine) bool { return m.runs() && familyOf(m.export) == family }
 }
 

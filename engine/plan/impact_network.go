@@ -47,16 +47,20 @@ func listener(s *schema.Server, ex *schema.Export) schema.Listener {
 	return s.NBD
 }
 
-// exportCalled gives the export that machines call by a name. One of each type may
-// have it; of two, the first by address is meant: what is attached by name is NBD.
+// exportCalled gives the export that machines call by a name, once it is known what has
+// moved. One of each type may have it; of two, the first by address is meant: what is
+// attached by name is NBD.
 func (v *view) exportCalled(family string) *schema.Export {
-	var found *schema.Export
-	for _, ex := range v.exports {
-		if family != "" && v.family(ex) == family && (found == nil || ex.Addr.Compare(found.Addr) < 0) {
-			found = ex
+	if v.called == nil {
+		v.called = make(map[string]*schema.Export, len(v.exports))
+		for _, ex := range v.exports {
+			name := v.family(ex)
+			if found := v.called[name]; found == nil || ex.Addr.Compare(found.Addr) < 0 {
+				v.called[name] = ex
+			}
 		}
 	}
-	return found
+	return v.called[family]
 }
 
 // onSubnet gives the hosts of a subnet and the machines seen on it.

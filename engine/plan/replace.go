@@ -52,8 +52,9 @@ func (c *comparison) discards(i *impacts, ch *Change, was, is *schema.Export) {
 		for _, n := range c.have.uses[was.Addr] {
 			set[n] = true
 		}
+		runsIt := c.runs(was)
 		for _, m := range c.seen.machines {
-			if m.runs() && familyOf(m.export) == family {
+			if runsIt(m) {
 				set[m.name()] = true
 			}
 		}

@@ -35,6 +35,7 @@ type view struct {
 	open        []*schema.Subnet              // those of them where a machine without a reservation may turn up
 	serversOf   map[schema.Addr][]schema.Addr // by bootloader: whose clients it boots
 	uses        map[schema.Addr][]string      // machines by what their boots go through, perhaps more than once; see usedBy
+	called      map[string]*schema.Export     // exports by what clients call them; see exportCalled
 	was         map[schema.Addr]schema.Addr   // what was moved: by its new address, which the view has, the old one
 }
 
