@@ -62,7 +62,10 @@ func (l *loader) checkExportPaths() {
 	}
 	for _, e := range l.out.Exports {
 		for i, c := range e.Path {
-			if other := at[place{e.Server, e.Path[:i]}]; i > 0 && c == '/' && other != nil {
+			if i == 0 || c != '/' {
+				continue
+			}
+			if other := at[place{e.Server, e.Path[:i]}]; other != nil {
 				l.wrong(e.Addr, "path", fmt.Sprintf("%s is below %s", e.Addr, other.Addr), fmt.Sprintf("At %q begins the image of %s (%s), and nothing else can be in it. Give one of them another path.", other.Path, other.Addr, other.At("path")))
 				break
 			}

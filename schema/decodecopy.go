@@ -69,8 +69,8 @@ func (it *item) copies(files []*ImageFile) []*Copy {
 // above gives what is at a folder of a path; "" when nothing is.
 func above(p string, at map[string]string) string {
 	for i, c := range p {
-		if found := at[p[:i]]; c == '/' && found != "" {
-			return found
+		if c == '/' && at[p[:i]] != "" {
+			return at[p[:i]]
 		}
 	}
 	return ""
