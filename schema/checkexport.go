@@ -80,6 +80,9 @@ func (l *loader) checkWire() {
 	first := map[name]Addr{}
 	check := func(a Addr) {
 		n := name{a.Kind, a.Type, a.Wire()}
+		if len(n.wire) > maxWire {
+			l.wrong(a, "", fmt.Sprintf("The name of %s is too long", a), fmt.Sprintf("Machines know it by the names of modules, the block's own and the keys, with dots between: %d bytes, of at most %d. Use shorter ones, or fewer modules in each other.", len(n.wire), maxWire))
+		}
 		other, taken := first[n]
 		if !taken {
 			first[n] = a

@@ -49,6 +49,7 @@ const (
 	maxReplacements     = 100  // texts that a copy of a file has in place of others
 	maxReplacementBytes = 64 << 10
 	maxBootFileName     = 127 // bytes; the BOOTP file field has 128 with its NUL, RFC 951
+	maxWire             = 128 // bytes of a wire name; that of an export has a digest and a machine behind it, and room for 255
 	maxFileContent      = 4 << 20
 	maxHostFile         = 256 << 10 // bytes of a file that machines get in an initrd of their own
 	maxHostFiles        = 1 << 20   // and of all such files of one block
