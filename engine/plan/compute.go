@@ -13,7 +13,6 @@ const (
 	attrRecipe   = "recipe"    // image: what it is made of
 	attrArtifact = "artifact"  // image: what is served; unknown before it is built
 	attrWireName = "wire_name" // export: the name that clients ask for, which carries the artifact
-	attrType     = "type"      // of a resource that was moved: the first label of its block
 )
 
 // Masked stands for a sensitive value, on both sides, so that not even a value
@@ -206,14 +205,9 @@ func (c *comparison) compare(a schema.Addr) {
 	c.changes[a] = ch
 }
 
-// move notes that a resource had another address. A type is a part of the address, so
-// it differs nowhere else.
+// move notes that a resource had another address.
 func (c *comparison) move(ch *Change, from schema.Addr, pseudo bool) {
 	ch.From, ch.Reason = from, Moved
-	if from.Type != ch.Address.Type {
-		ch.Before[attrType], ch.After[attrType] = quote(from.Type), quote(ch.Address.Type)
-		c.own[ch.Address][attrType] = true
-	}
 	if len(c.own[ch.Address]) == 0 && !pseudo {
 		ch.Action = NoOp
 	}

@@ -11,31 +11,28 @@ import (
 // moves gives, by their old addresses, the new ones of resources that are applied and
 // that moved blocks of what is wanted give another: those that are not wanted under
 // the old address any more and not applied under the new one. A move from a block
-// without a key to one without takes all instances along, each with its key. Moves
-// that follow each other count as one. A move to another kind of block is none.
+// without a key to one without takes all instances along, each with its key. A move
+// to another kind or type of block is none, nor is one in two steps: schema refuses
+// both.
 func moves(have, want *schema.Desired) map[schema.Addr]schema.Addr {
 	if have == nil || want == nil || len(want.Moved) == 0 {
 		return nil
 	}
-	byBlock := map[schema.Addr][]schema.Move{}
+	exact, whole := map[schema.Addr]schema.Addr{}, map[schema.Addr]schema.Addr{}
 	for _, m := range want.Moved {
-		byBlock[block(m.From)] = append(byBlock[block(m.From)], m)
+		exact[m.From] = m.To
+		if m.From.Key == "" && m.To.Key == "" {
+			whole[m.From] = m.To
+		}
 	}
-	next := func(a schema.Addr) (schema.Addr, bool) {
-		list := byBlock[block(a)]
-		for _, m := range list {
-			if m.From == a {
-				return m.To, true
-			}
+	next := func(a schema.Addr) (to schema.Addr, ok bool) {
+		if to, ok = exact[a]; ok {
+			return to, true
 		}
-		for _, m := range list {
-			if m.From.Key == "" && m.To.Key == "" {
-				to := m.To
-				to.Key = a.Key
-				return to, true
-			}
+		if to, ok = whole[block(a)]; ok {
+			to.Key = a.Key
 		}
-		return a, false
+		return to, ok
 	}
 	wanted, applied := addresses(want), addresses(have)
 	taken := map[schema.Addr]bool{}
@@ -44,13 +41,8 @@ func moves(have, want *schema.Desired) map[schema.Addr]schema.Addr {
 		if wanted[from] {
 			continue
 		}
-		a, found := from, true
-		for range want.Moved { // no more steps than that, or they go round
-			if a, found = next(a); !found || wanted[a] {
-				break
-			}
-		}
-		if found && wanted[a] && !applied[a] && !taken[a] && a.Kind == from.Kind {
+		a, found := next(from)
+		if found && wanted[a] && !applied[a] && !taken[a] && a.Kind == from.Kind && a.Type == from.Type {
 			to[from], taken[a] = a, true
 		}
 	}

@@ -22,8 +22,6 @@ func (c *comparison) replace(a schema.Addr) {
 	}
 	was, is := c.have.exports[a], c.want.exports[a]
 	switch {
-	case c.own[a][attrType]:
-		ch.ForcedBy = append(ch.ForcedBy, attrType)
 	case !holdsData(was) || !holdsData(is) || was.Mode != is.Mode || c.sameArtifact(was.Image, is.Image):
 		return
 	case c.own[a]["image"]:
