@@ -87,8 +87,9 @@ func (l *loader) recall(b *block, m *made, ctx *hcl.EvalContext, decode func()) 
 		h.Sum(each[:0])
 	}
 	if old := l.kept.before.blocks[b.addr]; old != nil && old.surroundings == around {
-		if d := old.instances[m.addr.Key]; d != nil && d.each == each && l.unread(d.files) {
-			l.meter.spend(d.steps, d.text, b.at)
+		if d := old.instances[m.addr.Key]; d != nil && d.each == each && l.meter.has(d.steps, d.text) && l.unread(d.files) {
+			l.meter.steps += d.steps
+			l.meter.text += d.text
 			m.resource, m.nulls = &d.resource, d.nulls
 			l.out.Hosts = append(l.out.Hosts, d.host)
 			l.kept.took[d.host] = true

@@ -197,6 +197,47 @@ func TestCacheCostsAsMuch(t *testing.T) {
 	}
 }
 
+// Where a limit is reached, it is told with the same place and words: whichever host it
+// is, and whether that is known or not.
+func TestCacheAtTheLimit(t *testing.T) {
+	all := varied()
+	var pairs []string
+	for name, text := range all {
+		pairs = append(pairs, name, text)
+	}
+	run := func(cache *Cache, limit int64, text int64) (string, int64, int64) {
+		l := newLoader(files(pairs...), Options{Cache: cache})
+		l.meter.limit, l.meter.text = limit, text
+		l.run()
+		return asJSON(t, ToDiagnostics(l.finish())), l.meter.steps, l.meter.text
+	}
+	cache := &Cache{}
+	_, steps, text := run(cache, maxSteps, 0)
+	told := map[string]bool{}
+	same := func(limit, spent int64) {
+		t.Helper()
+		want, _, _ := run(nil, limit, spent)
+		if got, _, _ := run(cache, limit, spent); got != want {
+			t.Errorf("with a limit of %d steps and %d bytes of text spent:\n%s", limit, spent, cmp.Diff(want, got))
+		}
+		told[want] = true
+	}
+	for limit := range steps + 1 {
+		same(limit, 0)
+	}
+	for left := range text + 1 {
+		same(maxSteps, maxText-left)
+	}
+	if len(told) < 10 {
+		t.Errorf("the limit was reached in %d places only", len(told))
+	}
+	for is := range told {
+		if strings.Contains(is, "Internal error") {
+			t.Error(is)
+		}
+	}
+}
+
 // The whole corpus, loaded through one Cache, one tree after the other.
 func TestCacheOverTheCorpus(t *testing.T) {
 	cache := &Cache{}

@@ -48,6 +48,7 @@ func (l *loader) instances(b *block, decode func(*item)) {
 		}
 		return
 	}
+	l.ask(b)
 	if b.forEach == nil {
 		l.instance(b, b.addr, l.root, decode)
 		return

@@ -40,6 +40,12 @@ func (m *meter) spend(steps, text int64, at hcl.Range) {
 	}
 }
 
+// has reports whether so much can be spent. Where it cannot, spending it piece by piece
+// finds the place at which there is too little left.
+func (m *meter) has(steps, text int64) bool {
+	return m.steps+steps <= m.limit && m.text+text <= maxText
+}
+
 // failed counts an error in something that may be repeated.
 func (m *meter) failed(at hcl.Range) {
 	if m.failures++; m.failures > maxFailures {

@@ -39,6 +39,30 @@ func (u *usage) output(b *block, name string) {
 	}
 }
 
+// ask evaluates what surroundings needs and nobody has asked for yet, so that a limit is
+// reached in the same place whether there is a Cache or not.
+func (l *loader) ask(b *block) {
+	if b.usage == nil {
+		return
+	}
+	for _, s := range b.usage.sortedServers() {
+		if server := l.blocks[s.addr]; server != nil {
+			l.serverValue(server, s.value)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.usage.resources)) {
+		if other := l.blocks[name]; other != nil && other.forEach != nil {
+			l.keysOf(other)
+		}
+	}
+}
+
+func (u *usage) sortedServers() []serverName {
+	return slices.SortedFunc(maps.Keys(u.servers), func(x, y serverName) int {
+		return cmp.Or(cmp.Compare(x.addr, y.addr), cmp.Compare(x.value, y.value))
+	})
+}
+
 // surroundings is a digest of everything that the instances of a block depend on, but
 // for each.value and files that are read. It gives false when that is not known.
 func (l *loader) surroundings(b *block) (sum [sha256.Size]byte, ok bool) {
@@ -106,10 +130,7 @@ func (l *loader) surroundings(b *block) (sum [sha256.Size]byte, ok bool) {
 		digestValue(h, v)
 		noted(&l.variables[name].input.noted)
 	}
-	servers := slices.SortedFunc(maps.Keys(b.usage.servers), func(x, y serverName) int {
-		return cmp.Or(cmp.Compare(x.addr, y.addr), cmp.Compare(x.value, y.value))
-	})
-	for _, s := range servers {
+	for _, s := range b.usage.sortedServers() {
 		server := l.blocks[s.addr]
 		if server == nil {
 			return sum, false
