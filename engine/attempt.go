@@ -281,7 +281,7 @@ func (a *attempt) load(ctx context.Context) (*store.Record, provider.Input, erro
 		a.missing = missing
 		d, diags := schema.Load(tree, a.options())
 		if !diags.HasErrors() {
-			diags = unknownZones(&d.Policy)
+			diags = UnknownZones(&d.Policy)
 		}
 		if diags.HasErrors() {
 			return fail(diags)

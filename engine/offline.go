@@ -145,7 +145,7 @@ func (e *Engine) load(ctx context.Context, rev source.Revision) (fs.FS, *schema.
 	}
 	whole, diags := schema.Load(tree, e.options())
 	if !diags.HasErrors() {
-		diags = unknownZones(&whole.Policy)
+		diags = UnknownZones(&whole.Policy)
 	}
 	if diags.HasErrors() {
 		return nil, nil, diags

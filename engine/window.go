@@ -103,8 +103,9 @@ func zone(w *schema.Window) (*time.Location, error) {
 	return loc, nil
 }
 
-// unknownZones refuses a policy whose windows could never be told to be open.
-func unknownZones(p *schema.Policy) hcl.Diagnostics {
+// UnknownZones refuses a policy whose windows could never be told to be open: nil means
+// that this program knows the time zone of each. The diagnostics carry the window's range.
+func UnknownZones(p *schema.Policy) hcl.Diagnostics {
 	var diags hcl.Diagnostics
 	for i := range p.Windows {
 		if _, err := zone(&p.Windows[i]); err != nil {

@@ -93,7 +93,7 @@ func TestFirstShownIsWhatTheClockShows(t *testing.T) {
 
 func TestUnknownZone(t *testing.T) {
 	p := schema.Policy{Windows: []schema.Window{window("22:00", "23:00", "Europe/Berlin"), window("22:00", "23:00", "Europe/Berln")}}
-	diags := unknownZones(&p)
+	diags := UnknownZones(&p)
 	if len(diags) != 1 || diags[0].Summary != `Unknown time zone "Europe/Berln"` || diags[0].Subject.Start.Line != 2 {
 		t.Errorf("%v", diags)
 	}

@@ -75,6 +75,9 @@ func (c *cli) loadDesired(ctx context.Context, l *loaded, rev string) error {
 		return c.ofRepo(err)
 	}
 	d, diags := schema.Load(l.tree, schema.Options{Vars: c.settings.Vars, Env: c.settings.Env, Cache: c.cache})
+	if !diags.HasErrors() {
+		diags = append(diags, engine.UnknownZones(&d.Policy)...)
+	}
 	if diags.HasErrors() {
 		return c.mistakes(l.tree, diags)
 	}
