@@ -92,7 +92,7 @@ func (l *loader) parseEnv(file string) {
 	l.sources[file] = []byte(text)
 	l.env.file = file
 	body, diags := parseBody(l.sources[file], file, &blockSpec{})
-	l.report(diags...)
+	l.report(withoutSecrets(diags, l.sources[file], []hcl.Range{allLines(file)})...)
 	if body == nil {
 		return
 	}
@@ -148,21 +148,58 @@ func (l *loader) hideDefault(b *block, first int) {
 	}
 }
 
+// hideInputs takes what was taken for a name in what the sensitive variables of a module
+// are given out of the diagnostics from the one that is numbered first.
+func (l *loader) hideInputs(b *block, first int) {
+	for i, d := range l.diags[first:] {
+		for name, a := range b.body.attrs {
+			if at := a.Expr.Range(); d.Subject != nil && l.secretInput(b, name) && within(*d.Subject, []hcl.Range{at}) {
+				l.diags[first+i] = hiddenInput(name, at)
+			}
+		}
+	}
+}
+
+// secretInput reports whether what a module block gives may be a secret. All of it may
+// when there is no such module.
+func (l *loader) secretInput(b *block, name string) bool {
+	f := l.folders[b.folder]
+	if f == nil {
+		return true
+	}
+	v := f.variables[name]
+	return v != nil && v.sensitive
+}
+
+// hiddenInput says that something is wrong with what a sensitive variable of a module is
+// given.
+func hiddenInput(name string, at hcl.Range) *hcl.Diagnostic {
+	return mistake(at, fmt.Sprintf("Invalid value for the input %q", name), `The variable is sensitive, so the reason is not shown. Text stands in quotation marks; names such as var.password must be declared.`)
+}
+
 // hidden says that something is wrong with the value of a sensitive variable.
 func hidden(name string, at hcl.Range) *hcl.Diagnostic {
 	return mistake(at, fmt.Sprintf("Invalid value for var.%s", name), `The variable is sensitive, so the reason is not shown. It must be a constant such as "text", 3, true or ["a"].`)
 }
 
-// shows reports whether a place may be quoted. In the file that is the value of a
-// variable that is known not to be a secret: what is not understood may be one.
+// shows reports whether a line may be quoted. In the file that is one with the values of
+// variables that are known not to be secrets: what is not understood may be one.
 func (e *envValues) shows(at hcl.Range, variables map[string]*variable) bool {
 	if e == nil || at.Filename != e.file {
 		return true
 	}
-	for name, a := range e.attrs {
-		if v := variables[name]; v != nil && !v.sensitive && within(at, []hcl.Range{a.SrcRange}) {
-			return true
-		}
+	if e.failed {
+		return false // one line may have given two values
 	}
-	return false
+	plain := false
+	for name, a := range e.attrs {
+		if !within(at, []hcl.Range{a.SrcRange}) {
+			continue
+		}
+		if v := variables[name]; v == nil || v.sensitive {
+			return false // JSON has many on one line
+		}
+		plain = true
+	}
+	return plain
 }

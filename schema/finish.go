@@ -27,11 +27,16 @@ func (l *loader) finish() hcl.Diagnostics {
 	}
 	slices.SortStableFunc(out, compareDiagnostics)
 	out = slices.CompactFunc(out, func(a, b *hcl.Diagnostic) bool { return compareDiagnostics(a, b) == 0 })
+	looked := map[string]bool{}
 	for _, d := range out[:min(len(out), maxDiagnostics)] {
 		if d.Subject == nil {
 			continue
 		}
 		line := ""
+		if l.unparsed && !looked[d.Subject.Filename] {
+			looked[d.Subject.Filename] = true
+			secret = append(secret, suspects(l.sources[d.Subject.Filename], d.Subject.Filename)...)
+		}
 		if !within(*d.Subject, secret) && l.env.shows(*d.Subject, l.variables) {
 			line = lineAt(l.sources[d.Subject.Filename], d.Subject.Start.Line)
 		}
@@ -71,11 +76,11 @@ func (l *loader) secretRanges() []hcl.Range {
 			}
 		}
 		for _, b := range f.order {
-			if b.addr.Kind != "module" || b.body == nil || l.folders[b.folder] == nil {
+			if b.addr.Kind != "module" || b.body == nil {
 				continue
 			}
 			for name, a := range b.body.attrs {
-				if v := l.folders[b.folder].variables[name]; v != nil && v.sensitive {
+				if l.secretInput(b, name) {
 					out = append(out, a.SrcRange)
 				}
 			}

@@ -33,7 +33,7 @@ func Format(src []byte, name string) ([]byte, hcl.Diagnostics) {
 	}
 	_, diags := parseFile(src, name)
 	if diags.HasErrors() {
-		return nil, formatMistakes(src, diags)
+		return nil, formatMistakes(src, name, diags)
 	}
 	if strings.HasSuffix(name, ".json") {
 		return bytes.Clone(src), nil
@@ -68,13 +68,18 @@ func sameTokens(a, b hclsyntax.Tokens) bool {
 }
 
 // formatMistakes frees diagnostics of the syntax tree, and gives them their source
-// lines.
-func formatMistakes(src []byte, diags hcl.Diagnostics) hcl.Diagnostics {
+// lines, but for those that may hold secrets.
+func formatMistakes(src []byte, name string, diags hcl.Diagnostics) hcl.Diagnostics {
 	out := make(hcl.Diagnostics, 0, len(diags))
-	for _, d := range diags[:min(len(diags), maxDiagnostics)] {
+	secret := formatSuspects(src, name)
+	for _, d := range withoutSecrets(diags[:min(len(diags), maxDiagnostics)], src, secret) {
 		c := &hcl.Diagnostic{Severity: d.Severity, Summary: d.Summary, Detail: d.Detail, Subject: d.Subject}
 		if d.Subject != nil {
-			c.Extra = sourceLine{lineAt(src, d.Subject.Start.Line)}
+			line := ""
+			if !within(*d.Subject, secret) {
+				line = lineAt(src, d.Subject.Start.Line)
+			}
+			c.Extra = sourceLine{line}
 		}
 		out = append(out, c)
 	}

@@ -120,7 +120,7 @@ func (j *jsonReader) blocks(b *hclsyntax.Body, kind string, at hcl.Range, labels
 	for _, one := range bodies {
 		b.Blocks = append(b.Blocks, &hclsyntax.Block{
 			Type: kind, Labels: labels, TypeRange: at, LabelRanges: ranges,
-			Body: j.body(one, spec), OpenBraceRange: one.StartRange(), CloseBraceRange: one.StartRange(),
+			Body: j.body(one, spec), OpenBraceRange: one.StartRange(), CloseBraceRange: one.Range(),
 		})
 	}
 }

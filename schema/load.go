@@ -249,6 +249,9 @@ func (l *loader) compileBlock(b *block) {
 	if b.addr.Kind == "variable" && b.body.attrs["sensitive"] != nil {
 		l.hideDefault(b, before)
 	}
+	if b.addr.Kind == "module" {
+		l.hideInputs(b, before)
+	}
 	b.depth = l.deepest
 }
 

@@ -27,6 +27,11 @@ func (l *loader) inputValue(name string, v *variable) (cty.Value, hcl.Diagnostic
 			raw, diags = l.eval(b.expressionOf("default"), l.root)
 		}
 		if diags.HasErrors() {
+			if v.sensitive && untold(diags) {
+				if diags = (hcl.Diagnostics{hidden(name, v.at)}); given != nil {
+					diags = hcl.Diagnostics{hiddenInput(name, v.at)}
+				}
+			}
 			return raw, diags
 		}
 		raw, d := l.fit(v, name, raw, v.at)

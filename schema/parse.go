@@ -63,6 +63,9 @@ func (l *loader) parse(names []string) []parsed {
 			continue
 		}
 		body, diags := parseFile(l.sources[name], name)
+		if diags.HasErrors() {
+			diags = withoutSecrets(diags, l.sources[name], suspects(l.sources[name], name))
+		}
 		l.report(diags...)
 		if body != nil {
 			l.kept.simple[name] = l.dir == "" && simple(name, body)

@@ -168,11 +168,16 @@ func (l *loader) givenValue(b *block, v *variable) (cty.Value, hcl.Range, bool) 
 		return cty.NilVal, b.at, false
 	}
 	value, diags := l.eval(e, l.root)
-	if v.sensitive && slices.ContainsFunc(diags, func(d *hcl.Diagnostic) bool { return d.Extra != any(reported{}) }) {
+	if v.sensitive && untold(diags) {
 		diags = hcl.Diagnostics{hidden(name, e.Range())}
 	}
 	l.report(diags...)
 	return value, e.Range(), !diags.HasErrors()
+}
+
+// untold reports whether there is something in diagnostics that was not reported before.
+func untold(diags hcl.Diagnostics) bool {
+	return slices.ContainsFunc(diags, func(d *hcl.Diagnostic) bool { return d.Extra != any(reported{}) })
 }
 
 // literal evaluates text from outside the files. It may use functions, but no names.
