@@ -55,11 +55,16 @@ func recorded(rec *store.Record, own *schema.Desired) map[string]provider.Artifa
 // compare says what serving want would change. recorded holds the artifacts, by
 // recipe, that want's own record names.
 func (e *Engine) compare(revision string, want *schema.Desired, recorded map[string]provider.Artifact, obs []plan.Observation) *plan.Plan {
+	return e.compareWith(e.current(), revision, want, recorded, obs)
+}
+
+// compareWith is compare with another base than what is served.
+func (e *Engine) compareWith(base *applied, revision string, want *schema.Desired, recorded map[string]provider.Artifact, obs []plan.Observation) *plan.Plan {
 	built, kernels := builtFor(want, e.cfg.Store.Content(), recorded)
 	return plan.Compute(plan.Input{
 		Revision:     &revision,
 		Want:         want,
-		Applied:      e.current().forPlan(),
+		Applied:      base.forPlan(),
 		Built:        built,
 		Kernels:      kernels,
 		Observations: obs,

@@ -26,6 +26,9 @@ type job struct {
 	by         store.Actor
 	tip        string         // of the tracked ref when the job was made, "" when not known
 	reply      chan<- Outcome // capacity 1, answered once; nil: nobody waits
+	// broken is the recorded generation while something else, or nothing, stands in for
+	// it; else nil. See Engine.broken.
+	broken *store.Record
 	// approve, when not nil, is shown the plan before anything is prepared; its
 	// error ends the attempt.
 	approve func(*plan.Plan) error
@@ -96,7 +99,8 @@ type attempt struct {
 	j        job
 	stage    Phase
 	plan     *plan.Plan // what was, or would be, applied; nil: it did not come to that
-	recorded bool       // there is no way back
+	obs      []plan.Observation
+	recorded bool // there is no way back
 	// overridden lists the rules that would have stopped it, sorted.
 	overridden []string
 	missing    error // why the commit has no configuration; nil: it has its folder
@@ -150,11 +154,10 @@ func (a *attempt) run(ctx context.Context) (err error) {
 	}
 
 	a.enter(PhasePlanning)
-	obs, err := a.observe(ctx)
-	if err != nil {
+	if a.obs, err = a.observe(ctx); err != nil {
 		return err
 	}
-	a.plan = a.compare(a.j.rev.Hash, in.Want, in.Artifacts, obs)
+	a.plan = a.compare(a.j.rev.Hash, in.Want, in.Artifacts, a.obs)
 	if err := a.unchanged(in.Want); err != nil {
 		return err
 	}

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+
 	"github.com/dlreconcile/dlreconcile/engine/store"
 )
 
@@ -21,8 +23,9 @@ func (a *attempt) applied() []store.AuditChange {
 }
 
 // audited writes one line of the audit log. It cannot undo what was done, so an
-// error is told in the log and in the status, and the next start writes the line
-// for a generation that has none.
+// error is told in the log and in the status, and the line is written before the next
+// one. Should the process end before, the next start writes it for a generation that
+// has none.
 func (e *Engine) audited(j *job, out *Outcome, saved bool, changes ...store.AuditChange) {
 	entry := store.AuditEntry{
 		Time: e.now(), Trigger: j.trigger, Who: j.by, Revision: j.rev.Hash, Generation: out.Generation,
@@ -48,19 +51,51 @@ func (e *Engine) audited(j *job, out *Outcome, saved bool, changes ...store.Audi
 	default:
 		entry.Result = store.AuditUnchanged
 	}
-	err := e.cfg.Store.Audit(entry)
-	if err != nil {
+	if err := e.writeAudit(entry); err != nil {
 		e.log.Error("what was done cannot be written down", "revision", entry.Revision, "result", entry.Result, "error", err)
+	}
+}
+
+// mostUnwritten bounds the lines that wait for a disk.
+const mostUnwritten = 256
+
+// writeAudit writes the lines that could not be written before, and then this one.
+func (e *Engine) writeAudit(entry store.AuditEntry) error {
+	e.auditMu.Lock()
+	defer e.auditMu.Unlock()
+	e.unwritten = append(e.unwritten, entry)
+	var err error
+	for len(e.unwritten) > 0 {
+		if err = e.cfg.Store.Audit(e.unwritten[0]); err != nil {
+			break
+		}
+		e.unwritten = e.unwritten[1:]
+	}
+	if len(e.unwritten) > mostUnwritten {
+		// What was not applied is the smaller loss.
+		i := max(0, slices.IndexFunc(e.unwritten, func(e store.AuditEntry) bool { return e.Result != store.AuditApplied }))
+		e.log.Error("a line of the audit log is lost", "revision", e.unwritten[i].Revision, "generation", e.unwritten[i].Generation, "result", e.unwritten[i].Result)
+		e.unwritten = slices.Delete(e.unwritten, i, i+1)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.auditErr = err
+	return err
+}
+
+// mendAudit writes the line that the process before did not get to.
+func (e *Engine) mendAudit() error {
+	missing, err := e.cfg.Store.MissingAudit()
+	if err != nil || missing == nil {
+		return err
+	}
+	return e.writeAudit(*missing)
 }
 
 // prove readies what the engine proves with: the audit log and the host key. Serving
 // goes on without either.
 func (e *Engine) prove() {
-	if err := e.cfg.Store.MendAudit(); err != nil {
+	if err := e.mendAudit(); err != nil {
 		e.log.Error("the audit log cannot be mended", "error", err)
 		e.mu.Lock()
 		e.auditErr = err

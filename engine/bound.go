@@ -185,7 +185,7 @@ func (e *Engine) savedJob(ctx context.Context, file []byte) (job, error) {
 	if err := e.expectBase(s.Bound.Revision, s.Bound.BaseGeneration); err != nil {
 		return job{}, err
 	}
-	j, err := e.applyJob(ctx, s.Bound.Revision)
+	j, err := e.applyJob(ctx, s.Bound.Revision, true)
 	switch {
 	case errors.Is(err, source.ErrNoRef):
 		return job{}, e.stale(s.Bound.Revision, "the repo does not have its commit any more")

@@ -51,7 +51,7 @@ func (e *Engine) orderJob(ctx context.Context, o Order) (job, error) {
 	if o.Saved != nil {
 		j, err = e.savedJob(ctx, o.Saved)
 	} else {
-		j, err = e.applyJob(ctx, o.Revision)
+		j, err = e.applyJob(ctx, o.Revision, false)
 		j.expect = o.Expect
 	}
 	j.overrides, j.by = o.Overrides, o.By
@@ -72,10 +72,13 @@ func (e *Engine) refusal(err error) (Outcome, error) {
 	return Outcome{Generation: s.Generation, Revision: s.Revision, Held: s.Held, Failure: f}, nil
 }
 
-func (e *Engine) applyJob(ctx context.Context, name string) (job, error) {
+// applyJob makes the job of applying a revision; name "" is the tip. A name may be
+// known while the repo cannot be reached: the job is then without a tip, unless the
+// caller cannot do without.
+func (e *Engine) applyJob(ctx context.Context, name string, needsTip bool) (job, error) {
 	j := job{trigger: store.TriggerApply}
 	tip, err := e.cfg.Source.Tip(ctx)
-	if err != nil && name == "" {
+	if err != nil && (name == "" || needsTip) {
 		return j, err
 	}
 	j.rev, j.tip = tip, tip.Hash

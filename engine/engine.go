@@ -87,8 +87,12 @@ type Engine struct {
 	status  Status
 	changed chan struct{} // closed and replaced whenever status changes
 	applied *applied      // what is served; nil: nothing
-	// auditErr is why the newest line of the audit log is not there; nil: it is.
+	// auditErr is why the audit log lacks lines, or cannot be read; nil: it is whole.
 	auditErr error
+
+	auditMu sync.Mutex // held while lines are written, before mu; guards the field below
+	// unwritten holds the lines that could not be written yet, in their order.
+	unwritten []store.AuditEntry
 }
 
 // New makes an engine. It touches neither the network nor the disk.

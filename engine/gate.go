@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,8 +13,8 @@ import (
 	"github.com/dlreconcile/dlreconcile/schema"
 )
 
-// Overrides are the rules of a policy that an order may pass by name. Approval needs
-// none: an order is one.
+// overridable are the rules of a policy that an order may pass by name. Approval needs
+// no name: an order is one.
 var overridable = [...]plan.Rule{plan.RuleMaxDelete, plan.RuleAllowEmpty, plan.RuleWindow}
 
 // CheckOverrides says why a list of rules cannot be overridden; nil when it can.
@@ -63,32 +62,40 @@ func (w *Waiting) due(now time.Time) bool {
 // *waitError. A rollback is an operator's way out and passes always.
 //
 // The policy in force is that of the generation that is served, so that no commit
-// lets itself through; while nothing is served, the commit's own.
+// lets itself through; while nothing is served, the commit's own. For a commit it is
+// that of inForce.
 func (a *attempt) gate(cur *applied, want *schema.Desired, own store.Files) error {
 	if a.j.generation != 0 {
 		return nil
+	}
+	operator := a.j.trigger != store.TriggerCommit
+	denials := a.plan.Denied
+	if !operator {
+		judge, err := a.inForce(cur)
+		if err != nil {
+			return err
+		}
+		if judge != cur {
+			denials = a.compareWith(judge, a.j.rev.Hash, want, nil, a.obs).Denied
+			cur = judge
+		}
 	}
 	policy, files := &want.Policy, own
 	if cur != nil {
 		policy, files = &cur.desired.Policy, cur.record.Files
 	}
-	open, next, zoneErr := openAt(policy.Windows, a.now())
+	open, next, unknown := openAt(policy.Windows, a.now())
 	var denied hcl.Diagnostics
-	for _, d := range a.plan.Denied {
+	for _, d := range denials {
 		if !a.overrides(d.Rule) {
 			denied = append(denied, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: d.Summary, Detail: d.Detail, Subject: subject(d.Range)})
 		}
 	}
-	operator := a.j.trigger != store.TriggerCommit
 	switch {
 	case open || !operator && len(denied) > 0:
-	case zoneErr != nil:
-		var diags hcl.Diagnostics
-		if !errors.As(zoneErr, &diags) {
-			return zoneErr
-		}
+	case unknown != nil:
 		if !a.overrides(plan.RuleWindow) {
-			denied = append(denied, diags...)
+			denied = append(denied, unknown)
 		}
 	case operator && !a.overrides(plan.RuleWindow):
 		denied = append(denied, &hcl.Diagnostic{

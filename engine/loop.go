@@ -101,12 +101,26 @@ func (e *Engine) wind(st *loopState) {
 		st.cancel(nil)
 		st.running.answer(out)
 	}
-	if st.next != nil {
-		st.next.answer(Outcome{Failure: e.cancelled(st.next, errStopped)})
-	}
+	e.drop(st.next, errStopped)
 	if st.looking {
 		<-st.looked
 	}
+}
+
+// drop gives up a job whose turn never came. An order leaves a line in the audit log
+// all the same, a commit that a newer one replaced does not.
+func (e *Engine) drop(j *job, why error) {
+	if j == nil || j.reply == nil {
+		return
+	}
+	out := Outcome{Failure: e.cancelled(j, why)}
+	if cur := e.current(); cur != nil {
+		out.Generation, out.Revision = cur.record.Number, cur.record.Revision
+	}
+	unused := *j
+	unused.overrides = nil // no rule was asked
+	e.audited(&unused, &out, j.saved != nil)
+	j.answer(out)
 }
 
 // look asks the source for its tip without keeping the loop waiting. The source
@@ -200,6 +214,7 @@ func (e *Engine) begin(ctx context.Context, st *loopState, j job) {
 				s.Waiting = nil // what it waits for, if it does, is told at the end
 			}
 		})
+		j.broken = e.broken
 		actx, cancel := context.WithCancelCause(ctx)
 		st.running, st.cancel = &j, cancel
 		go func() { st.finished <- e.attempt(actx, j) }()
@@ -209,9 +224,7 @@ func (e *Engine) begin(ctx context.Context, st *loopState, j job) {
 	if j.reply != nil {
 		why = errCommand
 	}
-	if st.next != nil {
-		st.next.answer(Outcome{Failure: e.cancelled(st.next, why)})
-	}
+	e.drop(st.next, why)
 	st.next = &j
 	st.cancel(why)
 }

@@ -66,7 +66,7 @@ func (e *Engine) recall() error {
 		return err
 	}
 	e.update(func(s *Status) { e.publish(s, rec, own) })
-	return e.cfg.Store.MendAudit()
+	return e.mendAudit()
 }
 
 // Plan says what applying a revision would do now. name "" is the tip.

@@ -116,14 +116,11 @@ func (e *Engine) pinned(current uint64) []uint64 {
 // replay prepares and commits a recorded generation; as the one that status speaks
 // of, unless it is only retained.
 func (e *Engine) replay(ctx context.Context, rec *store.Record, retained bool) error {
-	whole, diags := store.Load(rec, &e.cache, e.cfg.Vars)
-	if diags.HasErrors() {
-		return diags
-	}
-	own, err := Own(whole, e.cfg.Server)
+	whole, err := e.read(rec)
 	if err != nil {
 		return err
 	}
+	own := whole.desired
 	t, err := e.prepare(ctx, e.cfg.Providers, provider.Input{
 		Generation: rec.Number,
 		Want:       own,

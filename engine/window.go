@@ -17,16 +17,16 @@ import (
 const lookAhead = 16
 
 // openAt says whether one of the windows is open at t, and when not, when the next
-// one opens; the zero time when none ever does. No windows are always open. The
-// error names a zone that this machine does not know.
-func openAt(windows []schema.Window, t time.Time) (open bool, next time.Time, err error) {
+// one opens; the zero time when none ever does. No windows are always open. unknown
+// names a zone that this machine does not know; nil: it knows them all.
+func openAt(windows []schema.Window, t time.Time) (open bool, next time.Time, unknown *hcl.Diagnostic) {
 	if len(windows) == 0 {
 		return true, next, nil
 	}
 	for i := range windows {
-		loc, err := zone(&windows[i])
-		if err != nil {
-			return false, time.Time{}, err
+		loc, unknown := zone(&windows[i])
+		if unknown != nil {
+			return false, time.Time{}, unknown
 		}
 		for from, to := range openings(&windows[i], loc, t) {
 			switch {
@@ -85,20 +85,20 @@ func firstShown(wall time.Time, loc *time.Location) time.Time {
 	}
 }
 
-// zone finds the zone of a window.
-func zone(w *schema.Window) (*time.Location, error) {
+// zone finds the zone of a window, or says that nobody here knows it.
+func zone(w *schema.Window) (*time.Location, *hcl.Diagnostic) {
 	name := w.Zone
 	if name == "" {
 		name = "UTC"
 	}
 	loc, err := time.LoadLocation(name)
 	if err != nil || name == "Local" {
-		return nil, hcl.Diagnostics{{
+		return nil, &hcl.Diagnostic{
 			Severity: hcl.DiagError,
 			Summary:  fmt.Sprintf("Unknown time zone %q", name),
 			Detail:   "The tz database that this machine has knows no zone of that name, so nobody can say when the window is open. Write one that it has, such as Europe/Berlin or UTC.",
 			Subject:  new(w.Range.HCL()),
-		}}
+		}
 	}
 	return loc, nil
 }
@@ -108,8 +108,8 @@ func zone(w *schema.Window) (*time.Location, error) {
 func UnknownZones(p *schema.Policy) hcl.Diagnostics {
 	var diags hcl.Diagnostics
 	for i := range p.Windows {
-		if _, err := zone(&p.Windows[i]); err != nil {
-			diags = append(diags, err.(hcl.Diagnostics)...)
+		if _, unknown := zone(&p.Windows[i]); unknown != nil {
+			diags = append(diags, unknown)
 		}
 	}
 	return diags

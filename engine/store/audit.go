@@ -146,36 +146,38 @@ func ending(f *os.File) (fresh, torn bool, err error) {
 	return false, last[0] != '\n', nil
 }
 
-// MendAudit writes the line for the current generation when it has none: the
-// process that recorded it ended before it could. Call it before the first Audit.
-func (s *Store) MendAudit() error {
+// MissingAudit gives the line that the current generation should have and has not:
+// the process that recorded it ended before it could write it. nil when it has one.
+// The caller writes it, before any other.
+func (s *Store) MissingAudit() (*AuditEntry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.mendAudit(); err != nil {
-		return fmt.Errorf("audit log: %w", err)
+	e, err := s.missingAudit()
+	if err != nil {
+		return nil, fmt.Errorf("audit log: %w", err)
 	}
-	return nil
+	return e, nil
 }
 
-func (s *Store) mendAudit() error {
+func (s *Store) missingAudit() (*AuditEntry, error) {
 	rec, ok, err := s.current()
 	if err != nil || !ok {
-		return err
+		return nil, err
 	}
 	last, err := lastAudit(s.auditPath())
 	if err != nil || last >= rec.Number {
-		return err
+		return nil, err
 	}
-	return s.audit(AuditEntry{
+	return &AuditEntry{
 		Time: rec.Created, Trigger: rec.Trigger, Who: rec.By, Revision: rec.Revision, Generation: rec.Number,
 		Result: AuditApplied, Changes: AuditChanges(rec.Plan), Overrides: rec.Overrides, SavedPlan: rec.SavedPlan, Recovered: true,
 		PolicyChanged: rec.Plan != nil && len(rec.Plan.Policy) > 0,
-	})
+	}, nil
 }
 
-// lastAudit gives the generation in the last line that is whole; 0 when there is
-// none. Each line names the generation that was served after its attempt, so nothing
-// before that one needs to be looked at.
+// lastAudit gives the generation in the last whole line that tells of one applied; 0
+// when there is none. What other lines say was served then proves nothing: the line
+// for that generation may be lost, or an older one stood in for it.
 func lastAudit(path string) (uint64, error) {
 	f, err := os.Open(path)
 	if missing(err) {
@@ -199,7 +201,7 @@ func lastAudit(path string) (uint64, error) {
 				break // the line begins before what was read
 			}
 			var e AuditEntry
-			if json.Unmarshal(tail[i+1:], &e) == nil && e.FormatVersion > 0 {
+			if json.Unmarshal(tail[i+1:], &e) == nil && e.FormatVersion > 0 && e.Result == AuditApplied {
 				return e.Generation, nil
 			}
 			if i < 0 {

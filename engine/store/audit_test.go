@@ -82,8 +82,8 @@ func TestAuditGrowsByLines(t *testing.T) {
 func TestAuditIsMended(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, Options{})
-	if err := s.MendAudit(); err != nil {
-		t.Fatal(err)
+	if e, err := s.MissingAudit(); e != nil || err != nil {
+		t.Fatalf("%+v, %v", e, err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "audit.ndjson")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("nothing was applied, and there is a log: %v", err)
@@ -93,12 +93,26 @@ func TestAuditIsMended(t *testing.T) {
 	if err := s.Record(rec); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // twice is once
-		if err := s.MendAudit(); err != nil {
+	mend := func(want bool) {
+		t.Helper()
+		e, err := s.MissingAudit()
+		if err != nil || (e != nil) != want {
+			t.Fatalf("%+v, %v", e, err)
+		}
+		if e == nil {
+			return
+		}
+		if err := s.Audit(*e); err != nil {
 			t.Fatal(err)
 		}
 	}
-	list := audited(t, dir)
+	// That another attempt left a line proves nothing.
+	if err := s.Audit(AuditEntry{Trigger: TriggerCommit, Revision: "xyz", Generation: 1, Result: AuditRefused}); err != nil {
+		t.Fatal(err)
+	}
+	mend(true)
+	mend(false)
+	list := audited(t, dir)[1:]
 	want := []AuditEntry{{
 		FormatVersion: 1, Time: list[0].Time, Trigger: TriggerApply, Who: Actor{Via: ViaCommand}, Revision: "abc", Generation: 1, Result: AuditApplied,
 		Changes: []AuditChange{{schema.Addr{Kind: "host", Name: "a"}, plan.Create}}, Overrides: []string{"max_delete"}, Recovered: true,
@@ -106,12 +120,14 @@ func TestAuditIsMended(t *testing.T) {
 	if diff := cmp.Diff(want, list); diff != "" {
 		t.Error(diff)
 	}
-	// A later line says that the generation was known; a torn one says nothing. Both
-	// are found behind a line that is longer than what is read at once.
+	// Nothing is written again while an earlier generation stands in, nor for what a
+	// torn line says. The line is found behind those that are longer than what is read
+	// at once.
 	long := strings.Repeat("x", 600<<10)
-	if err := s.Audit(AuditEntry{Trigger: TriggerCommit, Revision: "def", Generation: 1, Result: AuditRefused, Message: long}); err != nil {
+	if err := s.Audit(AuditEntry{Trigger: TriggerCommit, Revision: "def", Generation: 0, Result: AuditRefused, Message: long}); err != nil {
 		t.Fatal(err)
 	}
+	mend(false)
 	f, err := os.OpenFile(filepath.Join(dir, "audit.ndjson"), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -194,6 +194,18 @@ func (s *Store) current() (*Record, bool, error) {
 	return fail(perr)
 }
 
+// Pointed gives the number of the generation that was made current last, whether or
+// not its record can be read: see Current. 0: none was, or what named it is damaged.
+func (s *Store) Pointed() (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.pointer()
+	if err != nil && !missing(err) && !errors.As(err, new(*DamagedError)) {
+		return 0, fmt.Errorf("current generation: %w", err)
+	}
+	return p.Generation, nil
+}
+
 // Digest gives the digest of the record of a generation as it is on disk, 64 hex
 // digits, and the blobs that the generation cannot do without.
 func (s *Store) Digest(n uint64) (string, []provider.Blob, error) {
