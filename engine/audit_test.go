@@ -91,6 +91,91 @@ func TestAuditThatCannotBeWritten(t *testing.T) {
 	}
 }
 
+// A line that found no room is written before the next one, or by the next start.
+func TestAuditLineIsNotLost(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		h := newHouse(t, nil)
+		h.reachedOnce(site("one"))
+		// In the place of a full disk.
+		path := filepath.Join(h.dir, "audit.ndjson")
+		full := func(is bool) {
+			from, to := path, path+".away"
+			if !is {
+				from, to = to, path
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Rename(from, to); err != nil {
+				t.Fatal(err)
+			}
+			if is {
+				if err := os.Mkdir(path, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		full(true)
+		h.reached(h.repo.commit(site("two")))
+		bad := h.repo.commit(map[string]string{"site.hcl": "nonsense {}"})
+		h.refused(bad)
+		full(false)
+		want := []string{"1 applied", "2 applied", "2 refused", "2 unchanged"}
+		if restart {
+			h.stop()
+			h.open()
+			h.run()
+			h.refused(bad)
+			want = []string{"1 applied", "2 applied recovered", "2 refused", "2 unchanged"}
+		}
+		if out := outcome(t)(h.Apply(t.Context(), Order{Revision: strings.Repeat("0", 39) + "2"})); out.Generation != 2 {
+			t.Errorf("%+v", out)
+		}
+		var got []string
+		for _, e := range h.audit() {
+			line := fmt.Sprintf("%d %s", e.Generation, e.Result)
+			if e.Recovered {
+				line += " recovered"
+			}
+			got = append(got, line)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("restart %v: (-want +got)\n%s", restart, diff)
+		}
+		if h.auditErr != nil {
+			t.Error(h.auditErr)
+		}
+		h.stop()
+	}
+}
+
+// Lines that wait for a disk do not fill the memory, and those of what was applied
+// are kept longest.
+func TestUnwrittenAuditIsBounded(t *testing.T) {
+	h := newHouse(t, nil)
+	if err := os.Mkdir(filepath.Join(h.dir, "audit.ndjson"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for n := range uint64(2 * mostUnwritten) {
+		e := store.AuditEntry{Trigger: store.TriggerCommit, Generation: n, Result: store.AuditRefused}
+		if n%4 == 0 {
+			e.Result = store.AuditApplied
+		}
+		if h.writeAudit(e) == nil || h.auditErr == nil {
+			t.Fatal("a folder was written to")
+		}
+	}
+	var applied int
+	for _, e := range h.unwritten {
+		if e.Result == store.AuditApplied {
+			applied++
+		}
+	}
+	if len(h.unwritten) != mostUnwritten || applied != mostUnwritten/2 {
+		t.Errorf("%d, %d of them of what was applied", len(h.unwritten), applied)
+	}
+}
+
 // audit reads the audit log.
 func (h *house) audit() []store.AuditEntry {
 	h.t.Helper()

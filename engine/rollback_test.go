@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -281,5 +283,15 @@ func TestOperatorsWishesReplaceEachOther(t *testing.T) {
 	}
 	if s, _ := h.Status(); s.Failure != nil || h.served() != "two" {
 		t.Errorf("serving %q: %+v", h.served(), s)
+	}
+	// Each left its line, the one whose turn never came too.
+	var got []string
+	for _, e := range h.audit()[3:] {
+		got = append(got, fmt.Sprintf("%s %s %s", e.Result, e.Reason, e.Message))
+	}
+	slices.Sort(got)
+	cancelled := "refused cancelled " + errCommand.Error()
+	if diff := cmp.Diff([]string{"applied  ", cancelled, cancelled}, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }

@@ -214,6 +214,22 @@ func TestSavedPlanIsRefusedAfter(t *testing.T) {
 	}
 }
 
+// A repo that cannot be reached makes no plan stale.
+func TestSavedPlanWhileTheRepoIsAway(t *testing.T) {
+	h, three := held(t)
+	file := h.saved()
+	away := errors.New("no route to host")
+	h.repo.fail(away)
+	// That is this machine's trouble, and says nothing of the plan.
+	if out, err := h.Apply(t.Context(), Order{Saved: file}); !errors.Is(err, away) || out.Failure != nil {
+		t.Errorf("%+v, %v", out, err)
+	}
+	h.repo.fail(nil)
+	if out := outcome(t)(h.Apply(t.Context(), Order{Saved: file})); out.Revision != three {
+		t.Errorf("%+v", out)
+	}
+}
+
 // A machine that boots, or goes away, makes no plan stale; one that would lose
 // something does.
 func TestSavedPlanAndMachines(t *testing.T) {

@@ -10,6 +10,13 @@ import (
 )
 
 func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength < 0 || r.ContentLength > maxShared { // below 0: it does not say
+		if !s.large.TryLock() {
+			problem(w, http.StatusServiceUnavailable, errors.New("another large plan is being applied: try again when it is done"))
+			return
+		}
+		defer s.large.Unlock()
+	}
 	var req ApplyRequest
 	if !decode(w, r, &req, maxApply) {
 		return

@@ -1,7 +1,10 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -61,6 +64,48 @@ func TestSavedPlanOfMistakes(t *testing.T) {
 	}
 	if _, err := d.SavePlan(t.Context(), SavePlanRequest{Revision: "nowhere"}); err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
 		t.Error(err)
+	}
+}
+
+// Large requests take turns, and keep nobody else waiting: each costs memory that the
+// servers need.
+func TestOneLargeRequestAtATime(t *testing.T) {
+	d := newDaemon(t)
+	d.served(1)
+	body, rest := io.Pipe()
+	ended := make(chan error, 1)
+	conn := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", d.path)
+	}}}
+	go func() {
+		resp, err := conn.Post("http://x/v1/apply", "application/json", body) // of a length that is not told
+		if err == nil {
+			_, err = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+		ended <- err
+	}()
+	// More than what lies between the two, so the server has begun to read it.
+	if _, err := io.WriteString(rest, strings.Repeat(" ", 8<<20)); err != nil {
+		t.Fatal(err)
+	}
+	large := ApplyRequest{Saved: make([]byte, maxShared)}
+	if _, err := d.Change(t.Context(), "/v1/apply", large, nil); err == nil || !strings.Contains(err.Error(), "another large plan is being applied") {
+		t.Errorf("two at once: %v", err)
+	}
+	if out, err := d.Change(t.Context(), "/v1/apply", ApplyRequest{}, nil); err != nil || out.Failure != nil {
+		t.Errorf("a small one waits for a large one: %+v, %v", out, err)
+	}
+	if _, err := io.WriteString(rest, "{}"); err != nil {
+		t.Fatal(err)
+	}
+	rest.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	// Its turn: it is read, and is no plan.
+	if out, err := d.Change(t.Context(), "/v1/apply", large, nil); err != nil || out.Failure == nil || out.Failure.Reason != engine.ReasonStale {
+		t.Errorf("%+v, %v", out, err)
 	}
 }
 

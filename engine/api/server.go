@@ -27,6 +27,8 @@ type Server struct {
 	Nodes  *node.Tracker
 	Store  *store.Store
 	Log    *slog.Logger
+
+	large sync.Mutex // held by the one request whose body may be large, to its end
 }
 
 // maxBody bounds a request: the largest legitimate one is a few hundred bytes.
@@ -34,6 +36,10 @@ const maxBody = 64 << 10
 
 // maxApply bounds the one that may carry a saved plan, in base64.
 const maxApply = engine.MaxSavedPlan/3*4 + maxBody
+
+// maxShared bounds the bodies that several requests may have at once. Larger ones take
+// turns: the largest costs this process more than half a gigabyte.
+const maxShared = 4 << 20
 
 // Listen binds the unix socket at path, readable and writable for its owner and
 // group. A socket file that no process listens on is replaced; anything else that

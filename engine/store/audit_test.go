@@ -142,7 +142,7 @@ func TestAuditIsMended(t *testing.T) {
 }
 
 func FuzzLastAudit(f *testing.F) {
-	f.Add([]byte("{\"format_version\":1,\"generation\":3}\n{\"form"))
+	f.Add([]byte("{\"format_version\":1,\"generation\":3,\"result\":\"applied\"}\n{\"format_version\":1,\"result\":\"refused\"}\n{\"form"))
 	f.Add([]byte("\n\n\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		path := filepath.Join(t.TempDir(), "audit")
