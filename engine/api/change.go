@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 
 	"github.com/dlreconcile/dlreconcile/engine"
@@ -12,6 +13,9 @@ import (
 func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength < 0 || r.ContentLength > maxShared { // below 0: it does not say
 		if !s.large.TryLock() {
+			// Read to its end, or the client finds a closed socket before it looks for an
+			// answer.
+			_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxApply))
 			problem(w, http.StatusServiceUnavailable, errors.New("another large plan is being applied: try again when it is done"))
 			return
 		}
