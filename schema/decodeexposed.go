@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -12,6 +13,21 @@ const (
 	inAnswers    = "Host names are in DHCP answers, which the whole network can read, and explain shows them."
 	inFstab      = "It becomes a part of fstab, which every user of the machine can read."
 )
+
+// public refuses sensitive values in what plans, mistakes and packets show: of the
+// named attributes of the instance, or of all.
+func (it *item) public(names ...string) {
+	for _, name := range slices.Sorted(maps.Keys(it.made.secrets)) {
+		if len(names) > 0 && !slices.Contains(names, name) {
+			continue
+		}
+		at, written := it.made.block.ranges[name]
+		if !written {
+			at = it.at
+		}
+		it.fail(at, "A sensitive value in "+name, "Addresses, names and policies are shown in plans, in status and on the network. Take the value from something that is not sensitive.")
+	}
+}
 
 // exposed reads an attribute that others than the machine get to see, and refuses a
 // sensitive value: it would be hidden in plans, and read where it is put. where says
@@ -38,7 +54,7 @@ func (it *item) exposedTexts(name, where string, check func(string) error) []str
 
 // secret reports whether an attribute that was read is recorded as sensitive.
 func (it *item) secret(name string) bool {
-	return slices.ContainsFunc(it.made.attrs, func(a Attr) bool { return a.Name == it.prefix+name && a.Sensitive })
+	return it.made.secrets[it.prefix+name]
 }
 
 // repoPath reads the path of a file or a folder of the repo, and gives that in the

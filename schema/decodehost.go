@@ -35,6 +35,7 @@ func (l *loader) host(it *item) {
 		Settings: it.settings(),
 	}
 	it.needed("mac")
+	it.public("mac", "address")
 	if h.Hostname == name && !it.made.failed {
 		if err := checkHostname(name); err != nil {
 			it.fail(it.at, fmt.Sprintf("%q is no host name", name), "Without hostname, the machine is called after its block or key. Write hostname = …. "+err.Error())

@@ -35,6 +35,7 @@ func (l *loader) subnet(it *item) {
 	} else {
 		it.leases(s)
 	}
+	it.public()
 	if it.made.failed {
 		return
 	}

@@ -26,6 +26,7 @@ func (l *loader) decodePolicy() {
 		for _, sub := range it.nested("window") {
 			p.Windows = append(p.Windows, sub.window())
 		}
+		it.public()
 		if !it.made.failed {
 			l.out.Policy = p
 		}

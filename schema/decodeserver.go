@@ -29,6 +29,7 @@ func (l *loader) server(it *item) {
 		}
 		*s.listener(p.protocol) = it.listener(p.protocol, netip.AddrPortFrom(s.Address, p.port))
 	}
+	it.public()
 	if it.made.failed {
 		return
 	}

@@ -16,10 +16,11 @@ import (
 
 // made is one instance of a block: what for_each made, or the block itself.
 type made struct {
-	addr  Addr
-	block *block
-	attrs []Attr
-	noted noted
+	addr    Addr
+	block   *block
+	attrs   []Attr
+	secrets map[string]bool // names of those that are sensitive
+	noted   noted
 	// resource is what plans compare, once that is known; it is not written to.
 	resource *Resource
 	nulls    []string // attributes that were written and are null
@@ -220,6 +221,12 @@ func (it *item) record(name string, v any, secret bool) { it.recordFrom(name, na
 
 // recordFrom records what follows from an attribute that is called differently.
 func (it *item) recordFrom(name, from string, v any, secret bool) {
+	if secret {
+		if it.made.secrets == nil {
+			it.made.secrets = map[string]bool{}
+		}
+		it.made.secrets[it.prefix+name] = true
+	}
 	switch v := v.(type) {
 	case nil:
 		return
