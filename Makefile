@@ -71,8 +71,7 @@ fuzz: ## every fuzz test for FUZZTIME each
 
 .PHONY: bench
 bench: build ## what planning and applying costs, and Go benchmarks (root)
-	DLRECONCILE_BENCH=1 $(GO) test -count=1 -timeout 60m -v -run TestBench ./cmd/dlreconcile
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+	$(GO) test -timeout 60m -run '^$$' -bench . -benchmem ./...
 
 .PHONY: generate
 generate: ## rewrite the golden files of the tests

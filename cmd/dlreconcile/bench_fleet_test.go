@@ -27,10 +27,9 @@ const benchEdits = 9
 
 // What planning and applying a fleet costs, by its size and by how it is written,
 // beside Terraform's plan of as many resources that do nothing.
-func TestBenchFleet(t *testing.T) {
-	if os.Getenv("DLRECONCILE_BENCH") == "" {
-		t.Skip("`make bench` runs it")
-	}
+func BenchmarkFleet(b *testing.B) { benchFleets(b) } // it takes its own medians
+
+func benchFleets(t testing.TB) {
 	providertest.NeedRoot(t)
 	providertest.Need(t, "mke2fs")
 	var table strings.Builder
@@ -45,7 +44,8 @@ func TestBenchFleet(t *testing.T) {
 		}
 	}
 	table.WriteString("aim for 10,000 on 2 cores: cold plan ≤ 3 s, warm plan ≤ 250 ms, apply ≤ 10 s, RSS ≤ 400 MiB\n")
-	show(t, table.String())
+	fmt.Println() // testing cuts what a benchmark logs
+	fmt.Println(table.String())
 }
 
 type fleetCost struct {
@@ -58,7 +58,7 @@ type fleetCost struct {
 
 // fleetFiles is the demo's site with n hosts. The host numbered edited has another
 // argument; -1 is none.
-func fleetFiles(t *testing.T, ports []int, n int, from string, edited, round int) map[string]string {
+func fleetFiles(t testing.TB, ports []int, n int, from string, edited, round int) map[string]string {
 	t.Helper()
 	files, err := loopbackSite(ports, 1)
 	if err != nil {
@@ -100,7 +100,7 @@ host "ws" {
 	return files
 }
 
-func benchFleet(t *testing.T, n int, from string) (r fleetCost) {
+func benchFleet(t testing.TB, n int, from string) (r fleetCost) {
 	t.Helper()
 	ports, err := freePorts(4)
 	if err != nil {
@@ -175,7 +175,7 @@ func benchFleet(t *testing.T, n int, from string) (r fleetCost) {
 	return r
 }
 
-func wantChanges(t *testing.T, b []byte, want int) {
+func wantChanges(t testing.TB, b []byte, want int) {
 	t.Helper()
 	var p plan.Plan
 	if err := json.Unmarshal(b, &p); err != nil {
@@ -187,7 +187,7 @@ func wantChanges(t *testing.T, b []byte, want int) {
 }
 
 // waitSynced waits until a revision is what the daemon serves.
-func waitSynced(t *testing.T, client *api.Client, rev string) {
+func waitSynced(t testing.TB, client *api.Client, rev string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), applyLimit)
 	defer cancel()
@@ -208,7 +208,7 @@ func waitSynced(t *testing.T, client *api.Client, rev string) {
 }
 
 // peakMemory gives the most memory, in bytes, that a process has had.
-func peakMemory(t *testing.T, pid int) int64 {
+func peakMemory(t testing.TB, pid int) int64 {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -229,7 +229,7 @@ func peakMemory(t *testing.T, pid int) int64 {
 
 // terraformPlan times Terraform's plan of n resources that do nothing, where it is
 // installed.
-func terraformPlan(t *testing.T, n int) string {
+func terraformPlan(t testing.TB, n int) string {
 	t.Helper()
 	program, err := exec.LookPath("terraform")
 	if errors.Is(err, exec.ErrNotFound) {
