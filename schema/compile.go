@@ -88,13 +88,13 @@ func (l *loader) compile(e hclsyntax.Expression, sc scope) hclsyntax.Expression 
 		e.CollExpr = l.compile(e.CollExpr, sc)
 		in := sc.with(e.KeyVar, e.ValVar)
 		if e.KeyExpr != nil {
-			e.KeyExpr = &stepExpr{l.compile(e.KeyExpr, in), l.meter}
+			e.KeyExpr = &keyExpr{&stepExpr{l.compile(e.KeyExpr, in), l.meter}, l.meter}
 		}
 		e.ValExpr = &stepExpr{l.compile(e.ValExpr, in), l.meter}
 		if e.CondExpr != nil {
 			e.CondExpr = &stepExpr{l.compile(e.CondExpr, in), l.meter}
 		}
-		return e
+		return &forExpr{e, l.meter}
 	case *hclsyntax.SplatExpr:
 		e.Source = l.compile(e.Source, sc)
 		e.Each = &stepExpr{l.compile(e.Each, sc), l.meter}

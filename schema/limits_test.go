@@ -67,6 +67,8 @@ func TestHostile(t *testing.T) {
 		"parsed again":        files("a.hcl", local(`[for i in range(100000) : length(csvdecode(file("x")))]`), "x", machines(t, 10_000)),
 		"compared again":      files("a.hcl", "locals {\n a = csvdecode(file(\"x\"))\n b = [for i in range(100000) : local.a == local.a]\n}", "x", machines(t, 10_000)),
 		"chosen again":        files("a.hcl", "locals {\n a = csvdecode(file(\"x\"))\n b = [for i in range(100000) : true ? local.a : []]\n}", "x", machines(t, 10_000)),
+		"contained again":     files("a.hcl", "locals {\n a = range(50000)\n b = [for i in local.a : i if contains(local.a, -1)]\n}"),
+		"merged again":        files("a.hcl", "locals {\n a = { for i in range(30000) : \"k${i}\" => i }\n b = [for k, i in local.a : i if length(merge(local.a, { z = 1 })) == 1]\n}"),
 		"distinct":            files("a.hcl", local(`distinct([for i in range(100000) : "${i}"])`)),
 		"regex":               files("a.hcl", local(`regexall("((a{1,30}){1,30})*$", file("x"))`), "x", rep("a", 4_000_000)),
 		"sets":                files("a.hcl", local(`toset(range(50000))`)),

@@ -121,6 +121,41 @@ func (w *weight) add(v cty.Value, depth int) {
 // a scope for it.
 const loopSteps = 8
 
+// forExpr is a loop. When two of its keys are the same, the evaluator says which, as if
+// keys were never sensitive.
+type forExpr struct {
+	hclsyntax.Expression
+	m *meter
+}
+
+func (e *forExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
+	secrets := e.m.secrets
+	v, diags := e.Expression.Value(ctx)
+	if e.m.secrets == secrets {
+		return v, diags
+	}
+	for i, d := range diags {
+		if d.Summary == "Duplicate object key" {
+			diags[i] = mistake(*d.Subject, d.Summary, "Two items give the same key, which is sensitive and not shown.")
+		}
+	}
+	return v, diags
+}
+
+// keyExpr is the key of a loop.
+type keyExpr struct {
+	hclsyntax.Expression
+	m *meter
+}
+
+func (e *keyExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
+	v, diags := e.Expression.Value(ctx)
+	if v.IsMarked() {
+		e.m.secrets++
+	}
+	return v, diags
+}
+
 // stepExpr is a node that a loop evaluates again and again.
 type stepExpr struct {
 	hclsyntax.Expression
@@ -184,6 +219,11 @@ func (e *equalExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 	return v, diags
 }
 
+// argumentSteps is what an element of an argument costs besides being looked at: a
+// function takes its marks away, looks at it again, and often copies it. In a loop over
+// a large value that is most of the time.
+const argumentSteps = 3
+
 // argExpr is an argument of a function.
 type argExpr struct {
 	hclsyntax.Expression
@@ -197,6 +237,7 @@ type argExpr struct {
 func (e *argExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 	v, diags := e.Expression.Value(ctx)
 	w := e.m.weigh(v, e.Range())
+	e.m.spend(argumentSteps*w.nodes, 0, e.Range())
 	if w.sensitive {
 		e.m.secrets++
 	}

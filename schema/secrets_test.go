@@ -220,3 +220,23 @@ func TestLinesOfBrokenFilesAreShown(t *testing.T) {
 		}
 	}
 }
+
+// The evaluator tells which keys of a loop are the same, sensitive or not.
+func TestSensitiveKeysOfLoopsStayHidden(t *testing.T) {
+	tree := files("site.hcl", `
+variable "k" {
+  sensitive = true
+}
+locals {
+  a = { for i in [1, 2] : var.k => i }
+}
+`)
+	got := mustFail(t, tree, Options{Vars: map[string]string{"k": "TOPSECRET77"}})
+	if strings.Contains(got, "TOPSECRET77") || !strings.Contains(got, "Duplicate object key") {
+		t.Error(got)
+	}
+	plain := files("site.hcl", "locals {\n  a = { for i in [1, 2] : \"same\" => i }\n}\n")
+	if got := mustFail(t, plain, Options{}); !strings.Contains(got, `"same"`) {
+		t.Error(got)
+	}
+}
