@@ -65,7 +65,7 @@ var changedAttributes = []changed{
 	{path: "bootloader", attr: "protocol", before: `"tftp"`, after: `"http"`},
 	{path: "bootloader", attr: "serial", before: `"0,9600"`, after: `"0,115200"`},
 	{path: "bootloader", attr: "secure_boot", before: `false`, after: `true`},
-	{path: "subnet", attr: "cidr", before: `"10.0.0.0/24"`, after: `"10.0.0.0/16"`, unseen: true},
+	{path: "subnet", attr: "cidr", before: `"10.0.0.0/24"`, after: `"10.0.0.0/16"`},
 	{path: "subnet", attr: "mode", before: `"proxy"`, after: `"server"`},
 	{path: "subnet", attr: "boot", before: `bootloader.grub.b`, after: `bootloader.ipxe.b`},
 	{path: "subnet", attr: "boot_file_name", before: `{}`, after: `{ "7" = "x.efi" }`},

@@ -185,8 +185,14 @@ func (c *comparison) compare(a schema.Addr) {
 		}
 		switch {
 		case len(c.own[a]) > 0:
-			// An image may change and still be the same bytes.
-			c.served[a] = a.Kind != kindImage || !c.sameArtifact(a, a)
+			switch a.Kind {
+			case kindImage: // it may change and still be the same bytes
+				c.served[a] = !c.sameArtifact(a, a)
+			case kindExport: // who may attach is asked when somebody does
+				c.served[a] = !onlyAccess(c.own[a])
+			default:
+				c.served[a] = true
+			}
 		case moved:
 			switch a.Kind {
 			case kindImage:
@@ -203,6 +209,16 @@ func (c *comparison) compare(a schema.Addr) {
 		}
 	}
 	c.changes[a] = ch
+}
+
+// onlyAccess reports whether no more than who may use an export differs.
+func onlyAccess(own map[string]bool) bool {
+	for name := range own {
+		if name != "allow" && name != "clients" {
+			return false
+		}
+	}
+	return true
 }
 
 // move notes that a resource had another address.

@@ -103,10 +103,10 @@ func (c *comparison) subnetImpact(i *impacts, ch *Change) {
 			switch name {
 			case "boot", "boot_file_name", "next_server", "router_advertisement":
 				// of a boot
-			case "pool", "cidr":
+			case "pool":
 				// says which addresses there are
 			default:
-				// a lease option
+				// a lease option; of cidr, the netmask and the broadcast address are
 				if c.want.subnets[a].Mode != schema.ModeProxy {
 					i.add(EffectLive, "", nextRenewal, c.onSubnet(a)...)
 				}
