@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/google/go-cmp/cmp"
@@ -77,10 +78,12 @@ func (s *site) wireEquals(w way, seen *wire.Traffic, told explain.Result, line s
 		want = append(want, seenFile{a.Protocol, path.Clean(a.Name), a.Digest, a.Size, a.Absent}.String())
 	}
 	for _, f := range seen.Fetches() {
-		if !f.Answered || f.Found && !f.Whole {
+		one := seenFile{f.Protocol, f.Name, f.Digest, f.Bytes, !f.Found}.String()
+		// A loader's last acknowledgement may get lost: it has the file all the same.
+		if !f.Answered || f.Found && !f.Whole && !slices.Contains(want, one) {
 			s.t.Errorf("%s: %s %s (answered %v) ended after %d bytes", w.name, f.Protocol, f.Asked, f.Answered, f.Bytes)
 		}
-		got = append(got, seenFile{f.Protocol, f.Name, f.Digest, f.Bytes, !f.Found}.String())
+		got = append(got, one)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		s.t.Errorf("%s: files on the wire are not what explain says (-explain +wire):\n%s", w.name, diff)
