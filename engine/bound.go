@@ -120,15 +120,10 @@ func (e *Engine) SavePlan(ctx context.Context, name string, workTree bool) (*Sav
 			return nil, err
 		}
 	}
-	_, want, err := e.load(ctx, rev)
+	want, p, err := e.planOf(ctx, rev)
 	if err != nil {
 		return nil, err
 	}
-	obs, err := e.observe(ctx)
-	if err != nil {
-		return nil, err
-	}
-	p := e.compare(rev.Hash, want, nil, obs)
 	s := &SavedPlan{FormatVersion: SavedPlanFormat, Plan: p, Bound: Bound{
 		Revision: rev.Hash, Tip: tip.Hash, BaseGeneration: p.BaseGeneration,
 		Server: e.cfg.Server, Env: e.cfg.Env, WorkTree: workTree,

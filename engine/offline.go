@@ -78,15 +78,21 @@ func (e *Engine) Plan(ctx context.Context, name string) (*plan.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	_, p, err := e.planOf(ctx, rev)
+	return p, err
+}
+
+// planOf gives this server's part of a revision, and what applying it would do now.
+func (e *Engine) planOf(ctx context.Context, rev source.Revision) (*schema.Desired, *plan.Plan, error) {
 	_, want, err := e.load(ctx, rev)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	obs, err := e.observe(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return e.compare(rev.Hash, want, nil, obs), nil
+	return want, e.compare(rev.Hash, want, nil, obs), nil
 }
 
 // Build builds the images that a revision needs and nothing else: afterwards

@@ -6,7 +6,6 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -32,7 +31,6 @@ func (l *loader) bind(e *hclsyntax.ScopeTraversalExpr, sc scope) hclsyntax.Expre
 	if sc.template || slices.Contains(sc.names, root) {
 		return e
 	}
-	kind := language[root]
 	switch {
 	case sc.constant:
 		return l.refuse(e, mistake(e.SrcRange, fmt.Sprintf("No names can be used here, but %q is", root), "What a variable is given depends on nothing else. Put text into quotation marks; compute values in locals."))
@@ -42,8 +40,6 @@ func (l *loader) bind(e *hclsyntax.ScopeTraversalExpr, sc scope) hclsyntax.Expre
 		return l.bindVariable(e, sc)
 	case root == "local":
 		return l.bindLocal(e, sc)
-	case kind != nil && kind.unsupported:
-		return l.refuse(e, notSupported(e.SrcRange, fmt.Sprintf("A reference to %s", article(root)), "The language", quoted(resourceKinds)))
 	case root == "module":
 		return l.bindModule(e, sc)
 	case slices.Contains(resourceKinds, root):
@@ -153,9 +149,6 @@ func (l *loader) resolve(e *hclsyntax.ScopeTraversalExpr) (*block, hcl.Traversal
 		switch {
 		case a.Type == "":
 			l.report(mistake(e.SrcRange, fmt.Sprintf("Incomplete reference %q", a.Kind), fmt.Sprintf("A reference to %s has the form %s.", article(a.Kind), form)))
-			return nil, nil
-		case slices.Contains(spec.laterValues, a.Type):
-			l.report(notSupported(e.SrcRange, fmt.Sprintf("%s%s type %q", strings.ToUpper(a.Kind[:1]), a.Kind[1:], a.Type), "This version", quoted(spec.values)))
 			return nil, nil
 		case !slices.Contains(spec.values, a.Type):
 			detail := fmt.Sprintf("A reference to %s has the form %s.", article(a.Kind), form)

@@ -207,9 +207,6 @@ func (l *loader) checkHeader(blk *hclsyntax.Block, parent *blockSpec, owner stri
 	case spec == nil:
 		l.report(mistake(blk.TypeRange, fmt.Sprintf("Unknown block %q", blk.Type), fmt.Sprintf("%s has no such block.%s", owner, l.hint(blk.Type, parent.kinds()))))
 		return nil, false
-	case spec.unsupported:
-		l.report(notSupported(blk.TypeRange, fmt.Sprintf("Block %q", blk.Type), owner, quoted(slices.Sorted(slices.Values(parent.kinds())))))
-		return nil, false
 	}
 	if len(blk.Labels) > 0 && spec.values != nil {
 		kind, at := blk.Labels[0], blk.LabelRanges[0]
@@ -217,7 +214,8 @@ func (l *loader) checkHeader(blk *hclsyntax.Block, parent *blockSpec, owner stri
 		switch {
 		case slices.Contains(spec.values, kind):
 		case slices.Contains(spec.laterValues, kind):
-			l.report(notSupported(at, fmt.Sprintf("%s %q", what, kind), "This version", quoted(spec.values)))
+			l.report(mistake(at, fmt.Sprintf("%s %q is not supported by this version yet", what, kind),
+				fmt.Sprintf("The language has it, but nothing here serves it. This version has %s today.", listed(quoted(spec.values), "and"))))
 			return nil, false
 		default:
 			l.report(mistake(at, fmt.Sprintf("Unknown %s %q", strings.ToLower(what[:1])+what[1:], kind),
@@ -241,14 +239,6 @@ func (l *loader) checkHeader(blk *hclsyntax.Block, parent *blockSpec, owner stri
 		return nil, false
 	}
 	return spec, true
-}
-
-func notSupported(at hcl.Range, what, owner string, today []string) *hcl.Diagnostic {
-	detail := "The language has it, but nothing here serves it."
-	if len(today) > 0 {
-		detail += fmt.Sprintf(" %s has %s today.", owner, listed(today, "and"))
-	}
-	return mistake(at, what+" is not supported by this version yet", detail)
 }
 
 // checkBody keeps what the language knows of a body, reports the rest, and notes in

@@ -88,7 +88,7 @@ func (l *loader) compile(e hclsyntax.Expression, sc scope) hclsyntax.Expression 
 		e.CollExpr = l.compile(e.CollExpr, sc)
 		in := sc.with(e.KeyVar, e.ValVar)
 		if e.KeyExpr != nil {
-			e.KeyExpr = &keyExpr{&stepExpr{l.compile(e.KeyExpr, in), l.meter}, l.meter}
+			e.KeyExpr = &keyExpr{stepExpr{l.compile(e.KeyExpr, in), l.meter}}
 		}
 		e.ValExpr = &stepExpr{l.compile(e.ValExpr, in), l.meter}
 		if e.CondExpr != nil {

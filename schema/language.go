@@ -1,5 +1,10 @@
 package schema
 
+import (
+	"maps"
+	"slices"
+)
+
 // attrRule says what may be done with an attribute.
 type attrRule uint8
 
@@ -19,13 +24,9 @@ type blockSpec struct {
 	attrs         map[string]attrRule
 	blocks        map[string]*blockSpec
 	once          bool // at most one in its parent
-	unsupported   bool // a later version has it
 	open          bool // attributes may have any name
 	forEach       bool
 }
-
-// notYet is a block that the language has and this version does not.
-var notYet = &blockSpec{unsupported: true}
 
 // language is every kind of block in the root of a file. It is never written to.
 var language = map[string]*blockSpec{
@@ -56,23 +57,12 @@ var resourceKinds = []string{"server", "image", "export", "entry", "bootloader",
 
 // names gives the attributes of a spec.
 func (s *blockSpec) names() []string {
-	var out []string
-	for n := range s.attrs {
-		out = append(out, n)
-	}
+	out := slices.Collect(maps.Keys(s.attrs))
 	if s.forEach {
 		out = append(out, "for_each")
 	}
 	return out
 }
 
-// kinds gives the blocks of a spec that may be written today.
-func (s *blockSpec) kinds() []string {
-	var out []string
-	for n, b := range s.blocks {
-		if !b.unsupported {
-			out = append(out, n)
-		}
-	}
-	return out
-}
+// kinds gives the blocks of a spec.
+func (s *blockSpec) kinds() []string { return slices.Collect(maps.Keys(s.blocks)) }

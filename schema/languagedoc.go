@@ -1,7 +1,5 @@
 package schema
 
-import "slices"
-
 // Effect says when a machine that is there notices that an attribute was changed. What
 // it means for which machine, plans say by name.
 type Effect string
@@ -69,8 +67,7 @@ func Language() []BlockDoc {
 	return docs
 }
 
-// complete fills in what the specification of the block says, and leaves out what a
-// later version has.
+// complete fills in what the specification of the block says.
 func (d *BlockDoc) complete(spec *blockSpec) {
 	if spec == nil {
 		return
@@ -83,16 +80,10 @@ func (d *BlockDoc) complete(spec *blockSpec) {
 		}
 		d.Form += " " + placeholder(label, spec.labelOptional)
 	}
-	today := spec.names()
-	d.Attrs = slices.DeleteFunc(d.Attrs, func(a AttrDoc) bool { return spec.attrs[a.Name] != 0 && !slices.Contains(today, a.Name) })
 	for i := range d.Attrs {
 		a := &d.Attrs[i]
 		a.Required = a.Required || spec.attrs[a.Name] == required
 	}
-	d.Blocks = slices.DeleteFunc(d.Blocks, func(b BlockDoc) bool {
-		inner := spec.blocks[b.Name]
-		return inner != nil && inner.unsupported
-	})
 	for i := range d.Blocks {
 		d.Blocks[i].complete(spec.blocks[d.Blocks[i].Name])
 	}

@@ -75,7 +75,7 @@ func TestExamples(t *testing.T) {
 	var missing func(path string, specs map[string]*blockSpec)
 	missing = func(path string, specs map[string]*blockSpec) {
 		for name, spec := range specs {
-			if !spec.unsupported && !shown[spec] {
+			if !shown[spec] {
 				t.Errorf("no example shows %s%s", path, name)
 			}
 			missing(path+name+".", spec.blocks)
@@ -243,19 +243,10 @@ func refused() []string {
 	var out []string
 	var visit func(path string, s *blockSpec)
 	visit = func(path string, s *blockSpec) {
-		for n := range s.attrs {
-			if !slices.Contains(s.names(), n) {
-				out = append(out, fmt.Sprintf("`%s` in `%s`", n, path))
-			}
-		}
 		for _, v := range s.laterValues {
 			out = append(out, fmt.Sprintf("`%s %q`", path, v))
 		}
 		for n, inner := range s.blocks {
-			if inner.unsupported {
-				out = append(out, strings.TrimSuffix(fmt.Sprintf("`%s` in `%s`", n, path), " in ``"))
-				continue
-			}
 			visit(n, inner)
 		}
 	}

@@ -143,13 +143,10 @@ func (e *forExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 }
 
 // keyExpr is the key of a loop.
-type keyExpr struct {
-	hclsyntax.Expression
-	m *meter
-}
+type keyExpr struct{ stepExpr }
 
 func (e *keyExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
-	v, diags := e.Expression.Value(ctx)
+	v, diags := e.stepExpr.Value(ctx)
 	if v.IsMarked() {
 		e.m.secrets++
 	}

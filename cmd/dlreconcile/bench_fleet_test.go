@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,11 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dlreconcile/dlreconcile/engine"
-	"github.com/dlreconcile/dlreconcile/engine/api"
 	"github.com/dlreconcile/dlreconcile/engine/plan"
 	"github.com/dlreconcile/dlreconcile/engine/provider/providertest"
-	"github.com/dlreconcile/dlreconcile/engine/source"
 )
 
 // benchEdits is how often one host is edited at each size; medians are shown.
@@ -102,31 +98,12 @@ host "ws" {
 
 func benchFleet(t testing.TB, n int, from string) (r fleetCost) {
 	t.Helper()
-	ports, err := freePorts(4)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	repo, state := filepath.Join(dir, "site"), filepath.Join(dir, "state")
-	if err := source.Init(repo); err != nil {
-		t.Fatal(err)
-	}
-	program := func(args ...string) *exec.Cmd {
-		cmd := exec.Command(os.Args[0], append(args, "--repo", repo, "--state", state, "--config", os.DevNull, "--poll", "1s")...)
-		cmd.Env = append(os.Environ(), asCommand+"=1")
-		return cmd
-	}
+	s := newLoopback(t)
 	edited, round := -1, 0
-	commit := func() string {
-		rev, err := source.Commit(repo, fleetFiles(t, ports, n, from, edited, round), "edit")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return rev.Hash
-	}
+	commit := func() string { return s.commit(fleetFiles(t, s.ports, n, from, edited, round)) }
 	rev := commit()
 
-	cold := program("plan", "--json")
+	cold := s.command("plan", "--json")
 	started := time.Now()
 	out, err := cold.Output()
 	if err != nil {
@@ -135,20 +112,10 @@ func benchFleet(t testing.TB, n int, from string) (r fleetCost) {
 	r.cold, r.coldRSS = time.Since(started), cold.ProcessState.SysUsage().(*syscall.Rusage).Maxrss<<10
 	wantChanges(t, out, n+6)
 
-	daemon := program("serve")
-	daemon.Stderr = os.Stderr
 	started = time.Now()
-	if err := daemon.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		daemon.Process.Signal(syscall.SIGTERM)
-		if err := daemon.Wait(); err != nil {
-			t.Errorf("the daemon ends with %v", err)
-		}
-	}()
-	client := api.NewClient(filepath.Join(state, "api.sock"))
-	waitSynced(t, client, rev)
+	daemon, stop := s.serve()
+	defer stop()
+	s.synced(rev)
 	r.apply = time.Since(started)
 
 	var warm, live []time.Duration
@@ -157,12 +124,12 @@ func benchFleet(t testing.TB, n int, from string) (r fleetCost) {
 		edited = n / 2
 		rev = commit()
 		started := time.Now()
-		waitSynced(t, client, rev)
+		s.synced(rev)
 		live = append(live, time.Since(started))
 		// The edit back: the daemon plans it, and has nothing else to do meanwhile.
 		started = time.Now()
 		var raw json.RawMessage
-		if err := client.Get(t.Context(), "/v1/plan", query("revision", before), &raw); err != nil {
+		if err := s.client.Get(t.Context(), "/v1/plan", query("revision", before), &raw); err != nil {
 			t.Fatal(err)
 		}
 		warm = append(warm, time.Since(started))
@@ -183,27 +150,6 @@ func wantChanges(t testing.TB, b []byte, want int) {
 	}
 	if len(p.Changes) != want {
 		t.Errorf("%d changes, want %d", len(p.Changes), want)
-	}
-}
-
-// waitSynced waits until a revision is what the daemon serves.
-func waitSynced(t testing.TB, client *api.Client, rev string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), applyLimit)
-	defer cancel()
-	var st engine.Status
-	for st.Synced != rev || st.Phase != engine.PhaseIdle {
-		got, err := client.Status(ctx, st.Seq)
-		switch {
-		case err == nil && got.Failure != nil:
-			t.Fatalf("%s is refused: %+v", rev, got.Failure)
-		case err == nil:
-			st = got
-		case ctx.Err() != nil:
-			t.Fatalf("waited in vain for %s; the last status: %+v", rev, st)
-		default:
-			<-time.After(10 * time.Millisecond) // nobody listens yet
-		}
 	}
 }
 

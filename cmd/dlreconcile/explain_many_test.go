@@ -2,58 +2,29 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/dlreconcile/dlreconcile/engine"
-	"github.com/dlreconcile/dlreconcile/engine/api"
 	"github.com/dlreconcile/dlreconcile/engine/provider/providertest"
-	"github.com/dlreconcile/dlreconcile/engine/source"
 )
 
 // manyHosts is how many machines with arguments of their own a site has in
 // TestOneHostEditedIsOneAnswer.
 const manyHosts = 10_000
 
-// manySite is the site of the demo with many hosts. edited is the number of one that
-// has another argument; -1 is none.
+// manySite is a fleet of them in a group. edited is the number of one that has another
+// argument; -1 is none.
 func manySite(t *testing.T, ports []int, edited int) map[string]string {
 	t.Helper()
-	files, err := loopbackSite(ports, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files["site.hcl"] += `
+	files := fleetFiles(t, ports, manyHosts, "csv", edited, 1)
+	files["site.hcl"] = strings.Replace(files["site.hcl"], "  args     = [", "  group    = group.render\n  args     = [", 1) + `
 group "render" {
   args = ["quiet"]
 }
-
-host "ws" {
-  for_each = { for h in csvdecode(file("hosts.csv")) : h.name => h }
-  mac      = each.value.mac
-  address  = each.value.address
-  group    = group.render
-  args     = ["ws.seat=${each.value.seat}"]
-}
 `
-	var csv strings.Builder
-	csv.WriteString("name,mac,address,seat\n")
-	for i := range manyHosts {
-		seat := i
-		if i == edited {
-			seat += 1_000_000
-		}
-		fmt.Fprintf(&csv, "ws%05d,52:54:00:01:%02x:%02x,127.1.%d.%d,%d\n", i, i>>8, i&255, i>>8, i&255, seat)
-	}
-	files["hosts.csv"] = csv.String()
 	return files
 }
 
@@ -62,68 +33,14 @@ host "ws" {
 func TestOneHostEditedIsOneAnswer(t *testing.T) {
 	providertest.NeedRoot(t)
 	providertest.Need(t, "mke2fs")
-	ports, err := freePorts(4)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	repo, state := filepath.Join(dir, "site"), filepath.Join(dir, "state")
-	if err := source.Init(repo); err != nil {
-		t.Fatal(err)
-	}
-	program := func(args ...string) *exec.Cmd {
-		cmd := exec.Command(os.Args[0], append(args, "--repo", repo, "--state", state, "--config", os.DevNull, "--poll", "1s")...)
-		cmd.Env = append(os.Environ(), asCommand+"=1")
-		return cmd
-	}
-	commit := func(edited int) string {
-		t.Helper()
-		rev, err := source.Commit(repo, manySite(t, ports, edited), "edit")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return rev.Hash
-	}
+	s := newLoopback(t)
+	commit := func(edited int) string { return s.commit(manySite(t, s.ports, edited)) }
 	first := commit(-1)
-
-	var log bytes.Buffer
-	daemon := program("serve")
-	daemon.Stdout, daemon.Stderr = &log, &log
-	if err := daemon.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := daemon.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Error(err)
-		}
-		if err := daemon.Wait(); err != nil || t.Failed() {
-			t.Errorf("the daemon ends with %v; its log:\n%s", err, tail(log.Bytes(), 4000))
-		}
-	}()
-	served := func(rev string) {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), applyLimit)
-		defer cancel()
-		client := api.NewClient(filepath.Join(state, "api.sock"))
-		var st engine.Status
-		for st.Synced != rev || st.Phase != engine.PhaseIdle {
-			got, err := client.Status(ctx, st.Seq)
-			switch {
-			case err == nil && got.Failure != nil:
-				t.Fatalf("%s is refused: %+v", rev, got.Failure)
-			case err == nil:
-				st = got
-			case ctx.Err() != nil:
-				t.Fatalf("waited in vain for %s; the last status: %+v", rev, st)
-			default:
-				<-time.After(10 * time.Millisecond) // nobody listens yet
-			}
-		}
-	}
+	s.serve()
 	explainAll := func() (list []json.RawMessage) {
 		t.Helper()
 		started := time.Now()
-		out, errs, code := runCommand(t, program("explain", "--all", "--json"))
+		out, errs, code := runCommand(t, s.command("explain", "--all", "--json"))
 		if code != 0 {
 			t.Fatalf("explain: exit %d\n%.4000s\n%s", code, out, errs)
 		}
@@ -134,10 +51,10 @@ func TestOneHostEditedIsOneAnswer(t *testing.T) {
 		return list
 	}
 
-	served(first)
+	s.synced(first)
 	before := explainAll()
 	const edited = 4711
-	served(commit(edited))
+	s.synced(commit(edited))
 	after := explainAll()
 	if len(before) != manyHosts+1 || len(after) != len(before) {
 		t.Fatalf("%d answers before and %d after, want %d", len(before), len(after), manyHosts+1)
