@@ -19,6 +19,7 @@ type daemonFile struct {
 	texts map[string]*string // by the name of the flag
 	poll  time.Duration      // 0: not written
 	vars  map[string]string
+	daemonBlocks
 }
 
 // parseDaemonFile reads daemon.hcl. Expressions in it are constants.
@@ -36,7 +37,7 @@ func parseDaemonFile(name string, src []byte) (*daemonFile, hcl.Diagnostics) {
 		flagOf[attr] = flag
 		schema.Attributes = append(schema.Attributes, hcl.AttributeSchema{Name: attr})
 	}
-	content, diags := f.Body.Content(schema)
+	content, rest, diags := f.Body.PartialContent(schema)
 	attrs := slices.SortedFunc(maps.Values(content.Attributes), func(a, b *hcl.Attribute) int {
 		return a.Range.Start.Byte - b.Range.Start.Byte
 	})
@@ -58,7 +59,9 @@ func parseDaemonFile(name string, src []byte) (*daemonFile, hcl.Diagnostics) {
 		}
 		diags = append(diags, more...)
 	}
-	return out, diags
+	var more hcl.Diagnostics
+	out.daemonBlocks, more = parseBlocks(rest)
+	return out, append(diags, more...)
 }
 
 func textOf(a *hcl.Attribute, v cty.Value, want string) (string, hcl.Diagnostics) {

@@ -25,6 +25,40 @@ type State struct {
 	// one is recorded: Held to the record's, Synced to its revision.
 	Held   *Held  `json:"held,omitempty"`
 	Synced string `json:"synced,omitempty"`
+	Memory
+}
+
+// Memory is what stays as it is when a generation is recorded.
+type Memory struct {
+	// Trusted is the newest commit of the tracked ref whose origin was verified; ""
+	// while none was.
+	Trusted string `json:"trusted,omitempty"`
+	// Quarantined lists the revisions that are not tried by themselves, oldest first.
+	Quarantined []Held `json:"quarantined,omitempty"`
+	// Suspended, when not nil, keeps everything as it is: commits wait.
+	Suspended *Suspension `json:"suspended,omitempty"`
+	// SuspendedHosts keeps machines on the generation that each of them names; the key
+	// is the host's address.
+	SuspendedHosts map[string]Suspension `json:"suspended_hosts,omitempty"`
+	// Try, when not nil, is the generation that is served on trial.
+	Try *Try `json:"try,omitempty"`
+}
+
+// Suspension is an operator's order to leave something as it is.
+type Suspension struct {
+	Reason     string    `json:"reason,omitempty"`
+	By         Actor     `json:"by"`
+	Since      time.Time `json:"since,omitzero"`
+	Generation uint64    `json:"generation,omitempty"` // of a host: what it stays on
+}
+
+// Try is a generation that goes back by itself unless it is confirmed.
+type Try struct {
+	Generation uint64    `json:"generation"` // on trial
+	Back       uint64    `json:"back"`       // served before, and again unless confirmed; 0: nothing was
+	Revision   string    `json:"revision"`
+	Deadline   time.Time `json:"deadline"`
+	By         Actor     `json:"by"`
 }
 
 // pointer is the file "current". Renaming it is the moment at which a generation
@@ -37,6 +71,7 @@ type pointer struct {
 	Taken  uint64 `json:"taken,omitempty"`
 	Synced string `json:"synced,omitempty"`
 	Held   *Held  `json:"held,omitempty"`
+	Memory
 }
 
 func (s *Store) pointerPath() string { return filepath.Join(s.dir, "current") }
@@ -90,7 +125,7 @@ func (s *Store) state() (State, error) {
 	p, err := s.pointer()
 	switch {
 	case err == nil:
-		st.Held, st.Synced = p.Held, p.Synced
+		st.Held, st.Synced, st.Memory = p.Held, p.Synced, p.Memory
 	case errors.As(err, new(*DamagedError)):
 		s.noted(err)
 		if rec, ok, err := s.current(); err == nil && ok {
@@ -139,7 +174,7 @@ func (s *Store) updateState(change func(*State)) error {
 			return err
 		}
 	}
-	p.Held, p.Synced = st.Held, st.Synced
+	p.Held, p.Synced, p.Memory = st.Held, st.Synced, st.Memory
 	return s.point(p)
 }
 

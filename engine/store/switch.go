@@ -114,7 +114,7 @@ func (s *Store) record(rec *Record) error {
 			return err
 		}
 	}
-	after := pointer{Generation: next, Record: sum, Synced: rec.Revision, Held: rec.Held}
+	after := pointer{Generation: next, Record: sum, Synced: rec.Revision, Held: rec.Held, Memory: before.Memory}
 	if err := s.point(after); err != nil {
 		_ = os.Remove(path)
 		return err

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/gohcl"
+)
+
+// daemonBlocks are the blocks of daemon.hcl. A block that is not written is nil.
+// Paths that are relative are so to the working directory; a value
+// "credential:NAME" in place of a path names a file of $CREDENTIALS_DIRECTORY, see
+// systemd.exec(5).
+type daemonBlocks struct {
+	Trust        *trustBlock          `hcl:"trust,block"`
+	Webhook      *webhookBlock        `hcl:"webhook,block"`
+	API          *apiBlock            `hcl:"api,block"`
+	Metrics      *metricsBlock        `hcl:"metrics,block"`
+	CommitStatus *commitStatusBlock   `hcl:"commit_status,block"`
+	Notify       []*notifyBlock       `hcl:"notify,block"`
+	Principals   []*apiPrincipalBlock `hcl:"principal,block"`
+}
+
+// trustBlock says which commits are served.
+type trustBlock struct {
+	// Verify is "none", "tip" or "every": which commits must be signed. Default
+	// "tip" where keys are named, else "none".
+	Verify string `hcl:"verify,optional"`
+	// AllowedSigners is a file of SSH keys, as ssh-keygen(1) describes under
+	// ALLOWED SIGNERS. OpenPGPKeys are files of armored or binary public keys.
+	AllowedSigners string   `hcl:"allowed_signers,optional"`
+	OpenPGPKeys    []string `hcl:"openpgp_keys,optional"`
+	// Rewind is "refuse" (default) or "accept": what to do about a tip that does not
+	// descend from the newest commit that was trusted.
+	Rewind string `hcl:"rewind,optional"`
+}
+
+// webhookBlock is the listener that a forge tells about pushes.
+type webhookBlock struct {
+	Listen string `hcl:"listen"` // "ADDRESS:PORT"
+	// SecretFile holds the secret shared with the forge, one line.
+	SecretFile string `hcl:"secret_file"`
+	TLSCert    string `hcl:"tls_cert,optional"` // both or neither
+	TLSKey     string `hcl:"tls_key,optional"`
+}
+
+// apiBlock is the API over TCP. It needs TLS, and client certificates, tokens or both.
+type apiBlock struct {
+	Listen   string `hcl:"listen"`
+	TLSCert  string `hcl:"tls_cert"`
+	TLSKey   string `hcl:"tls_key"`
+	ClientCA string `hcl:"client_ca,optional"` // PEM; who signs client certificates
+}
+
+// apiPrincipalBlock is somebody who may use the API over TCP, or a user or group of
+// this machine on the unix socket.
+type apiPrincipalBlock struct {
+	Name string `hcl:"name,label"`
+	Role string `hcl:"role"` // "viewer", "operator" or "admin"
+	// One of these says who it is.
+	TokenFile   string `hcl:"token_file,optional"`  // holds a bearer token, one line
+	Certificate string `hcl:"certificate,optional"` // common name or URI of a client certificate
+	User        string `hcl:"user,optional"`        // of this machine
+	Group       string `hcl:"group,optional"`
+}
+
+// metricsBlock is a plain HTTP listener that answers /metrics alone.
+type metricsBlock struct {
+	Listen string `hcl:"listen"`
+}
+
+// commitStatusBlock tells a forge what became of its commits.
+type commitStatusBlock struct {
+	Forge     string `hcl:"forge"`            // "github", "gitea", "forgejo" or "gitlab"
+	URL       string `hcl:"url,optional"`     // of the forge's API; default: the public one
+	Project   string `hcl:"project"`          // "owner/name"
+	TokenFile string `hcl:"token_file"`       //
+	Context   string `hcl:"context,optional"` // default "dlreconcile/SERVER"
+}
+
+// notifyBlock posts events to a URL.
+type notifyBlock struct {
+	Name       string   `hcl:"name,label"`
+	URL        string   `hcl:"url"`
+	SecretFile string   `hcl:"secret_file,optional"` // signs the body with HMAC-SHA256
+	Events     []string `hcl:"events,optional"`      // kinds, "*" at the end of one matches the rest; default: all of the engine's
+}
+
+// parseBlocks reads the blocks out of what is left of daemon.hcl after its attributes.
+func parseBlocks(body hcl.Body) (daemonBlocks, hcl.Diagnostics) {
+	var b daemonBlocks
+	diags := gohcl.DecodeBody(body, nil, &b)
+	return b, diags
+}
