@@ -90,3 +90,8 @@ func parseBlocks(body hcl.Body) (daemonBlocks, hcl.Diagnostics) {
 	diags := gohcl.DecodeBody(body, nil, &b)
 	return b, diags
 }
+
+func blockHeaders() []hcl.BlockHeaderSchema {
+	s, _ := gohcl.ImpliedBodySchema(daemonBlocks{})
+	return s.Blocks
+}

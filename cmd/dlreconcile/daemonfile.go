@@ -37,7 +37,9 @@ func parseDaemonFile(name string, src []byte) (*daemonFile, hcl.Diagnostics) {
 		flagOf[attr] = flag
 		schema.Attributes = append(schema.Attributes, hcl.AttributeSchema{Name: attr})
 	}
-	content, rest, diags := f.Body.PartialContent(schema)
+	_, rest, _ := f.Body.PartialContent(schema)
+	schema.Blocks = blockHeaders()
+	content, diags := f.Body.Content(schema)
 	attrs := slices.SortedFunc(maps.Values(content.Attributes), func(a, b *hcl.Attribute) int {
 		return a.Range.Start.Byte - b.Range.Start.Byte
 	})
@@ -59,9 +61,11 @@ func parseDaemonFile(name string, src []byte) (*daemonFile, hcl.Diagnostics) {
 		}
 		diags = append(diags, more...)
 	}
-	var more hcl.Diagnostics
-	out.daemonBlocks, more = parseBlocks(rest)
-	return out, append(diags, more...)
+	if diags.HasErrors() {
+		return out, diags
+	}
+	out.daemonBlocks, diags = parseBlocks(rest)
+	return out, diags
 }
 
 func textOf(a *hcl.Attribute, v cty.Value, want string) (string, hcl.Diagnostics) {
