@@ -20,6 +20,7 @@ const (
 	TriggerCommit   = "commit"
 	TriggerApply    = "apply"
 	TriggerRollback = "rollback"
+	TriggerRevert   = "revert" // a trial that nobody confirmed
 )
 
 // Record is one generation: all that is needed to serve it again without the

@@ -34,7 +34,10 @@ type Memory struct {
 	// while none was.
 	Trusted string `json:"trusted,omitempty"`
 	// Quarantined lists the revisions that are not tried by themselves, oldest first.
-	Quarantined []Held `json:"quarantined,omitempty"`
+	Quarantined []Quarantine `json:"quarantined,omitempty"`
+	// Refused is the one of them that the tracked ref was at when it was refused; ""
+	// when something newer was served since, or the ref is held.
+	Refused string `json:"refused,omitempty"`
 	// Suspended, when not nil, keeps everything as it is: commits wait.
 	Suspended *Suspension `json:"suspended,omitempty"`
 	// SuspendedHosts keeps machines on the generation that each of them names; the key
@@ -42,6 +45,15 @@ type Memory struct {
 	SuspendedHosts map[string]Suspension `json:"suspended_hosts,omitempty"`
 	// Try, when not nil, is the generation that is served on trial.
 	Try *Try `json:"try,omitempty"`
+}
+
+// Quarantine is a revision that is not tried by itself, and why.
+type Quarantine struct {
+	Revision string    `json:"revision"`
+	Reason   string    `json:"reason"` // one of the engine's reasons of a failure
+	Stage    string    `json:"stage"`  // what the engine was doing
+	Message  string    `json:"message"`
+	Since    time.Time `json:"since,omitzero"`
 }
 
 // Suspension is an operator's order to leave something as it is.
@@ -59,6 +71,7 @@ type Try struct {
 	Revision   string    `json:"revision"`
 	Deadline   time.Time `json:"deadline"`
 	By         Actor     `json:"by"`
+	Held       *Held     `json:"held,omitempty"` // in force before, and again after going back
 }
 
 // pointer is the file "current". Renaming it is the moment at which a generation

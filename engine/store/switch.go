@@ -41,17 +41,18 @@ func (s *Store) next() (uint64, error) {
 // still current. A crash in between leaves one or the other.
 //
 // A Number of zero takes the next one, any other must be what Next gives. Parent
-// and Created are filled in when they are zero.
-func (s *Store) Record(rec *Record) error {
+// and Created are filled in when they are zero. What else is remembered stays as it
+// is, but for what remember, called once each with it, changes in the same step.
+func (s *Store) Record(rec *Record, remember ...func(*Memory)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.record(rec); err != nil {
+	if err := s.record(rec, remember); err != nil {
 		return fmt.Errorf("record generation %d: %w", rec.Number, err)
 	}
 	return nil
 }
 
-func (s *Store) record(rec *Record) error {
+func (s *Store) record(rec *Record, remember []func(*Memory)) error {
 	if err := s.writable(); err != nil {
 		return err
 	}
@@ -115,6 +116,9 @@ func (s *Store) record(rec *Record) error {
 		}
 	}
 	after := pointer{Generation: next, Record: sum, Synced: rec.Revision, Held: rec.Held, Memory: before.Memory}
+	for _, change := range remember {
+		change(&after.Memory)
+	}
 	if err := s.point(after); err != nil {
 		_ = os.Remove(path)
 		return err
