@@ -98,30 +98,45 @@ func allowed(s *served, t *table, c provider.Client, addr netip.Addr) error {
 	if len(s.allow) == 0 {
 		return nil
 	}
-	subnet := c.Subnet
-	if subnet.IsZero() && addr.IsValid() {
-		for _, n := range t.want.Subnets {
-			if s.allow[n.Addr] && n.CIDR.Contains(addr) {
-				subnet = n.Addr
-			}
-		}
-	}
-	if s.allow[subnet] || s.allow[c.Host] {
+	if host, subnet := t.who(c, addr); s.allow[subnet] || s.allow[host] {
 		return nil
 	}
 	return denied("%s does not list this machine or its subnet under allow", s.Decl.Addr)
 }
 
+// who gives the host block and the subnet of a client as the table has them: by its
+// hardware address, and by the address that it comes from. What c says of them is what
+// was so when its address was acknowledged, and may have been edited or moved since; it
+// counts where the table knows nothing better.
+func (t *table) who(c provider.Client, addr netip.Addr) (host, subnet schema.Addr) {
+	host, subnet = c.Host, c.Subnet
+	if !c.MAC.IsZero() {
+		host = t.byMAC[c.MAC.String()]
+	}
+	for _, n := range t.want.Subnets {
+		if addr.IsValid() && n.CIDR.Contains(addr) {
+			return host, n.Addr
+		}
+	}
+	return host, subnet
+}
+
 // index finds the blocks of a desired state by their addresses.
 type index struct {
 	hosts       map[schema.Addr]*schema.Host
+	byMAC       map[string]schema.Addr // hosts by schema.Host.MAC
 	subnets     map[schema.Addr]*schema.Subnet
 	entries     map[schema.Addr]*schema.Entry
 	bootloaders map[schema.Addr]*schema.Bootloader
 }
 
 func newIndex(d *schema.Desired) index {
+	macs := make(map[string]schema.Addr, len(d.Hosts))
+	for _, h := range d.Hosts {
+		macs[h.MAC] = h.Addr
+	}
 	return index{
+		byMAC:       macs,
 		hosts:       byAddress(d.Hosts, func(h *schema.Host) schema.Addr { return h.Addr }),
 		subnets:     byAddress(d.Subnets, func(s *schema.Subnet) schema.Addr { return s.Addr }),
 		entries:     byAddress(d.Entries, func(e *schema.Entry) schema.Addr { return e.Addr }),

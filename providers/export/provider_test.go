@@ -369,6 +369,48 @@ func TestAccess(t *testing.T) {
 	}
 }
 
+// What a session remembers of its machine is from its last acknowledgement. After a
+// move, those who are up were refused under the new names; and one that lost its host
+// block went on in its name.
+func TestAccessGoesByWhatIsServedNow(t *testing.T) {
+	moved, ws02 := schema.Addr{Kind: "subnet", Name: "moved"}, schema.Addr{Kind: "host", Name: "ws", Key: "ws02"}
+	for _, c := range []struct {
+		name string
+		edit func(*schema.Desired)
+		ok   bool
+	}{
+		{"subnet moved", func(d *schema.Desired) {
+			d.Subnets[0].Addr, d.Exports[0].Allow = moved, []schema.Addr{moved}
+		}, true},
+		{"host moved", func(d *schema.Desired) {
+			d.Hosts[0].Addr, d.Exports[0].Allow = ws02, []schema.Addr{ws02}
+		}, true},
+		{"host is another machine", func(d *schema.Desired) {
+			d.Hosts[0].MAC, d.Exports[0].Allow = "52:54:00:00:00:99", []schema.Addr{hostWS01}
+		}, false},
+		{"subnet has other addresses, and another one has its own", func(d *schema.Desired) {
+			other := *d.Subnets[0]
+			other.Addr = moved
+			d.Subnets[0].CIDR, d.Exports[0].Allow = netip.MustParsePrefix("10.9.0.0/24"), []schema.Addr{subnetLAN}
+			d.Subnets = append(d.Subnets, &other)
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t)
+			a, _ := r.artifact(1, 1<<20)
+			r.commit(r.input(1, a))
+			in := r.input(2, a)
+			c.edit(in.Want)
+			r.commit(in)
+			name := in.Want.Exports[0].WireFamily()
+			_, err := handler{r.Provider}.Info(t.Context(), netip.AddrPortFrom(loopback, 1), name)
+			if (err == nil) != c.ok || err != nil && !errors.Is(err, nbd.ErrForbidden) {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+}
+
 func TestUnknownMachine(t *testing.T) {
 	r := newRig(t)
 	a, _ := r.artifact(1, 1<<20)
