@@ -70,35 +70,72 @@ func (c *comparison) exportUpdate(i *impacts, ch *Change, was, is *schema.Export
 func (c *comparison) allowImpact(i *impacts, ex *schema.Export, runsIt func(*machine) bool) {
 	i.add(EffectLive, "", nextConnection, c.want.uses[ex.Addr]...)
 	for _, m := range c.seen.machines {
-		if runsIt(m) && !c.allowed(ex, m) {
-			i.add(EffectInterrupts, m.artifact, "its next connection is refused", m.name())
+		if runsIt(m) {
+			c.refuses(i, ex, m)
 		}
 	}
 }
 
-func (c *comparison) allowed(ex *schema.Export, m *machine) bool {
-	if len(ex.Clients) > 0 && m.address != "" && !slices.ContainsFunc(ex.Clients, func(client string) bool { return covers(client, m.address) }) {
+// shutOut tells which of the machines that run something are not on the list of their
+// export any more, although the list is as it was: its subnet, or the host block that
+// is on it, is not theirs now.
+func (c *comparison) shutOut(i *impacts, match func(*machine) bool) {
+	for _, m := range c.seen.machines {
+		if !m.runs() || m.export == "" || !match(m) {
+			continue
+		}
+		was, is := c.have.exportCalled(familyOf(m.export)), c.want.exportCalled(familyOf(m.export))
+		if was == nil || is == nil || c.own[is.Addr]["allow"] || c.own[is.Addr]["clients"] || !c.have.allows(was, m, m.ip) {
+			continue
+		}
+		c.refuses(i, is, m)
+	}
+}
+
+// refuses tells that a machine which runs from an export is refused when it connects
+// again: as soon as that happens, or from the address that it gets next.
+func (c *comparison) refuses(i *impacts, ex *schema.Export, m *machine) {
+	if !c.want.allows(ex, m, m.ip) {
+		i.add(EffectInterrupts, m.artifact, "its next connection is refused", m.name())
+		return
+	}
+	h := c.want.byMAC[m.mac]
+	if m.mac != "" && h != nil && h.Address.IsValid() && h.Address != m.ip && c.want.leases(h) && !c.want.allows(ex, m, h.Address) {
+		i.add(EffectInterrupts, m.artifact, "its connections from "+h.Address.String()+" are refused", m.name())
+	}
+}
+
+// allows reports whether a machine may attach to an export from an address: as the host
+// that has its hardware address, and on the subnet that holds the address.
+func (v *view) allows(ex *schema.Export, m *machine, from netip.Addr) bool {
+	if len(ex.Clients) > 0 && from.IsValid() && !slices.ContainsFunc(ex.Clients, func(client string) bool { return covers(client, from) }) {
 		return false
 	}
 	if len(ex.Allow) == 0 {
 		return true
 	}
-	subnet := m.subnet
-	if h := c.want.hosts[m.host]; h != nil && !h.Subnet.IsZero() {
-		subnet = h.Subnet
+	host := m.host
+	if m.mac != "" {
+		host = schema.Addr{}
+		if h := v.byMAC[m.mac]; h != nil {
+			host = h.Addr
+		}
 	}
-	return !m.host.IsZero() && slices.Contains(ex.Allow, m.host) || !subnet.IsZero() && slices.Contains(ex.Allow, subnet)
+	if !host.IsZero() && slices.Contains(ex.Allow, host) {
+		return true
+	}
+	s := v.subnetAt(from, m.subnet)
+	return s != nil && slices.Contains(ex.Allow, s.Addr)
 }
 
 // covers reports whether a client as exports(5) has it, "*", an address or a prefix,
 // is or holds an address.
-func covers(client, address string) bool {
-	a, err := netip.ParseAddr(address)
-	if err != nil || client == "*" || client == address {
-		return true // an address that nobody can read is not said to be refused
+func covers(client string, address netip.Addr) bool {
+	if client == "*" || client == address.String() {
+		return true
 	}
 	p, err := netip.ParsePrefix(client)
-	return err == nil && p.Contains(a)
+	return err == nil && p.Contains(address)
 }
 
 // familyOf gives the schema.Export.WireFamily of a wire name: that of

@@ -1,11 +1,6 @@
 package plan
 
-import (
-	"fmt"
-	"slices"
-
-	"github.com/dlreconcile/dlreconcile/schema"
-)
+import "github.com/dlreconcile/dlreconcile/schema"
 
 // serverImpact: a new socket is bound before the old one closes, and the old one
 // stays as long as a generation that declares it is needed.
@@ -72,7 +67,7 @@ func (c *comparison) onSubnet(a schema.Addr) []string {
 		}
 	}
 	for _, m := range c.seen.machines {
-		if m.subnet == a && (m.leased || m.runs()) {
+		if c.want.isOn(m, a) && (m.leased || m.runs()) {
 			set[m.name()] = true
 		}
 	}
@@ -86,13 +81,14 @@ func (c *comparison) subnetImpact(i *impacts, ch *Change) {
 	switch ch.Action {
 	case Create:
 		i.add(EffectNextBoot, "", "", c.want.uses[a]...)
+		c.takesOver(i, c.want.subnets[a])
 	case Delete:
-		for _, o := range c.seen.leases {
-			if o.Subnet == a {
+		for _, o := range c.leasesOn(a) {
+			if !c.want.renews(o) {
 				i.add(EffectKeeps, "", o.Address+" "+untilLeaseEnd, c.holder(o))
 			}
 		}
-		c.keeps(i, "", func(m *machine) bool { return m.subnet == a && len(c.want.chainsOf(*m)) == 0 })
+		c.keeps(i, "", func(m *machine) bool { return c.have.isOn(m, a) && len(c.want.chainsOf(*m)) == 0 })
 	default:
 		own := c.own[a]
 		if own["mode"] {
@@ -121,6 +117,9 @@ func (c *comparison) subnetImpact(i *impacts, ch *Change) {
 		if own["pool"] || own["cidr"] {
 			c.poolImpact(i, c.want.subnets[a])
 		}
+		if own["cidr"] {
+			c.shutOut(i, func(m *machine) bool { return c.have.isOn(m, a) })
+		}
 	}
 }
 
@@ -132,10 +131,8 @@ func (c *comparison) modeImpact(i *impacts, a schema.Addr) {
 		i.add(EffectLive, "", "its address from here "+otherLeaseEnds, c.onSubnet(a)...)
 		return
 	}
-	for _, o := range c.seen.leases {
-		if o.Subnet == a {
-			i.add(EffectKeeps, "", o.Address+" "+untilLeaseEnd, c.holder(o))
-		}
+	for _, o := range c.leasesOn(a) {
+		i.add(EffectKeeps, "", o.Address+" "+untilLeaseEnd, c.holder(o))
 	}
 }
 
@@ -158,28 +155,11 @@ func (c *comparison) poolImpact(i *impacts, s *schema.Subnet) {
 	if s == nil {
 		return
 	}
-	for _, o := range c.seen.leases {
-		if o.Subnet != s.Addr || c.reservedFor(o) || inPools(s, o.Address) {
-			continue
-		}
-		i.add(EffectKeeps, "", o.Address+" "+untilLeaseEnd, c.holder(o))
-	}
-}
-
-func inPools(s *schema.Subnet, address string) bool {
-	for _, p := range s.Pools {
-		addr := p.From
-		if addr.UnmarshalText([]byte(address)) == nil && p.From.Compare(addr) <= 0 && addr.Compare(p.To) <= 0 {
-			return true
+	for _, o := range c.leasesOn(s.Addr) {
+		if !c.want.reservedFor(o) && !inPools(s, o.Address) {
+			i.add(EffectKeeps, "", o.Address+" "+untilLeaseEnd, c.holder(o))
 		}
 	}
-	return false
-}
-
-// reservedFor reports whether a lease is that of a reservation.
-func (c *comparison) reservedFor(o Observation) bool {
-	h := c.want.byMAC[o.MAC]
-	return h != nil && h.Address.IsValid() && h.Address.String() == o.Address
 }
 
 // holder is the name of who has a lease.
@@ -191,126 +171,4 @@ func (c *comparison) holder(o Observation) string {
 		return m.name()
 	}
 	return o.MAC
-}
-
-// hostImpact tells what happens to one machine.
-func (c *comparison) hostImpact(i *impacts, ch *Change) {
-	a := ch.Address
-	name := a.String()
-	was, is := c.have.hosts[a], c.want.hosts[a]
-	switch {
-	case is == nil && was == nil:
-	case is == nil:
-		detail := "boots as a machine without a host block"
-		if h := c.want.byMAC[was.MAC]; h != nil {
-			detail = "boots as " + h.Addr.String()
-		} else if len(c.want.chainsOf(machine{mac: was.MAC, subnet: was.Subnet})) == 0 {
-			detail = "boots nothing from here"
-		}
-		i.add(EffectNextBoot, "", detail, name)
-		c.keepsAsHost(i, name, was, machine{mac: was.MAC, host: c.hostByMAC(was.MAC)})
-	case was == nil:
-		i.add(EffectNextBoot, "", "", name)
-		if m := c.seen.byMAC[is.MAC]; m != nil && m.host != a {
-			c.keepsAsHost(i, m.name(), is, machine{mac: is.MAC, host: a})
-		}
-		c.addressTaken(i, name, is)
-	default:
-		c.hostUpdate(i, name, was, is)
-	}
-}
-
-func (c *comparison) hostByMAC(mac string) schema.Addr {
-	if h := c.want.byMAC[mac]; h != nil {
-		return h.Addr
-	}
-	return schema.Addr{}
-}
-
-func (c *comparison) hostUpdate(i *impacts, name string, was, is *schema.Host) {
-	own := c.own[is.Addr]
-	if _, moved := c.have.was[is.Addr]; moved && was.MAC == is.MAC {
-		i.add(EffectKeeps, "", byMAC, name)
-	}
-	boots := false
-	for attr := range own {
-		switch attr {
-		case "address": // it may be on another subnet, and boot there as that says
-			boots = boots || !c.sameChains(was, is)
-		case "mac", "hostname":
-			boots = true
-		default: // what was the default, or is the group's, may have been written down
-			boots = boots || !c.sameBoot(was, is)
-		}
-	}
-	had, has := c.have.leases(was), c.want.leases(is)
-	if own["hostname"] && had && has {
-		i.add(EffectLive, "", nextRenewal, name)
-	}
-	if own["address"] && (had || has) {
-		when := oldLeaseEnds
-		if !had {
-			when = otherLeaseEnds
-		}
-		i.add(EffectLive, "", fmt.Sprintf("%s -> %s %s", c.have.addressOf(was), c.want.addressOf(is), when), name)
-		c.addressTaken(i, name, is)
-	}
-	if !boots {
-		return
-	}
-	if was.MAC == is.MAC {
-		c.bootsOther(i, []string{name})
-		return
-	}
-	i.add(EffectNextBoot, "", "is "+is.MAC+" now", name)
-	c.keepsAsHost(i, name, was, machine{mac: was.MAC, host: c.hostByMAC(was.MAC)})
-}
-
-// leases reports whether a host may have a lease of ours.
-func (v *view) leases(h *schema.Host) bool {
-	list := v.subnetsOf(h)
-	return len(list) == 0 || slices.ContainsFunc(list, v.desired.Leases)
-}
-
-// addressOf says in words which address a host gets.
-func (v *view) addressOf(h *schema.Host) string {
-	switch {
-	case !v.leases(h):
-		return "another server's address"
-	case h.Address.IsValid():
-		return h.Address.String()
-	}
-	return "a pool address"
-}
-
-// keepsAsHost tells that the machine with the hardware address of h runs something
-// that it would not boot as next.
-func (c *comparison) keepsAsHost(i *impacts, name string, h *schema.Host, next machine) {
-	m := c.seen.byMAC[h.MAC]
-	if m == nil || !m.runs() || m.artifact == "" {
-		return
-	}
-	next.subnet = m.subnet
-	after := ""
-	if chains := c.want.chainsOf(next); len(chains) > 0 {
-		after = c.artifacts.after(c.want.images[chains[0].image])
-	}
-	if after != m.artifact {
-		i.add(EffectKeeps, m.artifact, untilReboot, name)
-	}
-}
-
-// addressTaken tells who has the lease of an address that a host is to get.
-func (c *comparison) addressTaken(i *impacts, name string, h *schema.Host) {
-	if !h.Address.IsValid() || !c.want.leases(h) {
-		return
-	}
-	want := h.Address.String()
-	for _, o := range c.seen.leases {
-		if o.Address != want || o.MAC == h.MAC {
-			continue
-		}
-		i.add(EffectLive, "", fmt.Sprintf("a pool address while %s has the lease of %s", c.holder(o), want), name)
-		i.add(EffectKeeps, "", want+" "+untilLeaseEnd, c.holder(o))
-	}
 }

@@ -36,6 +36,7 @@ type view struct {
 	serversOf   map[schema.Addr][]schema.Addr // by bootloader: whose clients it boots
 	uses        map[schema.Addr][]string      // machines by what their boots go through, perhaps more than once; see usedBy
 	called      map[string]*schema.Export     // exports by what clients call them; see exportCalled
+	byAddress   map[string]*schema.Host       // hosts by their own address; see reserved
 	was         map[schema.Addr]schema.Addr   // what was moved: by its new address, which the view has, the old one
 }
 
@@ -173,8 +174,8 @@ func (v *view) subnetsFor(m machine) (h *schema.Host, subnets []*schema.Subnet) 
 	switch h = v.hosts[m.host]; {
 	case h != nil:
 		return h, v.subnetsOf(h)
-	case v.subnets[m.subnet] != nil:
-		return nil, []*schema.Subnet{v.subnets[m.subnet]}
+	case v.subnetAt(m.ip, m.subnet) != nil:
+		return nil, []*schema.Subnet{v.subnetAt(m.ip, m.subnet)}
 	case len(v.bootable) == 1:
 		return nil, v.bootable
 	}

@@ -88,7 +88,7 @@ func bootAt(way schema.Way, s *schema.Subnet) schema.Range {
 // the subnets where it may be.
 func (w *warnings) architecture(m machine) {
 	h, subnets := w.want.subnetsFor(m)
-	if here := w.want.subnets[m.subnet]; here != nil && len(subnets) > 1 {
+	if here := w.want.subnetAt(m.ip, m.subnet); here != nil && len(subnets) > 1 {
 		subnets = []*schema.Subnet{here} // where it was seen
 	}
 	arch := schema.ClientArchOf(*m.arch)

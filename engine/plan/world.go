@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -22,6 +23,7 @@ type machine struct {
 	host     schema.Addr
 	mac      string
 	address  string
+	ip       netip.Addr // address; zero: there is none that can be read
 	subnet   schema.Addr
 	state    string // "" when only a connection or a lease was seen
 	image    schema.Addr
@@ -87,6 +89,7 @@ func newWorld(in Input, c *comparison) *world {
 		}
 	}
 	for _, m := range w.machines {
+		m.ip, _ = netip.ParseAddr(m.address)
 		c.complete(m, in)
 		if m.mac != "" {
 			w.byMAC[m.mac] = m
