@@ -2,7 +2,6 @@ package source
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -219,35 +218,5 @@ const (
 	no
 )
 
-// maxHistory is how many commits are looked at to find out whether a branch was
-// rewritten.
+// maxHistory is how many commits are looked at to find out how two are related.
 const maxHistory = 50_000
-
-// descends reports whether old is among the ancestors of h. A shallow or very
-// long history may leave that unknown.
-func (o *objects) descends(ctx context.Context, h, old plumbing.Hash) answer {
-	seen := map[plumbing.Hash]bool{h: true}
-	queue := []plumbing.Hash{h}
-	verdict := no
-	for len(queue) > 0 {
-		if len(seen) > maxHistory || ctx.Err() != nil {
-			return unknown
-		}
-		c, err := o.commit(queue[0])
-		queue = queue[1:]
-		if err != nil {
-			verdict = unknown // the edge of a shallow history
-			continue
-		}
-		for _, p := range c.ParentHashes {
-			if p == old {
-				return yes
-			}
-			if !seen[p] {
-				seen[p] = true
-				queue = append(queue, p)
-			}
-		}
-	}
-	return verdict
-}

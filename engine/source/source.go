@@ -69,7 +69,9 @@ type Config struct {
 	// 30 s of it.
 	Timeout time.Duration
 	Limits  Limits
-	Log     *slog.Logger // nil: silent
+	Trust   Trust
+	Now     func() time.Time // default: time.Now
+	Log     *slog.Logger     // nil: silent
 }
 
 const (
@@ -145,6 +147,9 @@ func Open(cfg Config) (*Source, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	cfg.Limits = cfg.Limits.withDefaults()
 	s := &Source{cfg: cfg, log: cfg.Log}
 	if s.log == nil {
@@ -159,12 +164,16 @@ func Open(cfg Config) (*Source, error) {
 			return nil, err
 		}
 		s.objs = &objects{dirs: s.dirs}
-		return s, nil
+		s.cfg.Trust, err = cfg.Trust.withDefaults(s.dirs)
+		return s, err
 	}
 	if cfg.Mirror == "" {
 		return nil, fmt.Errorf("repository %s: a remote repository needs a folder for its mirror", loc.remote)
 	}
 	s.dirs = gitDirs{dot: cfg.Mirror, common: cfg.Mirror}
+	if s.cfg.Trust, err = cfg.Trust.withDefaults(s.dirs); err != nil {
+		return nil, err
+	}
 	s.objs = &objects{dirs: s.dirs}
 	s.mirror, err = newMirror(cfg, loc.remote, s.objs, s.log)
 	return s, err
@@ -202,7 +211,7 @@ func (s *Source) Tip(ctx context.Context) (Revision, error) {
 	if before.IsZero() || before == c.Hash {
 		return rev, nil
 	}
-	if s.objs.descends(ctx, c.Hash, before) == no {
+	if line, err := s.objs.lineage(ctx, c.Hash, before); err == nil && line.descends == no {
 		rev.Rewrote = before.String()
 		s.log.Warn("the branch was rewritten", "repo", s.cfg.Repo, "before", before.String(), "now", rev.Hash)
 	}
