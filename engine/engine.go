@@ -26,6 +26,11 @@ type Source interface {
 	Resolve(ctx context.Context, name string) (source.Revision, error)
 	// Tree gives the files of a commit.
 	Tree(context.Context, source.Revision) (fs.FS, error)
+	// Verify says whether a commit may be served: nil if so, given the operator's
+	// settings and since, the full hash of the newest commit that was trusted ("" for
+	// none). A *source.UntrustedError says why not; any other error, that it cannot be
+	// found out now.
+	Verify(ctx context.Context, rev source.Revision, since string) error
 	// Run sends on wake whenever the tip may have moved, until ctx ends.
 	Run(ctx context.Context, wake chan<- struct{}) error
 }

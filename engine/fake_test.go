@@ -21,17 +21,19 @@ import (
 
 // repo is a Source whose commits a test makes. The name of a commit is its hash.
 type repo struct {
-	mu      sync.Mutex
-	commits map[string]fstest.MapFS
-	tip     string
-	err     error         // what every look gives
-	looks   int           // at the tip, begun
-	gate    chan struct{} // when not nil, a look waits until it is closed
-	wake    chan struct{}
+	mu       sync.Mutex
+	commits  map[string]fstest.MapFS
+	tip      string
+	err      error            // what every look gives
+	looks    int              // at the tip, begun
+	distrust map[string]error // what Verify gives, by commit; nothing: it is trusted
+	verified []string         // "COMMIT SINCE" of what Verify was asked
+	gate     chan struct{}    // when not nil, a look waits until it is closed
+	wake     chan struct{}
 }
 
 func newRepo() *repo {
-	return &repo{commits: map[string]fstest.MapFS{}, wake: make(chan struct{}, 1)}
+	return &repo{commits: map[string]fstest.MapFS{}, distrust: map[string]error{}, wake: make(chan struct{}, 1)}
 }
 
 // commit makes the next commit, moves the tip there, and tells who watches.
@@ -114,6 +116,13 @@ func (r *repo) Resolve(_ context.Context, name string) (source.Revision, error) 
 		return source.Revision{}, fmt.Errorf("%q: %w", name, source.ErrNoRef)
 	}
 	return revision(name), nil
+}
+
+func (r *repo) Verify(_ context.Context, rev source.Revision, since string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.verified = append(r.verified, rev.Hash+" "+since)
+	return r.distrust[rev.Hash]
 }
 
 func (r *repo) Tree(_ context.Context, rev source.Revision) (fs.FS, error) {

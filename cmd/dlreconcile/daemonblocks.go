@@ -19,18 +19,22 @@ type daemonBlocks struct {
 	Principals   []*apiPrincipalBlock `hcl:"principal,block"`
 }
 
-// trustBlock says which commits are served.
+// trustBlock says which commits are served; see source.Trust, whose defaults hold.
+// What is one of a few words is kept with its place in the file, for checkTrust.
 type trustBlock struct {
-	// Verify is "none", "tip" or "every": which commits must be signed. Default
-	// "tip" where keys are named, else "none".
-	Verify string `hcl:"verify,optional"`
+	// Verify is "none", "tip" or "every": which commits must be signed.
+	Verify *hcl.Attribute `hcl:"verify,optional"`
 	// AllowedSigners is a file of SSH keys, as ssh-keygen(1) describes under
 	// ALLOWED SIGNERS. OpenPGPKeys are files of armored or binary public keys.
 	AllowedSigners string   `hcl:"allowed_signers,optional"`
 	OpenPGPKeys    []string `hcl:"openpgp_keys,optional"`
-	// Rewind is "refuse" (default) or "accept": what to do about a tip that does not
-	// descend from the newest commit that was trusted.
-	Rewind string `hcl:"rewind,optional"`
+	// Rewind is "refuse" or "accept": what to do about a tip that does not descend
+	// from the newest commit that was trusted.
+	Rewind *hcl.Attribute `hcl:"rewind,optional"`
+	// Anchor is the full hash of the commit that counts as trusted while none was.
+	Anchor *hcl.Attribute `hcl:"anchor,optional"`
+
+	words map[string]string // values of those attributes, by name
 }
 
 // webhookBlock is the listener that a forge tells about pushes.
@@ -88,6 +92,9 @@ type notifyBlock struct {
 func parseBlocks(body hcl.Body) (daemonBlocks, hcl.Diagnostics) {
 	var b daemonBlocks
 	diags := gohcl.DecodeBody(body, nil, &b)
+	if b.Trust != nil {
+		diags = append(diags, b.Trust.check()...)
+	}
 	return b, diags
 }
 

@@ -57,6 +57,14 @@ func (p *patientSource) Tree(ctx context.Context, rev source.Revision) (fs.FS, e
 	return src.Tree(ctx, rev)
 }
 
+func (p *patientSource) Verify(ctx context.Context, rev source.Revision, since string) error {
+	src, err := p.get()
+	if err != nil {
+		return err
+	}
+	return src.Verify(ctx, rev, since)
+}
+
 // Run asks for a look every so often until the repo is there, and then leaves it to
 // the repo when to look.
 func (p *patientSource) Run(ctx context.Context, wake chan<- struct{}) error {

@@ -27,6 +27,8 @@ type settings struct {
 	Vars      map[string]string
 	Env       string // names env/NAME.hcl of the repo
 
+	blocks daemonBlocks // of daemon.hcl
+
 	// repoGiven is false when Repo is only the current folder, for want of better.
 	repoGiven bool
 	// envFlag says that Env comes from the command line.
@@ -100,6 +102,7 @@ func (s *settings) resolve(f *pflag.FlagSet, environ []string) error {
 			*to = *v
 		}
 	}
+	s.blocks = file.daemonBlocks
 	s.envFlag = f.Changed("env")
 	s.repoGiven = f.Changed("repo") || env[envName("repo")] != "" || file.texts["repo"] != nil
 	if err := s.resolvePoll(f, env, file); err != nil {

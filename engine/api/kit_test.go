@@ -65,6 +65,8 @@ func (r *repo) Tree(_ context.Context, rev source.Revision) (fs.FS, error) {
 	return r.commits[rev.Hash], nil
 }
 
+func (r *repo) Verify(context.Context, source.Revision, string) error { return nil }
+
 func (r *repo) Run(ctx context.Context, _ chan<- struct{}) error {
 	<-ctx.Done()
 	return nil

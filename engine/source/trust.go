@@ -93,7 +93,6 @@ func (t Trust) withDefaults(dirs gitDirs) (Trust, error) {
 		if len(keys) == 0 {
 			return t, fmt.Errorf("trust: verify = %q needs keys: name a file of allowed signers or of OpenPGP keys", t.Verify)
 		}
-		return t, fmt.Errorf("trust: verify = %q is not supported yet", t.Verify)
 	default:
 		return t, fmt.Errorf("trust: verify = %q: want %q, %q or %q", t.Verify, VerifyNone, VerifyTip, VerifyEvery)
 	}
@@ -107,6 +106,9 @@ func (t Trust) withDefaults(dirs gitDirs) (Trust, error) {
 		if err := outside(file, dirs); err != nil {
 			return t, err
 		}
+	}
+	if t.Verify != VerifyNone {
+		return t, fmt.Errorf("trust: verify = %q is not supported yet", t.Verify)
 	}
 	return t, nil
 }
