@@ -11,6 +11,7 @@ func (a *attempt) audit(out *Outcome) {
 	j := a.j
 	j.overrides = a.overridden
 	a.audited(&j, out, j.saved != nil, a.applied()...)
+	a.keepRefusal(&j, out)
 }
 
 // applied gives the changes that were brought about: those of the plan, once its

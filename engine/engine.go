@@ -117,7 +117,7 @@ func New(cfg Config) *Engine {
 	if cfg.Retry == 0 {
 		cfg.Retry = 5 * time.Second
 	}
-	return &Engine{
+	e := &Engine{
 		cfg:      cfg,
 		log:      cfg.Log,
 		now:      cfg.Now,
@@ -129,6 +129,8 @@ func New(cfg Config) *Engine {
 		changed:  make(chan struct{}),
 		status:   Status{Phase: PhaseStarting, Seq: 1},
 	}
+	e.status.reassess(e.now)
+	return e
 }
 
 // Run serves until ctx ends: first the recorded generations, from the local

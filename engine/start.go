@@ -94,7 +94,7 @@ func (e *Engine) remember() error {
 	if err != nil {
 		return err
 	}
-	e.update(func(s *Status) { s.Synced, s.Held = st.Synced, holdOf(st.Held) })
+	e.update(func(s *Status) { s.Synced, s.Held, s.lastRefused = st.Synced, holdOf(st.Held), st.Failed })
 	return nil
 }
 

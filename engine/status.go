@@ -54,6 +54,8 @@ type Status struct {
 	// HostKey is the public half of the key that saved plans are signed with.
 	HostKey    string      `json:"host_key,omitempty"`
 	Conditions []Condition `json:"conditions"`
+
+	lastRefused *store.Held // see noteRefusal
 }
 
 // Hold says that a revision is skipped until a newer commit or a release.
@@ -79,14 +81,6 @@ func holdOf(h *store.Held) *Hold {
 	return &Hold{Revision: h.Revision, Reason: h.Reason, Since: h.Since}
 }
 
-// Condition is one yes-or-no fact with its reason.
-type Condition struct {
-	Type    string `json:"type"`   // "Ready", "Synced", "SourceReachable"
-	Status  bool   `json:"status"` //
-	Reason  string `json:"reason"` // one word
-	Message string `json:"message,omitempty"`
-}
-
 // Failure is why a revision was not applied.
 type Failure struct {
 	Revision    string              `json:"revision"`
@@ -107,6 +101,7 @@ const (
 	ReasonMachine   = "machine"   // this machine could not do it: disk, port, program
 	ReasonCancelled = "cancelled" // something newer came, the daemon stops, or the operator declined
 	ReasonStale     = "stale"     // what the caller saw is no longer so
+	ReasonUntrusted = "untrusted" // its signature or its history: see source.UntrustedError
 	ReasonDenied    = "denied"    // the policy does not let it through: diagnostics say which rule
 )
 
@@ -139,7 +134,7 @@ func (e *Engine) Status() (Status, <-chan struct{}) {
 	defer e.mu.Unlock()
 	s := e.status
 	s.Progress = append([]provider.Progress(nil), s.Progress...)
-	s.Conditions = conditions(&s)
+	s.Conditions = slices.Clone(s.Conditions)
 	return s, e.changed
 }
 
@@ -154,43 +149,9 @@ func (e *Engine) update(f func(*Status)) {
 // tell wakes who waits for a change. The caller holds e.mu.
 func (e *Engine) tell() {
 	e.status.Seq++
+	e.status.reassess(e.now)
 	close(e.changed)
 	e.changed = make(chan struct{})
-}
-
-func conditions(s *Status) []Condition {
-	ready := Condition{Type: "Ready", Status: true, Reason: "Serving"}
-	switch {
-	case s.Phase == PhaseStarting:
-		ready = Condition{Type: "Ready", Reason: "Starting"}
-	case s.Failure != nil:
-		ready = Condition{Type: "Ready", Reason: "Refused", Message: s.Failure.Message}
-	case s.ServeError != "":
-		ready = Condition{Type: "Ready", Reason: "ServeError", Message: s.ServeError}
-	case s.Generation == 0:
-		ready = Condition{Type: "Ready", Reason: "NothingApplied"}
-	}
-	synced := Condition{Type: "Synced", Status: true, Reason: "AtTip"}
-	switch {
-	case s.Failure != nil:
-		synced = Condition{Type: "Synced", Reason: "Refused", Message: s.Failure.Message}
-	case s.Held != nil:
-		synced = Condition{Type: "Synced", Reason: "Held", Message: s.Held.Reason}
-	case s.Waiting != nil:
-		synced = Condition{Type: "Synced", Reason: "Waiting", Message: s.Waiting.Message}
-	case s.Attempt != "":
-		synced = Condition{Type: "Synced", Reason: "Applying"}
-	case s.Tip == "" || s.Tip != s.Synced:
-		synced = Condition{Type: "Synced", Reason: "Behind"}
-	}
-	reach := Condition{Type: "SourceReachable", Status: true, Reason: "Fetched"}
-	switch {
-	case s.Polls == 0:
-		reach = Condition{Type: "SourceReachable", Reason: "NotAsked"}
-	case s.RepoError != "":
-		reach = Condition{Type: "SourceReachable", Reason: "Unreachable", Message: s.RepoError}
-	}
-	return []Condition{ready, synced, reach}
 }
 
 // progress keeps the newest line of each step of each resource, while the attempt

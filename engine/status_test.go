@@ -44,36 +44,6 @@ func TestFailureReasons(t *testing.T) {
 	}
 }
 
-func TestConditions(t *testing.T) {
-	for _, c := range []struct {
-		name                 string
-		s                    Status
-		ready, synced, reach string // reasons, "+" before those that hold
-	}{
-		{"starting", Status{Phase: PhaseStarting}, "Starting", "Behind", "NotAsked"},
-		{"nothing", Status{Phase: PhaseIdle, Polls: 1}, "NothingApplied", "Behind", "+Fetched"},
-		{"at tip", Status{Phase: PhaseIdle, Generation: 1, Tip: "a", Synced: "a", Polls: 1}, "+Serving", "+AtTip", "+Fetched"},
-		{"behind", Status{Phase: PhaseIdle, Generation: 1, Tip: "b", Synced: "a", Polls: 1}, "+Serving", "Behind", "+Fetched"},
-		{"applying", Status{Phase: PhasePreparing, Generation: 1, Tip: "b", Synced: "a", Attempt: "b", Polls: 1}, "+Serving", "Applying", "+Fetched"},
-		{"held", Status{Phase: PhaseIdle, Generation: 1, Tip: "b", Synced: "a", Held: &Hold{}, Polls: 1}, "+Serving", "Held", "+Fetched"},
-		{"refused", Status{Phase: PhaseIdle, Generation: 1, Tip: "b", Synced: "a", Failure: &Failure{Message: "m"}, Polls: 1}, "Refused", "Refused", "+Fetched"},
-		{"trouble", Status{Phase: PhaseIdle, Generation: 1, Tip: "a", Synced: "a", ServeError: "e", Polls: 1}, "ServeError", "+AtTip", "+Fetched"},
-		{"unreachable", Status{Phase: PhaseIdle, Generation: 1, Tip: "a", Synced: "a", RepoError: "e", Polls: 1}, "+Serving", "+AtTip", "Unreachable"},
-	} {
-		c.s.Conditions = conditions(&c.s)
-		for kind, want := range map[string]string{"Ready": c.ready, "Synced": c.synced, "SourceReachable": c.reach} {
-			got := condition(t, c.s, kind)
-			text := got.Reason
-			if got.Status {
-				text = "+" + text
-			}
-			if text != want {
-				t.Errorf("%s: %s is %s, want %s", c.name, kind, text, want)
-			}
-		}
-	}
-}
-
 // Only so many lines of progress are kept, the newest.
 func TestProgressIsBounded(t *testing.T) {
 	e := New(Config{Log: slog.New(slog.DiscardHandler)})

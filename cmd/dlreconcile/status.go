@@ -12,14 +12,21 @@ import (
 
 func (c *cli) statusCommand() *cobra.Command {
 	var observed bool
+	var wait waitFor
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show what is served, and if it is not the newest commit, why",
 		Long: `status asks the daemon what it serves, which commit it has seen, and, when a commit
 was refused, the reason with its place in the configuration.
 
-Exit codes: 0 asked (whatever the answer), 5 no daemon.`,
-		Example: "  dlreconcile status\n  dlreconcile status --json\n  dlreconcile status --observed >observed.json",
+It ends with the conditions: Ready (what is served is what is wanted; never while a
+commit is refused), Synced (the newest commit is what is served), SourceReachable,
+Trusted and Healthy, each with its reason and since when it is so. With --wait it
+prints the status once a condition holds, or the time is over.
+
+Exit codes: 0 asked (whatever the answer), 1 the time was over before the condition
+held, 5 no daemon.`,
+		Example: "  dlreconcile status\n  dlreconcile status --json\n  dlreconcile status --wait Synced --timeout 5m\n  dlreconcile status --wait SourceReachable=false\n  dlreconcile status --observed >observed.json",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := c.needDaemon(cmd.Context())
@@ -33,17 +40,24 @@ Exit codes: 0 asked (whatever the answer), 5 no daemon.`,
 				}
 				return c.printJSON(o)
 			}
-			s, err := client.Status(cmd.Context(), 0)
+			s, reached, err := wait.status(cmd.Context(), client)
 			if err != nil {
 				return err
 			}
 			if c.json {
-				return c.printJSON(s)
+				err = c.printJSON(s)
+			} else {
+				printStatus(c.out, &s)
 			}
-			printStatus(c.out, &s)
-			return nil
+			if err == nil && !reached {
+				fmt.Fprintf(c.err, "dlreconcile: %s did not become %v within %s\n", wait.kind, wait.want, wait.limit)
+				err = &silent{exitError}
+			}
+			return err
 		},
 	}
+	cmd.Flags().Var(&wait, "wait", "wait until `CONDITION` holds, or does not with =false at its end")
+	cmd.Flags().DurationVar(&wait.limit, "timeout", time.Minute, "how long --wait waits, as a `DURATION` such as 30s or 5m")
 	cmd.Flags().BoolVar(&observed, "observed", false, "print, as JSON, everything that a plan is compared with (see plan --observed)")
 	return cmd
 }
@@ -83,7 +97,11 @@ func printStatus(w io.Writer, s *engine.Status) {
 		}
 	}
 	for _, cond := range s.Conditions {
-		fmt.Fprintf(w, "%-18s%v (%s)\n", cond.Type, cond.Status, cond.Reason)
+		since := ""
+		if !cond.LastTransition.IsZero() {
+			since = " since " + cond.LastTransition.Local().Format(time.DateTime)
+		}
+		fmt.Fprintf(w, "%-18s%v (%s)%s\n", cond.Type, cond.Status, cond.Reason, since)
 	}
 }
 

@@ -22,7 +22,7 @@ func readerOf(s string) io.Reader { return strings.NewReader(s) }
 func TestStatus(t *testing.T) {
 	d := newDaemon(t)
 	s := d.served(1)
-	if s.Revision != d.repo.tip || len(s.Conditions) != 3 {
+	if s.Revision != d.repo.tip || len(s.Conditions) != 5 {
 		t.Errorf("%+v", s)
 	}
 	now, err := d.Status(t.Context(), 0)

@@ -38,6 +38,9 @@ type Memory struct {
 	// Refused is the one of them that the tracked ref was at when it was refused; ""
 	// when something newer was served since, or the ref is held.
 	Refused string `json:"refused,omitempty"`
+	// Failed, when not nil, is the tip that was refused last, for whatever reason, and
+	// was not served since; and why.
+	Failed *Held `json:"failed,omitempty"`
 	// Suspended, when not nil, keeps everything as it is: commits wait.
 	Suspended *Suspension `json:"suspended,omitempty"`
 	// SuspendedHosts keeps machines on the generation that each of them names; the key
