@@ -77,8 +77,11 @@ func (c *comparison) hostUpdate(i *impacts, name string, was, is *schema.Host) {
 	}
 	if own["address"] && (had || has) {
 		when := oldLeaseEnds
-		if !had {
+		switch {
+		case !had:
 			when = otherLeaseEnds
+		case c.takesBack(was.Address):
+			when = "when its next renewal of the old one is refused"
 		}
 		i.add(EffectLive, "", fmt.Sprintf("%s -> %s %s", c.have.addressOf(was), c.want.addressOf(is), when), name)
 		c.addressTaken(i, name, is)

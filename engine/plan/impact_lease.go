@@ -65,6 +65,18 @@ func (v *view) renews(o Observation) bool {
 	return s != nil && v.desired.Leases(s) && v.nextAddress(s, o) == o.Address
 }
 
+// takesBack reports whether the renewal of an address is refused: no subnet holds it any
+// more, and the one that did is the authority on its wire. Another one keeps silent, and
+// the lease runs to its end.
+func (c *comparison) takesBack(ip netip.Addr) bool {
+	was := c.have.subnetAt(ip, schema.Addr{})
+	if was == nil || c.want.subnetAt(ip, schema.Addr{}) != nil {
+		return false
+	}
+	is := c.want.subnets[was.Addr]
+	return is != nil && is.Authoritative && c.want.desired.Leases(is)
+}
+
 // nextAddress says in words which address the holder of a lease on a subnet has once
 // the server has had its way: the one that is reserved for it there; else its own as
 // long as it is one of a pool that nobody else has reserved; else another one.

@@ -156,7 +156,11 @@ func (c *comparison) poolImpact(i *impacts, s *schema.Subnet) {
 		return
 	}
 	for _, o := range c.leasesOn(s.Addr) {
-		if !c.want.reservedFor(o) && !inPools(s, o.Address) {
+		switch {
+		case c.want.reservedFor(o) || inPools(s, o.Address):
+		case c.takesBack(ipOf(o)):
+			i.add(EffectInterrupts, "", "its next renewal of "+o.Address+" is refused", c.holder(o))
+		default:
 			i.add(EffectKeeps, "", o.Address+" "+untilLeaseEnd, c.holder(o))
 		}
 	}

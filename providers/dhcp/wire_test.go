@@ -448,6 +448,44 @@ func TestCommitMovesAnAddress(t *testing.T) {
 	}
 }
 
+// What plans say of machines that are up when host blocks come and go, and when a
+// subnet gets other addresses.
+func TestRenewalsFollowTheCommit(t *testing.T) {
+	n := faultnet.New(t)
+	server, client := n.Space("server", "10.0.0.1/24"), n.Space("client")
+	d := newDaemon(t, "")
+	d.run()
+	d.commit(server, 1, desired(), built())
+	loses, gains := newMachine(t, client, mac1), newMachine(t, client, mac2)
+	held := map[*machine]*nclient4.Lease{}
+	for m, name := range map[*machine]string{loses: "ws01", gains: ""} {
+		l, err := m.Request(t.Context())
+		if err != nil || l.ACK.HostName() != name {
+			t.Fatalf("%v, %v; want the host name %q", l, err, name)
+		}
+		configure(client, l)
+		held[m] = l
+	}
+	w := desired()
+	w.Hosts[0].MAC, w.Hosts[0].Address, w.Hosts[0].Hostname = mac2.String(), ip("10.0.0.30"), "ws02"
+	d.commit(server, 2, w, built())
+	d.clock.Add(4 * time.Minute)
+	for m, name := range map[*machine]string{loses: "", gains: "ws02"} {
+		l, err := m.Renew(t.Context(), held[m])
+		if err != nil || l.ACK.HostName() != name || !l.ACK.YourIPAddr.Equal(held[m].ACK.YourIPAddr) || l.ACK.IPAddressLeaseTime(0) != 6*time.Minute {
+			t.Errorf("%v, %v; want the host name %q, and the address to the end of its lease", l, err, name)
+		}
+	}
+	elsewhere := desired()
+	elsewhere.Hosts, elsewhere.Subnets[0].CIDR = nil, netip.MustParsePrefix("10.1.0.0/24")
+	elsewhere.Subnets[0].Pools = []schema.Pool{{From: ip("10.1.0.250"), To: ip("10.1.0.254")}}
+	d.commit(server, 3, elsewhere, built())
+	var nak *nclient4.ErrNak
+	if l, err := gains.Renew(t.Context(), held[gains]); !errors.As(err, &nak) {
+		t.Errorf("renewal of an address that is no longer the subnet's: %v, %v", l, err)
+	}
+}
+
 // A Linux kernel asks for routers when its link comes up, as iPXE does.
 func TestRouterAdvertisementSwitch(t *testing.T) {
 	n := faultnet.New(t)
