@@ -144,7 +144,7 @@ func policyDoc() BlockDoc {
 			"commit cannot let itself through.",
 		Attrs: []AttrDoc{
 			{Name: "max_delete", Type: "number or string", Otherwise: "more than 5 resources that are more than 10 %", Effects: gate,
-				Text: "a plan that deletes more is denied: a number of resources, or a share of those that are served: `\"10%\"`"},
+				Text: "a plan that deletes more is denied: a number of resources, or a share of those that are served: `\"10%\"`. Replacements count, and hosts whose `mac` is another machine's"},
 			{Name: "allow_empty", Type: "bool", Default: "false", Effects: gate, Text: "whether a plan may delete the last resource"},
 			{Name: "approve", Type: "string", Default: `"automatic"`, Effects: gate, Text: "`\"required\"`: an operator applies each commit"},
 		},

@@ -18,13 +18,16 @@ const (
 // itself through, and the commit's own where nothing is.
 func (c *comparison) denials() []Denial {
 	list := []Denial{}
-	served, gone := len(c.have.resources), 0
-	for _, ch := range c.changes {
-		if ch.Action == Delete || ch.Action == Replace {
+	served, gone, machines := len(c.have.resources), 0, 0
+	for a, ch := range c.changes {
+		switch {
+		case ch.Action == Delete || ch.Action == Replace:
 			gone++
+		case c.losesMachine(a):
+			machines++
 		}
 	}
-	if d, ok := c.maxDelete(gone, served); ok {
+	if d, ok := c.maxDelete(gone, machines, served); ok {
 		list = append(list, d)
 	}
 	if len(c.want.resources) == 0 && (served > 0 || !c.base) && !c.policy.AllowEmpty {
@@ -41,8 +44,19 @@ func (c *comparison) denials() []Denial {
 	return list
 }
 
-// maxDelete: what is replaced counts too, for what was written to it is lost.
-func (c *comparison) maxDelete(gone, served int) (Denial, bool) {
+// losesMachine reports whether a host stays and its machine goes: another one takes its
+// place, and no other host has the hardware address of the former. Leases and overlays go
+// by that, so for the machine it is as if its host was deleted. Two hosts that swap their
+// machines lose none.
+func (c *comparison) losesMachine(a schema.Addr) bool {
+	was, is := c.have.hosts[a], c.want.hosts[a]
+	return was != nil && is != nil && was.MAC != is.MAC && c.want.byMAC[was.MAC] == nil
+}
+
+// maxDelete: what is replaced counts too, for what was written to it is lost, and so do
+// hosts that lose their machines.
+func (c *comparison) maxDelete(gone, machines, served int) (Denial, bool) {
+	gone += machines
 	m := c.policy.MaxDelete
 	d := Denial{Rule: RuleMaxDelete, Range: c.policy.Range}
 	limit, fix := "", "a larger max_delete"
@@ -70,6 +84,11 @@ func (c *comparison) maxDelete(gone, served int) (Denial, bool) {
 	}
 	d.Summary = fmt.Sprintf("%d of %s would be deleted or replaced", gone, count(served, "1 resource", "resources"))
 	d.Detail = fmt.Sprintf("That is %s, and the policy in force lets %s through. %s", percent(gone, served), limit, c.override(RuleMaxDelete, fix))
+	if machines > 0 {
+		d.Summary = fmt.Sprintf("%d of %s would be deleted, replaced, or another machine", gone, count(served, "1 resource", "resources"))
+		d.Detail = count(machines, "1 host stays, and another machine takes its place", "hosts stay, and other machines take their places") +
+			": the mac is another one, and no host has the former. That counts like a deletion. " + d.Detail
+	}
 	return d, true
 }
 

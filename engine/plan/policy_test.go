@@ -75,6 +75,51 @@ func TestMaxDelete(t *testing.T) {
 	}
 }
 
+// A commit that gave every host another mac passed as no deletion at all.
+func TestMaxDeleteCountsMachines(t *testing.T) {
+	other := func(n int) func(*site) {
+		return func(s *site) {
+			for i := range n {
+				s.hosts[i].mac = "52:54:00:01" + s.hosts[i].mac[11:]
+			}
+		}
+	}
+	for _, tc := range []struct {
+		name   string
+		edit   func(*site)
+		denied string
+	}{
+		{"five", other(5), ""},
+		{"six of thirty", other(6), "6 of 30 resources would be deleted, replaced, or another machine"},
+		{"all, but they only swap", func(s *site) {
+			for i := 0; i < len(s.hosts); i += 2 {
+				s.hosts[i].mac, s.hosts[i+1].mac = s.hosts[i+1].mac, s.hosts[i].mac
+			}
+		}, ""},
+		{"other addresses and arguments", func(s *site) {
+			for i := range s.hosts {
+				s.hosts[i].address, s.hosts[i].args = fmt.Sprintf("10.0.0.%d", 50+i), []string{"quiet"}
+			}
+		}, ""},
+		{"three, and three deleted", func(s *site) {
+			other(3)(s)
+			s.hosts = s.hosts[:len(s.hosts)-3]
+		}, "6 of 30 resources would be deleted, replaced, or another machine"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			want := newSite(withHosts(24), tc.edit)
+			p := Compute(Input{Want: want, Applied: &Applied{Generation: 1, Desired: newSite(withHosts(24))}})
+			got := ""
+			for _, d := range p.Denied {
+				got += d.Summary
+			}
+			if got != tc.denied {
+				t.Errorf("denied: %q, want %q", got, tc.denied)
+			}
+		})
+	}
+}
+
 func TestDenialsSayWhatToDo(t *testing.T) {
 	have := newSite(withHosts(94))
 	p := Compute(Input{Want: newSite(withHosts(83)), Applied: &Applied{Generation: 1, Desired: have}})
