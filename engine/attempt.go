@@ -264,7 +264,7 @@ func (a *attempt) load(ctx context.Context) (*store.Record, provider.Input, erro
 		if err != nil {
 			return fail(err)
 		}
-		d, diags := store.Load(old, &a.cache, a.cfg.Vars)
+		d, diags := store.Load(old, a.options())
 		if diags.HasErrors() {
 			return fail(diags)
 		}

@@ -53,7 +53,10 @@ type Config struct {
 	Server    string            // name of the server block that is this daemon's own; "" when there is one
 	Vars      map[string]string // values for the repo's variables
 	Env       string            // the set of values in the repo that counts, as schema.Options.Env
-	Keep      int               // generations to keep; 0 means 5
+	// Open decrypts the secrets of the repo, as schema.Options.Open; with nil, text that
+	// is none is served in their place.
+	Open func(sealed []byte) ([]byte, error)
+	Keep int // generations to keep; 0 means 5
 	// Settle is how long after a start nothing is collected, so that every
 	// machine has had time to be seen again. 0 means 15 minutes.
 	Settle time.Duration

@@ -36,7 +36,7 @@ func (a *attempt) inForce(cur *applied) (*applied, error) {
 
 // read gives this server's part of a record, without serving it.
 func (e *Engine) read(rec *store.Record) (*applied, error) {
-	whole, diags := store.Load(rec, &e.cache, e.cfg.Vars)
+	whole, diags := store.Load(rec, e.options())
 	if diags.HasErrors() {
 		return nil, diags
 	}

@@ -54,7 +54,7 @@ func (e *Engine) recall() error {
 	if err != nil || !ok {
 		return err
 	}
-	whole, diags := store.Load(rec, &e.cache, e.cfg.Vars)
+	whole, diags := store.Load(rec, e.options())
 	if diags.HasErrors() {
 		return fmt.Errorf("generation %d as it was recorded: %w", rec.Number, diags)
 	}
@@ -140,7 +140,7 @@ func (e *Engine) revision(ctx context.Context, name string) (source.Revision, er
 
 // options is what this daemon gives to every revision.
 func (e *Engine) options() schema.Options {
-	return schema.Options{Vars: e.cfg.Vars, Env: e.cfg.Env, Cache: &e.cache}
+	return schema.Options{Vars: e.cfg.Vars, Env: e.cfg.Env, Open: e.cfg.Open, Cache: &e.cache}
 }
 
 // load reads this server's part of a revision.

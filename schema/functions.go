@@ -51,7 +51,7 @@ func (l *loader) functions() map[string]function.Function {
 		"yamldecode": yamlDecodeFunc, "base64encode": base64EncodeFunc, "base64decode": base64DecodeFunc, "sha256": sha256Func,
 		// Networks and files.
 		"cidrhost": cidrHostFunc, "cidrnetmask": cidrNetmaskFunc, "cidrsubnet": cidrSubnetFunc,
-		"file": l.fileFunc(),
+		"file": l.fileFunc(), "secret": l.secretFunc(),
 	}
 	for name, check := range guards {
 		fs[name] = l.guarded(fs[name], check)

@@ -77,7 +77,7 @@ func count(all ...bool) int {
 
 func TestFunctionsAreDocumented(t *testing.T) {
 	var names []string
-	side := []string{"motd", "Hello\n", "motd.tmpl", "Hello ${name}\n"}
+	side := []string{"motd", "Hello\n", "motd.tmpl", "Hello ${name}\n", "root.age", "sealed:hunter2"}
 	for _, f := range Functions() {
 		names = append(names, f.Name)
 		if !strings.Contains(f.Example, f.Name+"(") || f.Text == "" {

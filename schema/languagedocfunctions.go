@@ -84,6 +84,7 @@ func Functions() []FunctionDoc {
 		{"cidrsubnet", "networks", `a network in a network: so many bits more, and its number`, `cidrsubnet("10.0.0.0/8", 8, 2)`, `"10.2.0.0/16"`},
 
 		{"file", "files of the repo", `the text of a file, at most 4 MiB`, `file("motd")`, `"Hello\n"`},
+		{"secret", "files of the repo", "the text of a file that is encrypted with age(1), at most 256 KiB; a sensitive value. See [operations](operations.md#secrets)", `secret("root.age")`, `"hunter2"`},
 		{"templatefile", "files of the repo", "the text of a file with `${…}` and `%{…}` in it, rendered with values", `templatefile("motd.tmpl", { name = "a" })`, `"Hello a\n"`},
 	}
 }

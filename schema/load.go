@@ -30,6 +30,12 @@ type Options struct {
 	// Cache is what is kept from one Load to the next; nil keeps nothing.
 	Cache *Cache
 
+	// Open decrypts what secret() names. Its error tells what the operator can do, and
+	// nothing of what is encrypted. nil: nothing is decrypted, and text that changes
+	// with the file stands for what is in it, which is enough to see what a commit
+	// changes. Loads that share a Cache have the same Open.
+	Open func(sealed []byte) ([]byte, error)
+
 	// Digests gives, by path, files that need not be in the tree because only
 	// their digest matters: what images are made of. It lets the record of a
 	// generation be loaded again without the repo.
@@ -56,7 +62,8 @@ func newLoader(fsys fs.FS, opts Options) *loader {
 		opts: opts, tree: newTree(fsys, opts.Digests), meter: &meter{limit: maxSteps},
 		sources: map[string][]byte{}, repeats: map[place]int{}, folders: map[string]*loader{},
 		scopes: map[*hcl.EvalContext]*loader{}, modules: map[string]*loader{},
-		made: map[string]*made{}, refs: map[Addr]cty.Value{}, templates: map[string]*template{}, kept: newRecollection(opts.Cache),
+		secrets: map[string]string{},
+		made:    map[string]*made{}, refs: map[Addr]cty.Value{}, templates: map[string]*template{}, kept: newRecollection(opts.Cache),
 	}
 	return sh.loader("")
 }
@@ -102,7 +109,8 @@ type shared struct {
 
 	refs      map[Addr]cty.Value
 	templates map[string]*template
-	depth     int // of the expression being compiled
+	secrets   map[string]string // decrypted files, by path
+	depth     int               // of the expression being compiled
 	deepest   int
 	chain     []link // values being evaluated
 	noted     *noted // references of what is being evaluated

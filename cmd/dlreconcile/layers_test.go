@@ -29,6 +29,7 @@ var layers = map[string]struct {
 	"engine/provider":               {[]string{"schema", "engine/plan"}, "the contract names desired state and plans, no implementation"},
 	"engine/provider/providertest":  {[]string{"schema", "engine/plan", "engine/provider"}, "the conformance suite sees only the contract"},
 	"engine/graph":                  {[]string{"schema"}, "shows a desired state, and asks nobody"},
+	"engine/identity":               {nil, "decrypts, and knows nothing of what for"},
 	"engine/store":                  {[]string{"schema", "engine/plan", "engine/provider"}, "records hold artifacts and plans, and load desired states"},
 	"engine/source":                 {nil, "Git gives file systems, and knows nothing of what is in them"},
 	"engine/failpoint":              {nil, "anybody may have points, so it knows nobody"},

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/dlreconcile/dlreconcile/engine"
+	"github.com/dlreconcile/dlreconcile/engine/identity"
 	"github.com/dlreconcile/dlreconcile/engine/source"
 	"github.com/dlreconcile/dlreconcile/engine/store"
 	"github.com/dlreconcile/dlreconcile/schema"
@@ -74,7 +75,7 @@ func (c *cli) loadDesired(ctx context.Context, l *loaded, rev string) error {
 	if err != nil {
 		return c.ofRepo(err)
 	}
-	d, diags := schema.Load(l.tree, schema.Options{Vars: c.settings.Vars, Env: c.settings.Env, Cache: c.cache})
+	d, diags := schema.Load(l.tree, c.options())
 	if !diags.HasErrors() {
 		diags = append(diags, engine.UnknownZones(&d.Policy)...)
 	}
@@ -96,6 +97,16 @@ func (c *cli) loadDesired(ctx context.Context, l *loaded, rev string) error {
 		return schema.FormatDiagnostics(c.err, l.tree, diags, c.color(c.err))
 	}
 	return nil
+}
+
+// options is what the configuration depends on besides its files. Where no identity is
+// named, secrets stay encrypted: what a commit changes can be seen all the same.
+func (c *cli) options() schema.Options {
+	o := schema.Options{Vars: c.settings.Vars, Env: c.settings.Env, Cache: c.cache}
+	if c.settings.AgeIdentity != "" {
+		o.Open = identity.File{Path: c.settings.AgeIdentity}.Open
+	}
+	return o
 }
 
 // mistakes prints diagnostics that end the command.

@@ -166,7 +166,7 @@ func (c *cli) compute(ctx context.Context, l *loaded, file string, targets []sch
 // recorded gives this server's part of the desired state that o's record holds. Its
 // errors are no diagnostics: they speak of other files than the ones at hand.
 func (c *cli) recorded(o *engine.Observed) (*schema.Desired, error) {
-	whole, diags := store.Load(o.Record, c.cache, c.settings.Vars)
+	whole, diags := store.Load(o.Record, c.options())
 	if diags.HasErrors() {
 		return nil, fmt.Errorf("generation %d, which is served, cannot be read again from its record: %s", o.Record.Number, diags.Error())
 	}

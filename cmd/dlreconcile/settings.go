@@ -20,14 +20,18 @@ type settings struct {
 	Ref       string
 	Path      string
 	TokenFile string
-	State     string
-	Server    string
-	Socket    string
-	Poll      time.Duration
-	Vars      map[string]string
-	Env       string // names env/NAME.hcl of the repo
+	// AgeIdentity is the file of identities that secrets of the repo are encrypted for;
+	// "": none.
+	AgeIdentity string
+	State       string
+	Server      string
+	Socket      string
+	Poll        time.Duration
+	Vars        map[string]string
+	Env         string // names env/NAME.hcl of the repo
 
 	blocks daemonBlocks // of daemon.hcl
+
 
 	// repoGiven is false when Repo is only the current folder, for want of better.
 	repoGiven bool
@@ -49,6 +53,7 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.Ref, "ref", "", "`BRANCH` or tag to follow (default: what the repo's HEAD names)")
 	f.StringVar(&s.Path, "path", "", "`FOLDER` of the repo that holds the desired state (default: its top)")
 	f.StringVar(&s.TokenFile, "token-file", "", "`FILE` with the credentials for an https:// repo: a token, or user:password")
+	f.StringVar(&s.AgeIdentity, "age-identity", "", "`FILE` with the identity that secrets of the repo are encrypted for, as age-keygen writes it, or an SSH private key")
 	f.StringVar(&s.State, "state", "/var/lib/dlreconcile", "state `DIRECTORY`")
 	f.StringVar(&s.Server, "server", "", "`NAME` of the server block that is this machine's own (default: the only one)")
 	f.StringVar(&s.Socket, "socket", "", "unix socket `PATH` of the daemon (default: api.sock in the state directory)")
@@ -60,7 +65,7 @@ func (s *settings) flags(f *pflag.FlagSet) {
 // texts lists the settings that are text, by the name of their flag.
 func (s *settings) texts() map[string]*string {
 	return map[string]*string{
-		"repo": &s.Repo, "ref": &s.Ref, "path": &s.Path, "token-file": &s.TokenFile,
+		"repo": &s.Repo, "ref": &s.Ref, "path": &s.Path, "token-file": &s.TokenFile, "age-identity": &s.AgeIdentity,
 		"state": &s.State, "server": &s.Server, "socket": &s.Socket, "env": &s.Env,
 	}
 }
@@ -103,6 +108,9 @@ func (s *settings) resolve(f *pflag.FlagSet, environ []string) error {
 		}
 	}
 	s.blocks = file.daemonBlocks
+	if err := s.resolveCredentials(environ, file); err != nil {
+		return err
+	}
 	s.envFlag = f.Changed("env")
 	s.repoGiven = f.Changed("repo") || env[envName("repo")] != "" || file.texts["repo"] != nil
 	if err := s.resolvePoll(f, env, file); err != nil {

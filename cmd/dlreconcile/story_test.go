@@ -136,7 +136,7 @@ func cmdServe(s *story, ts *testscript.TestScript, args []string) error {
 	}
 	cmd := exec.Command(os.Args[0], append([]string{"serve"}, args...)...)
 	cmd.Env = os.Environ()
-	for _, name := range []string{asCommand, "DLRECONCILE_CONFIG", "DLRECONCILE_REPO", "DLRECONCILE_STATE", "DLRECONCILE_POLL"} {
+	for _, name := range []string{asCommand, "DLRECONCILE_CONFIG", "DLRECONCILE_REPO", "DLRECONCILE_STATE", "DLRECONCILE_POLL", "CREDENTIALS_DIRECTORY"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	cmd.Dir = ts.MkAbs(".")

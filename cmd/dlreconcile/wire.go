@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine"
+	"github.com/dlreconcile/dlreconcile/engine/identity"
 	"github.com/dlreconcile/dlreconcile/engine/node"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/source"
@@ -103,6 +104,7 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 		Server:    c.settings.Server,
 		Vars:      c.settings.Vars,
 		Env:       c.settings.Env,
+		Open:      identity.File{Path: c.settings.AgeIdentity}.Open,
 		Log:       h.log,
 	})
 	return nil

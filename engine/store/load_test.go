@@ -76,14 +76,14 @@ func TestLoadGivesTheSameAgain(t *testing.T) {
 		t.Error("the record holds the secret")
 	}
 	compare := cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, netip.AddrPort{})
-	got, diags := Load(rec, nil, map[string]string{"net": "9", "password": "hunter2", "unknown": "x"})
+	got, diags := Load(rec, schema.Options{Vars: map[string]string{"net": "9", "password": "hunter2", "unknown": "x"}})
 	if diags.HasErrors() {
 		t.Fatal(diags)
 	}
 	if diff := cmp.Diff(want, got, compare); diff != "" {
 		t.Error(diff)
 	}
-	if got, diags = Load(rec, nil); diags.HasErrors() {
+	if got, diags = Load(rec, schema.Options{}); diags.HasErrors() {
 		t.Fatal(diags)
 	}
 	if got.Servers[0].Address != want.Servers[0].Address || len(got.Hosts) != 2 {
@@ -94,7 +94,7 @@ func TestLoadGivesTheSameAgain(t *testing.T) {
 	}
 
 	delete(rec.Files, "data/hosts.csv")
-	if _, diags := Load(rec, nil); !diags.HasErrors() {
+	if _, diags := Load(rec, schema.Options{}); !diags.HasErrors() {
 		t.Error("a record without a file it needs loads")
 	}
 }
@@ -124,7 +124,7 @@ func TestLoadTakesTheSameEnvFile(t *testing.T) {
 	if fmt.Sprint(rec.Variables) != `map[name:"lab"]` || fmt.Sprint(rec.Given) != "[given]" {
 		t.Errorf("variables %v, given %v", rec.Variables, rec.Given)
 	}
-	got, diags := Load(rec, nil, opts.Vars)
+	got, diags := Load(rec, schema.Options{Vars: opts.Vars})
 	if diags.HasErrors() {
 		t.Fatal(diags)
 	}
@@ -158,7 +158,7 @@ func TestLoadTakesModules(t *testing.T) {
 	if len(rec.Files) != 5 || len(rec.Digests) != 1 || rec.Digests[0].Path != "modules/rack/root.tar" {
 		t.Errorf("%d files and %+v", len(rec.Files), rec.Digests)
 	}
-	got, diags := Load(rec, nil)
+	got, diags := Load(rec, schema.Options{})
 	if diags.HasErrors() {
 		t.Fatal(diags)
 	}
