@@ -32,7 +32,6 @@ type settings struct {
 
 	blocks daemonBlocks // of daemon.hcl
 
-
 	// repoGiven is false when Repo is only the current folder, for want of better.
 	repoGiven bool
 	// envFlag says that Env comes from the command line.
