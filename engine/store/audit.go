@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 	"github.com/dlreconcile/dlreconcile/engine/plan"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
@@ -123,7 +124,13 @@ func (s *Store) audit(e AuditEntry) error {
 	if torn {
 		line = append([]byte{'\n'}, line...)
 	}
+	if err := failpoint.Hit("store.audit.write"); err != nil {
+		return err
+	}
 	if _, err := f.Write(append(line, '\n')); err != nil {
+		return err
+	}
+	if err := failpoint.Hit("store.audit.sync"); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil || !fresh {

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 )
 
@@ -24,6 +25,8 @@ type Content struct {
 	scratch string // …/tmp, on the same file system
 
 	pins sync.RWMutex // read-held by Pin, held by a collection; see pin.go
+
+	journal *journal // told of what is put here; nil: none is kept
 }
 
 // OpenContent opens the content store below the state directory, and makes its
@@ -108,6 +111,9 @@ func (c *Content) Open(b provider.Blob) (*os.File, error) {
 
 // Put stores what r gives, and returns its digest and size.
 func (c *Content) Put(ctx context.Context, r io.Reader) (provider.Blob, error) {
+	if err := failpoint.Hit("store.put.create"); err != nil {
+		return provider.Blob{}, fmt.Errorf("content store: %w", err)
+	}
 	f, err := os.CreateTemp(c.scratch, "put-*")
 	if err != nil {
 		return provider.Blob{}, fmt.Errorf("content store: %w", err)
@@ -164,6 +170,9 @@ func (c *Content) Seal(ctx context.Context, path string) (provider.Blob, error) 
 	if err := f.Chmod(0o444); err != nil {
 		return fail(err)
 	}
+	if err := failpoint.Hit("store.seal.sync"); err != nil {
+		return fail(err)
+	}
 	if err := f.Sync(); err != nil {
 		return fail(err)
 	}
@@ -174,7 +183,16 @@ func (c *Content) Seal(ctx context.Context, path string) (provider.Blob, error) 
 	if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
 		return fail(err)
 	}
+	if err := c.journal.put(b.Digest); err != nil {
+		return fail(err)
+	}
+	if err := failpoint.Hit("store.seal.rename"); err != nil {
+		return fail(err)
+	}
 	if err := os.Rename(path, dst); err != nil {
+		return fail(err)
+	}
+	if err := failpoint.Hit("store.seal.renamed"); err != nil {
 		return fail(err)
 	}
 	if err := syncDir(filepath.Dir(dst)); err != nil {
@@ -189,9 +207,13 @@ func (c *Content) Remove(digest string) error {
 	if err != nil {
 		return err
 	}
+	if err := failpoint.Hit("store.content.remove"); err != nil {
+		return fmt.Errorf("content store: %w", err)
+	}
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("content store: %w", err)
 	}
+	c.journal.named(provider.Blob{Digest: digest}) // by nobody, and nothing is left to remove
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 )
 
@@ -152,6 +153,9 @@ func (s *Store) dropRecords(k *kept, rep *Report) error {
 			continue
 		}
 		path := s.recordPath(g)
+		if err := failpoint.Hit("store.gc.record"); err != nil {
+			return err
+		}
 		if err := os.Remove(path); err != nil && !missing(err) {
 			return err
 		}
@@ -160,6 +164,9 @@ func (s *Store) dropRecords(k *kept, rep *Report) error {
 	}
 	if rep.Records == 0 {
 		return nil
+	}
+	if err := failpoint.Hit("store.gc.sync"); err != nil {
+		return err
 	}
 	// Before a blob goes, no record that needs it may come back.
 	return syncDir(filepath.Join(s.dir, "generations"))
@@ -180,6 +187,9 @@ func (s *Store) dropRecipes(ctx context.Context, k *kept, rep *Report) error {
 			if wanted[recipe] || young {
 				k.blob(blobs(recipe)...)
 				return nil
+			}
+			if err := failpoint.Hit("store.gc.recipe"); err != nil {
+				return err
 			}
 			rep.Recipes++
 			return os.Remove(file)

@@ -227,20 +227,25 @@ func (s *Store) needs(n uint64) (*Record, []provider.Blob, error) {
 		return nil, nil, err
 	}
 	rec := Record(disk.inline)
+	return &rec, disk.blobs(), nil
+}
+
+// blobs lists the blobs that the record names.
+func (d *onDisk) blobs() []provider.Blob {
 	var out []provider.Blob
-	for _, e := range disk.Files {
+	for _, e := range d.Files {
 		if e.Blob != nil {
 			out = append(out, *e.Blob)
 		}
 	}
-	for _, a := range rec.Artifacts {
+	for _, a := range d.Artifacts {
 		out = append(out, blobsOf(a)...)
 	}
-	for _, a := range rec.Images {
+	for _, a := range d.Images {
 		out = append(out, blobsOf(a)...)
 	}
-	for _, named := range rec.Blobs {
+	for _, named := range d.Blobs {
 		out = slices.AppendSeq(out, maps.Values(named))
 	}
-	return &rec, out, nil
+	return out
 }

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
 
 // hostKeyBlock is the type of the PEM block in host.key: PKCS #8, as RFC 5958 and
@@ -129,9 +131,8 @@ func (s *Store) makeHostKey(path string) (*HostKey, error) {
 		return nil, err
 	}
 	data := pem.EncodeToMemory(&pem.Block{Type: hostKeyBlock, Bytes: der})
-	// Not renameio's own choice of folder: tmp is emptied after a crash.
-	if err := renameio.WriteFile(path, data, 0o600, renameio.WithTempDir(s.content.scratch), renameio.WithStaticPermissions(0o600)); err != nil {
+	if err := failpoint.Hit("store.hostkey.make"); err != nil {
 		return nil, err
 	}
-	return &HostKey{private}, syncDir(s.dir)
+	return &HostKey{private}, s.content.replace(path, data, renameio.WithStaticPermissions(0o600))
 }

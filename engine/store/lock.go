@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
 
 // LockedError says that another process has the state directory.
@@ -111,6 +113,9 @@ func (l *lock) sign(command string) error {
 	host, _ := os.Hostname()
 	b, err := json.Marshal(holder{PID: os.Getpid(), Host: host, Command: command})
 	if err != nil {
+		return err
+	}
+	if err := failpoint.Hit("store.lock.sign"); err != nil {
 		return err
 	}
 	if err := l.f.Truncate(0); err != nil {

@@ -31,7 +31,8 @@ func (c *Content) readRecipe(kind, recipe string, v any) bool {
 	return err == nil && json.Unmarshal(b, v) == nil
 }
 
-func (c *Content) writeRecipe(kind, recipe string, v any) error {
+// writeRecipe records what a recipe gave: v, made of blobs.
+func (c *Content) writeRecipe(kind, recipe string, v any, blobs ...provider.Blob) error {
 	path, err := c.recipeFile(kind, recipe)
 	if err != nil {
 		return err
@@ -43,11 +44,14 @@ func (c *Content) writeRecipe(kind, recipe string, v any) error {
 	if err != nil {
 		return fmt.Errorf("content store: %w", err)
 	}
-	// Not renameio's own choice of folder: the scratch is emptied after a crash.
-	if err := renameio.WriteFile(path, b, 0o644, renameio.WithTempDir(c.scratch)); err != nil {
+	if err := c.journal.built(kind, recipe); err != nil {
 		return fmt.Errorf("content store: %w", err)
 	}
-	return syncDir(filepath.Dir(path))
+	if err := c.replace(path, b, renameio.WithPermissions(0o644)); err != nil {
+		return fmt.Errorf("content store: %w", err)
+	}
+	c.journal.named(blobs...)
+	return nil
 }
 
 // Artifact gives the artifact that was built from a recipe, if there is one and
@@ -71,7 +75,7 @@ func (c *Content) hasAll(a provider.Artifact) bool {
 // SetArtifact records that a is what its recipe gives. Its blobs must be sealed
 // already. The record is on disk when it returns.
 func (c *Content) SetArtifact(a provider.Artifact) error {
-	return c.writeRecipe("artifact", a.Recipe, a)
+	return c.writeRecipe("artifact", a.Recipe, a, blobsOf(a)...)
 }
 
 // Base gives the archive that was made from a base recipe, if it is there.
@@ -83,5 +87,5 @@ func (c *Content) Base(recipe string) (provider.Blob, bool) {
 
 // SetBase records that b is what the base recipe gives.
 func (c *Content) SetBase(recipe string, b provider.Blob) error {
-	return c.writeRecipe("base", recipe, b)
+	return c.writeRecipe("base", recipe, b, b)
 }

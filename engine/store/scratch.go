@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
 
 // cleanScratch empties the folder of work in progress. A killed build may have
@@ -39,6 +41,9 @@ func cleanScratch(dir string) error {
 	}
 	var all error
 	for _, e := range list {
+		if err := failpoint.Hit("store.scratch.remove"); err != nil {
+			return err
+		}
 		if err := os.RemoveAll(filepath.Join(real, e.Name())); err != nil {
 			all = errors.Join(all, fmt.Errorf("scratch: %w", err))
 		}

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
 
 // formatVersion of every JSON file of the state directory.
@@ -83,9 +85,39 @@ func unseal(b []byte, v any) (string, error) {
 // publish makes data the content of path in one step that survives a power cut
 // when it returns: at any time the file is the old one or the new one.
 func (s *Store) publish(path string, data []byte) error {
+	return s.content.replace(path, data, renameio.WithStaticPermissions(0o640))
+}
+
+// replace makes data the content of path: see publish. mode says the permissions.
+func (c *Content) replace(path string, data []byte, mode renameio.Option) error {
+	if err := failpoint.Hit("store.publish.create"); err != nil {
+		return err
+	}
 	// Not renameio's own choice of folder: tmp is emptied after a crash.
-	err := renameio.WriteFile(path, data, 0o640, renameio.WithTempDir(s.content.scratch), renameio.IgnoreUmask())
+	f, err := renameio.NewPendingFile(path, renameio.WithTempDir(c.scratch), mode)
 	if err != nil {
+		return err
+	}
+	defer f.Cleanup()
+	if err := failpoint.Hit("store.publish.write"); err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := failpoint.Hit("store.publish.sync"); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil { // the one below finds nothing to do
+		return err
+	}
+	if err := failpoint.Hit("store.publish.rename"); err != nil {
+		return err
+	}
+	if err := f.CloseAtomicallyReplace(); err != nil {
+		return err
+	}
+	if err := failpoint.Hit("store.publish.renamed"); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(path))

@@ -14,6 +14,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
 
 // The layout of the state directory:
@@ -21,6 +23,7 @@ import (
 //	lock                  held by the one process that may write
 //	current               which generation is served, what is held, what was synced last
 //	generations/N.json    one record per generation
+//	journal               what is under way; see journal
 //	audit.ndjson          what each attempt came to; see Audit
 //	host.key              what this directory signs with; see HostKey
 //	recipes/…             what was built from which recipe
@@ -49,6 +52,9 @@ type Store struct {
 	content *Content
 	lock    *lock     // nil: opened for reading
 	db      *bbolt.DB // nil: opened for reading
+	journal *journal  // nil: opened for reading
+
+	unfinished []Unfinished
 
 	mu     sync.Mutex // guards what is below, and every change of the records
 	last   uint64     // highest number given out by this process
@@ -56,8 +62,8 @@ type Store struct {
 }
 
 // Open opens the state directory for the one process that may write it, and makes
-// it when it is missing. It removes what a killed process left: what is in tmp, and
-// a record that never became current.
+// it when it is missing. It removes what a killed process left: what is in tmp, a
+// record that never became current, and blobs that nothing names; see Unfinished.
 //
 // When another process has it, the error is a *LockedError. It is not an error
 // that the disk is full: what is recorded can be served.
@@ -118,6 +124,9 @@ func (s *Store) open() error {
 		// Disk space is lost, nothing else.
 		s.log.Warn("what an earlier process left behind cannot be removed", "error", err)
 	}
+	if err := failpoint.Hit("store.db.open"); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
 	path := filepath.Join(s.dir, "state.db")
 	s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout: time.Second,
@@ -136,10 +145,15 @@ func (s *Store) open() error {
 	}
 	// A lease or a session waits this long for others to share its fsync with.
 	s.db.MaxBatchDelay = 2 * time.Millisecond
+	s.journal = newJournal(s.dir, s.publish, s.log)
 	if err := s.dropUnpublished(); err != nil {
 		// It is not served, and Record removes it before it could become history.
 		s.log.Warn("the record of a generation that never became current cannot be removed", "error", err)
 	}
+	if err := s.recover(); err != nil {
+		s.log.Warn("what an attempt that was cut off left in the store cannot be removed", "error", err)
+	}
+	s.content.journal = s.journal
 	return nil
 }
 
@@ -150,6 +164,9 @@ func (s *Store) Close() error {
 	var err error
 	if s.db != nil {
 		err = s.db.Close()
+	}
+	if s.journal != nil {
+		err = errors.Join(err, s.journal.close())
 	}
 	if s.lock != nil {
 		err = errors.Join(err, s.lock.release())

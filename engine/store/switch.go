@@ -123,6 +123,8 @@ func (s *Store) record(rec *Record, remember []func(*Memory)) error {
 		_ = os.Remove(path)
 		return err
 	}
+	s.journal.named(disk.blobs()...)
+	s.journal.reached(next, stepRecorded)
 	return nil
 }
 

@@ -3,6 +3,8 @@ package store
 import (
 	"os"
 	"path/filepath"
+
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
 
 // dropUnpublished removes the records of generations that never became current: a
@@ -47,6 +49,9 @@ func (s *Store) dropAbove(n, spare uint64) error {
 			continue
 		}
 		path := s.recordPath(g)
+		if err := failpoint.Hit("store.unpublished.remove"); err != nil {
+			return err
+		}
 		if err := os.Remove(path); err != nil && !missing(err) {
 			return err
 		}
@@ -55,6 +60,9 @@ func (s *Store) dropAbove(n, spare uint64) error {
 	}
 	if !removed {
 		return nil
+	}
+	if err := failpoint.Hit("store.unpublished.sync"); err != nil {
+		return err
 	}
 	return syncDir(filepath.Join(s.dir, "generations"))
 }
