@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 
 	"github.com/dlreconcile/dlreconcile/engine/explain"
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 	"github.com/dlreconcile/dlreconcile/engine/plan"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/source"
@@ -186,6 +187,11 @@ func (a *attempt) run(ctx context.Context) (err error) {
 	if in.Generation, err = a.cfg.Store.Next(); err != nil {
 		return err
 	}
+	err = a.cfg.Store.Begin(store.Attempt{Generation: in.Generation, Base: a.Generation(), Trigger: a.j.trigger, Revision: a.j.rev.Hash})
+	if err != nil {
+		return err
+	}
+	defer a.cfg.Store.Aborted(in.Generation) // nothing to do once recorded
 	unpin := a.cfg.Store.Content().Pin()
 	defer unpin()
 	t, err := a.prepare(ctx, a.cfg.Providers, in)
@@ -225,7 +231,10 @@ func (a *attempt) run(ctx context.Context) (err error) {
 		publish() // sockets answer from now on, and machines are pinned to this number
 	}
 	if !a.j.offline {
+		failpoint.Hit("engine.publish.begin")
 		t.commit()
+		failpoint.Hit("engine.publish.end")
+		a.cfg.Store.Published(rec.Number)
 	}
 	if cur != nil {
 		publish() // not before DHCP has the table

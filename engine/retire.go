@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 	"github.com/dlreconcile/dlreconcile/engine/plan"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/store"
@@ -32,11 +33,21 @@ func (e *Engine) retire(ctx context.Context) {
 			live.Generations[n] = true
 		}
 	}
+	defer failpoint.Hit("engine.retire.end")
+	whole := true
 	for i := len(e.cfg.Providers) - 1; i >= 0; i-- {
 		p := e.cfg.Providers[i]
-		if err := p.Retire(ctx, live); err != nil {
+		err := failpoint.Hit("engine.retire.provider")
+		if err == nil {
+			err = p.Retire(ctx, live)
+		}
+		if err != nil {
+			whole = false
 			e.log.Error("retire", "provider", p.Name(), "error", err)
 		}
+	}
+	if whole {
+		e.cfg.Store.Retired()
 	}
 	maps.DeleteFunc(e.unserved, func(n uint64, _ error) bool {
 		return !live.Generations[n] && (e.broken == nil || e.broken.Number != n)

@@ -64,6 +64,7 @@ func (e *Engine) startOn(ctx context.Context, rec *store.Record) {
 			err = e.replay(ctx, one, false)
 		}
 		if err == nil {
+			e.cfg.Store.Published(one.Number)
 			e.log.Info("serving a recorded generation", "generation", one.Number, "revision", one.Revision)
 			return
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/dlreconcile/dlreconcile/engine"
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 	"github.com/dlreconcile/dlreconcile/engine/node"
 	"github.com/dlreconcile/dlreconcile/engine/store"
 	"github.com/dlreconcile/dlreconcile/schema"
@@ -48,8 +49,15 @@ func Listen(path string) (net.Listener, error) {
 	if err := vacate(path); err != nil {
 		return nil, fmt.Errorf("api: %w", err)
 	}
+	if err := failpoint.Hit("api.listen.bind"); err != nil {
+		return nil, fmt.Errorf("api: %w", err)
+	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
+		return nil, fmt.Errorf("api: %w", err)
+	}
+	if err := failpoint.Hit("api.listen.bound"); err != nil {
+		l.Close()
 		return nil, fmt.Errorf("api: %w", err)
 	}
 	if err := os.Chmod(path, 0o660); err != nil {

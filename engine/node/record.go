@@ -9,6 +9,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
@@ -148,9 +149,15 @@ func (t *Tracker) load() error {
 func (t *Tracker) save(mac provider.MAC) error {
 	var wrote put
 	err := t.cfg.DB.Batch(func(tx *bbolt.Tx) (err error) {
+		if err := failpoint.Hit("node.save.commit"); err != nil {
+			return err
+		}
 		wrote, err = t.put(tx, mac)
 		return err
 	})
+	if err == nil {
+		err = failpoint.Hit("node.save.committed")
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.wrote(err, []provider.MAC{mac}, wrote)
@@ -178,8 +185,11 @@ func (t *Tracker) flush() error {
 			}
 			wrote = append(wrote, b)
 		}
-		return nil
+		return failpoint.Hit("node.flush.commit")
 	})
+	if err == nil {
+		err = failpoint.Hit("node.flush.committed")
+	}
 	if err != nil {
 		err = fmt.Errorf("boot sessions: %w", err)
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/go-git/go-git/v5/config"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/storage/filesystem"
+
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
 
 const (
@@ -250,10 +252,19 @@ func (m *mirror) replace(ctx context.Context, head plumbing.ReferenceName, reaso
 	if err := m.setHead(fresh, head); err != nil {
 		return fail(err)
 	}
+	if err := failpoint.Hit("source.mirror.fetched"); err != nil {
+		return fail(err)
+	}
 	if err := os.Rename(m.dir, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fail(err)
 	}
+	if err := failpoint.Hit("source.mirror.rename"); err != nil {
+		return fail(err)
+	}
 	if err := os.Rename(fresh, m.dir); err != nil {
+		return fail(err)
+	}
+	if err := failpoint.Hit("source.mirror.renamed"); err != nil {
 		return fail(err)
 	}
 	m.objs.suspect.Store(false)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/providers/internal/sock"
 	"github.com/dlreconcile/dlreconcile/schema"
@@ -141,7 +142,9 @@ func (x *txn) Commit() {
 		p := x.p
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		failpoint.Hit("bootloader.commit.publish")
 		next, was := p.pub.Publish(x.table.gen, x.table, x.retained)
+		failpoint.Hit("bootloader.commit.published")
 		if was != nil { // the same generation, prepared anew
 			defer was.release()
 		}

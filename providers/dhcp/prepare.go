@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/providers/dhcp/dhcp4"
 	"github.com/dlreconcile/dlreconcile/providers/internal/sock"
@@ -68,7 +69,9 @@ func (x *txn) Commit() {
 		return
 	}
 	x.done = true
+	failpoint.Hit("dhcp.commit.publish")
 	x.p.pub.Publish(x.gen, x.table, x.retained)
+	failpoint.Hit("dhcp.commit.published")
 	if x.socks != nil {
 		x.socks.Commit()
 		x.advert.Commit()

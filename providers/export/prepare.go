@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/providers/internal/sock"
 	"github.com/dlreconcile/dlreconcile/schema"
@@ -68,7 +69,9 @@ func (x *txn) Commit() {
 		p := x.p
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		failpoint.Hit("export.commit.publish")
 		next, was := p.pub.Publish(x.table.gen, x.table, x.retained)
+		failpoint.Hit("export.commit.published")
 		if was != nil { // the same generation, prepared anew
 			defer was.release()
 		}

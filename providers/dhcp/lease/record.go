@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
 
 // record is a Lease on disk. Times are seconds since 1970 in UTC: a lease has no
@@ -52,7 +54,10 @@ func (s *Store) put(l Lease, ousted *Lease) error {
 	if err != nil {
 		return err
 	}
-	return s.db.Batch(func(tx *bbolt.Tx) error {
+	err = s.db.Batch(func(tx *bbolt.Tx) error {
+		if err := failpoint.Hit("lease.put.commit"); err != nil {
+			return err
+		}
 		b := tx.Bucket([]byte(Bucket))
 		if ousted != nil {
 			if err := deleteRecord(b, *ousted); err != nil {
@@ -61,11 +66,18 @@ func (s *Store) put(l Lease, ousted *Lease) error {
 		}
 		return b.Put(l.MAC[:], v)
 	})
+	if err != nil {
+		return err
+	}
+	return failpoint.Hit("lease.put.committed")
 }
 
 // remove deletes the record of l. It returns when that is on disk.
 func (s *Store) remove(l Lease) error {
 	return s.db.Batch(func(tx *bbolt.Tx) error {
+		if err := failpoint.Hit("lease.remove.commit"); err != nil {
+			return err
+		}
 		return deleteRecord(tx.Bucket([]byte(Bucket)), l)
 	})
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
 
 // ReadAt is io.ReaderAt, except that a range which ends beyond the end reads
@@ -199,16 +201,25 @@ func (o *Overlay) Sync() error {
 
 // syncPages makes data stable first, and only then the bits that speak of it.
 func (o *Overlay) syncPages(pages map[int64][]byte) error {
+	if err := failpoint.Hit("cow.sync.data"); err != nil {
+		return err
+	}
 	if err := unix.Fdatasync(int(o.data.Fd())); err != nil {
 		return err
 	}
 	if len(pages) == 0 {
 		return nil
 	}
+	if err := failpoint.Hit("cow.sync.bitmap"); err != nil {
+		return err
+	}
 	for i, b := range pages {
 		if _, err := o.flushed.WriteAt(b, i*pageSize); err != nil {
 			return err
 		}
+	}
+	if err := failpoint.Hit("cow.sync.flushed"); err != nil {
+		return err
 	}
 	return unix.Fdatasync(int(o.flushed.Fd()))
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
 
 // Key names an overlay. Each part is 1 to 128 of [0-9A-Za-z._-], not beginning
@@ -78,7 +80,30 @@ func writeRecord(dir string, r Record) error {
 	if err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(filepath.Join(dir, recordFile), append(b, '\n'), 0o600); err != nil {
+	if err := failpoint.Hit("cow.record.create"); err != nil {
+		return err
+	}
+	f, err := renameio.NewPendingFile(filepath.Join(dir, recordFile), renameio.WithTempDir(dir), renameio.WithPermissions(0o600))
+	if err != nil {
+		return err
+	}
+	defer f.Cleanup()
+	if _, err := f.Write(append(b, '\n')); err != nil {
+		return err
+	}
+	if err := failpoint.Hit("cow.record.sync"); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil { // the one below finds nothing to do
+		return err
+	}
+	if err := failpoint.Hit("cow.record.rename"); err != nil {
+		return err
+	}
+	if err := f.CloseAtomicallyReplace(); err != nil {
+		return err
+	}
+	if err := failpoint.Hit("cow.record.renamed"); err != nil {
 		return err
 	}
 	return syncDir(dir)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
 
 // keepRetired is how many retired records of one machine and export are
@@ -66,8 +68,14 @@ func (s *Store) remove(sl *slot) error {
 		return errors.New("in use")
 	}
 	dir := filepath.Join(s.dir, key.String())
+	if err := failpoint.Hit("cow.remove.record"); err != nil {
+		return err
+	}
 	// The record goes first: half removed is "never was".
 	if err := os.Remove(filepath.Join(dir, recordFile)); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	if err := failpoint.Hit("cow.remove.files"); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(dir); err != nil {
@@ -124,6 +132,9 @@ func (s *Store) sweep(key Key, forget bool) error {
 		return nil
 	}
 	for _, name := range []string{dataFile, liveFile, flushedFile} {
+		if err := failpoint.Hit("cow.sweep.remove"); err != nil {
+			return err
+		}
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !os.IsNotExist(err) {
 			return err
 		}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
 
 // Errors of Open. They are wrapped with what was asked for.
@@ -261,10 +263,16 @@ func (s *Store) create(dir string, rec Record) (err error) {
 			os.RemoveAll(dir)
 		}
 	}()
+	if err := failpoint.Hit("cow.create.files"); err != nil {
+		return err
+	}
 	if err := makeFiles(dir, rec.Base.Size); err != nil {
 		return err
 	}
 	if err := writeRecord(dir, rec); err != nil {
+		return err
+	}
+	if err := failpoint.Hit("cow.create.sync"); err != nil {
 		return err
 	}
 	for d := filepath.Dir(dir); ; d = filepath.Dir(d) { // the folders above may be new

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
 
 // A socket whose serve has failed is opened again after firstPause, which doubles
@@ -88,7 +90,7 @@ func (s *Set[K, S]) acquire(ctx context.Context, k K) error {
 		e.pending++
 		return nil
 	}
-	sock, err := s.open(ctx, k)
+	sock, err := s.bind(ctx, k)
 	if err != nil {
 		return err
 	}
@@ -96,6 +98,23 @@ func (s *Set[K, S]) acquire(ctx context.Context, k K) error {
 	s.socks[k] = &entry[S]{sock: sock, pending: 1, active: wanted}
 	delete(s.want, k)
 	return nil
+}
+
+// bind opens one socket.
+func (s *Set[K, S]) bind(ctx context.Context, k K) (S, error) {
+	var none S
+	if err := failpoint.Hit("sock.bind.begin"); err != nil {
+		return none, err
+	}
+	sock, err := s.open(ctx, k)
+	if err != nil {
+		return none, err
+	}
+	if err := failpoint.Hit("sock.bind.end"); err != nil {
+		sock.Close()
+		return none, err
+	}
+	return sock, nil
 }
 
 // Want asks for sockets that are good to have and that nothing depends on: Run
@@ -119,7 +138,7 @@ func (s *Set[K, S]) bindWanted(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		sock, err := s.open(ctx, k)
+		sock, err := s.bind(ctx, k)
 		if err != nil {
 			failed(k, err)
 			continue
@@ -298,7 +317,7 @@ func (s *Set[K, S]) reopen(ctx context.Context, k K, e *entry[S]) error {
 		return errEnded // and failed finds out the same
 	}
 	e.sock.Close()
-	sock, err := s.open(ctx, k)
+	sock, err := s.bind(ctx, k)
 	if err == nil {
 		e.sock = sock
 	}
