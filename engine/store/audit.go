@@ -21,6 +21,7 @@ const (
 	AuditUnchanged = "unchanged" // the revision describes what is served already
 	AuditWaiting   = "waiting"   // for an approval or a window
 	AuditRefused   = "refused"   // nothing was changed: Reason says why
+	AuditDone      = "done"      // an order that makes no generation was carried out: a release, a suspension
 )
 
 // How an order reached the engine.
@@ -36,7 +37,7 @@ type Actor struct {
 	UID *uint32 `json:"uid,omitempty"` // of the process that asked, as the kernel says; nil for the daemon itself
 }
 
-// AuditEntry is one line of the audit log: what one attempt came to. Readers are to
+// AuditEntry is one line of the audit log: what one attempt, or one order, came to. Readers are to
 // ignore members that they do not know.
 type AuditEntry struct {
 	FormatVersion int       `json:"format_version"`
@@ -58,6 +59,9 @@ type AuditEntry struct {
 	// Recovered says that the line was written at the next start: the process ended
 	// between recording the generation and writing it down here.
 	Recovered bool `json:"recovered,omitempty"`
+	// Hosts are those that the order named, of a suspension or its end.
+	Hosts []string `json:"hosts,omitempty"`
+	AuditLink
 }
 
 // AuditChange is what happened to one resource.
@@ -83,75 +87,6 @@ func AuditChanges(p *plan.Plan) []AuditChange {
 }
 
 func (s *Store) auditPath() string { return filepath.Join(s.dir, "audit.ndjson") }
-
-// Audit appends a line to the audit log. It is on disk when Audit returns nil. Time
-// is filled in when it is zero. What a power cut left of a line stays as it is, on a
-// line of its own: nothing is ever removed.
-func (s *Store) Audit(e AuditEntry) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.audit(e); err != nil {
-		return fmt.Errorf("audit log: %w", err)
-	}
-	return nil
-}
-
-func (s *Store) audit(e AuditEntry) error {
-	if err := s.writable(); err != nil {
-		return err
-	}
-	e.FormatVersion = auditFormat
-	if e.Time.IsZero() {
-		e.Time = s.now()
-	}
-	e.Time = e.Time.UTC()
-	if e.Changes == nil {
-		e.Changes = []AuditChange{}
-	}
-	line, err := json.Marshal(e)
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(s.auditPath(), os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o640)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	fresh, torn, err := ending(f)
-	if err != nil {
-		return err
-	}
-	if torn {
-		line = append([]byte{'\n'}, line...)
-	}
-	if err := failpoint.Hit("store.audit.write"); err != nil {
-		return err
-	}
-	if _, err := f.Write(append(line, '\n')); err != nil {
-		return err
-	}
-	if err := failpoint.Hit("store.audit.sync"); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil || !fresh {
-		return err
-	}
-	return syncDir(s.dir)
-}
-
-// ending reports whether a file has nothing in it yet, and whether it has no line
-// end behind what it has.
-func ending(f *os.File) (fresh, torn bool, err error) {
-	info, err := f.Stat()
-	if err != nil || info.Size() == 0 {
-		return true, false, err
-	}
-	last := make([]byte, 1)
-	if _, err := f.ReadAt(last, info.Size()-1); err != nil {
-		return false, false, err
-	}
-	return false, last[0] != '\n', nil
-}
 
 // MissingAudit gives the line that the current generation should have and has not:
 // the process that recorded it ended before it could write it. nil when it has one.

@@ -45,7 +45,7 @@ func TestAuditGrowsByLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "audit.ndjson")
-	want := `{"format_version":1,"time":"2026-11-01T12:00:00Z","trigger":"apply","who":{"via":"socket","uid":0},"revision":"abc","generation":1,"result":"applied","changes":[{"address":"host.a","action":"create"}],"overrides":["window"]}` + "\n"
+	want := `{"format_version":1,"time":"2026-11-01T12:00:00Z","trigger":"apply","who":{"via":"socket","uid":0},"revision":"abc","generation":1,"result":"applied","changes":[{"address":"host.a","action":"create"}],"overrides":["window"],"prev":"","hash":"a3753fa1c7c92025baf422178a317edae44e4741ec34b1315cd05d0e91a9f95b"}` + "\n"
 	if b, err := os.ReadFile(path); err != nil || string(b) != want {
 		t.Errorf("%s, %v", b, err)
 	}
@@ -114,7 +114,7 @@ func TestAuditIsMended(t *testing.T) {
 	mend(false)
 	list := audited(t, dir)[1:]
 	want := []AuditEntry{{
-		FormatVersion: 1, Time: list[0].Time, Trigger: TriggerApply, Who: Actor{Via: ViaCommand}, Revision: "abc", Generation: 1, Result: AuditApplied,
+		FormatVersion: 1, AuditLink: list[0].AuditLink, Time: list[0].Time, Trigger: TriggerApply, Who: Actor{Via: ViaCommand}, Revision: "abc", Generation: 1, Result: AuditApplied,
 		Changes: []AuditChange{{schema.Addr{Kind: "host", Name: "a"}, plan.Create}}, Overrides: []string{"max_delete"}, Recovered: true,
 	}}
 	if diff := cmp.Diff(want, list); diff != "" {

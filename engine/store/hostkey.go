@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/google/renameio/v2"
 
@@ -46,6 +47,20 @@ func (k *HostKey) Verify(purpose string, message, sig []byte) bool {
 	return len(sig) == ed25519.SignatureSize && ed25519.Verify(public, purposeful(purpose, message), sig)
 }
 
+// verifyWith reports why sig is not what Sign gives with the key whose Public is
+// known; nil when it is.
+func verifyWith(public, purpose string, message, sig []byte) error {
+	text, ok := strings.CutPrefix(public, "ed25519:")
+	key, err := base64.StdEncoding.DecodeString(text)
+	if !ok || err != nil || len(key) != ed25519.PublicKeySize {
+		return fmt.Errorf("%q is no public key of a host: want ed25519: and 32 bytes in base64", public)
+	}
+	if len(sig) != ed25519.SignatureSize || !ed25519.Verify(key, purposeful(purpose, message), sig) {
+		return errors.New("its signature does not hold")
+	}
+	return nil
+}
+
 // Digest gives a digest of something secret, "hmac-sha256:" and 64 hex digits. Who
 // does not have the key learns nothing of message by guessing at it.
 func (k *HostKey) Digest(purpose string, message []byte) string {
@@ -69,6 +84,10 @@ func purposeful(purpose string, message []byte) []byte {
 func (s *Store) HostKey() (*HostKey, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.hostKey()
+}
+
+func (s *Store) hostKey() (*HostKey, error) {
 	path := filepath.Join(s.dir, "host.key")
 	k, err := readHostKey(path)
 	if !missing(err) {

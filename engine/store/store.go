@@ -25,6 +25,7 @@ import (
 //	generations/N.json    one record per generation
 //	journal               what is under way; see journal
 //	audit.ndjson          what each attempt came to; see Audit
+//	audit.head            how far that has come, signed; see AuditHead
 //	host.key              what this directory signs with; see HostKey
 //	recipes/…             what was built from which recipe
 //	blobs/sha256/…        the content store
@@ -59,6 +60,9 @@ type Store struct {
 	mu     sync.Mutex // guards what is below, and every change of the records
 	last   uint64     // highest number given out by this process
 	damage map[string]error
+	tail   *auditTail // of the audit log; nil: not looked for yet
+	// syncAudit puts the audit log on disk; a test makes it fail.
+	syncAudit func(*os.File) error
 }
 
 // Open opens the state directory for the one process that may write it, and makes
@@ -104,7 +108,7 @@ func newStore(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	s := &Store{dir: abs, log: o.Log, now: o.Now, damage: map[string]error{}}
+	s := &Store{dir: abs, log: o.Log, now: o.Now, damage: map[string]error{}, syncAudit: (*os.File).Sync}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
