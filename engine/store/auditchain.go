@@ -141,12 +141,11 @@ func (s *Store) audit(e AuditEntry) error {
 	}
 	t = auditTail{size: at + int64(len(line)), lines: t.lines + 1, hash: e.Hash}
 	s.tail = &t
-	if at == 0 {
-		if err := syncDir(s.dir); err != nil {
-			return err
-		}
+	if err := s.signTail(t, e.Time); err != nil {
+		// The line is there; until the next one the head speaks of those before it.
+		s.log.Error("the end of the audit log cannot be signed", "error", err)
 	}
-	return s.signTail(t, e.Time)
+	return nil
 }
 
 // next makes the bytes of the line of e that follows t, links e with it, and says
@@ -206,6 +205,9 @@ func (s *Store) appendLine(f *os.File, at int64, line []byte) error {
 	}
 	if err == nil {
 		err = s.syncAudit(f)
+	}
+	if err == nil && at == 0 {
+		err = syncDir(s.dir)
 	}
 	if err == nil {
 		return nil

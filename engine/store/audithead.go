@@ -37,9 +37,8 @@ const maxHead = 4 << 10
 func (s *Store) signTail(t auditTail, at time.Time) error {
 	key, err := s.hostKey()
 	if err != nil {
-		// Told where plans are signed. The chain goes on without a signature.
 		s.noted(err)
-		return nil
+		return err
 	}
 	h := AuditHead{FormatVersion: auditFormat, Time: at.UTC(), Lines: t.lines, Bytes: t.size, Hash: t.hash, HostKey: key.Public()}
 	body, err := json.Marshal(h)
@@ -56,11 +55,7 @@ func (s *Store) signTail(t auditTail, at time.Time) error {
 	}
 	// Without syncing the folder: after a power cut it is this head or one before.
 	// Not renameio's own choice of folder: tmp is emptied after a crash.
-	err = renameio.WriteFile(s.headPath(), append(data, '\n'), 0o640, renameio.WithTempDir(s.content.scratch), renameio.IgnoreUmask())
-	if err != nil {
-		s.log.Error("the end of the audit log cannot be signed; it is with the next line", "error", err)
-	}
-	return nil
+	return renameio.WriteFile(s.headPath(), append(data, '\n'), 0o640, renameio.WithTempDir(s.content.scratch), renameio.IgnoreUmask())
 }
 
 // readHead reads the head as it is on disk; whether its signature holds is not asked.
