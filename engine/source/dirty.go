@@ -36,7 +36,7 @@ func Dirty(ctx context.Context, repo, sub string) (dirty bool, rev Revision, err
 	if err != nil {
 		return true, rev, err
 	}
-	hash, err := src.objs.ref("")
+	hash, err := src.objs.ref(plumbing.HEAD)
 	if err != nil {
 		return fail(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-git/go-git/v5/config"
@@ -36,16 +37,20 @@ const (
 type mirror struct {
 	dir     string
 	url     string
-	ref     string // as configured
+	ref     wantedRef
 	token   string // file; "" for none
 	timeout time.Duration
 	objs    *objects
 	log     *slog.Logger
 
 	turn chan struct{} // holds one token: who has it may write the mirror
+
+	// seen is the wanted ref as the remote repository had it last; nil before. For an
+	// annotated tag it points at the tag.
+	seen atomic.Pointer[plumbing.Reference]
 }
 
-func newMirror(cfg Config, remote string, objs *objects, log *slog.Logger) (*mirror, error) {
+func newMirror(cfg Config, remote string, ref wantedRef, objs *objects, log *slog.Logger) (*mirror, error) {
 	u, err := url.Parse(remote)
 	if err != nil {
 		return nil, fmt.Errorf("repository: %w", err)
@@ -53,7 +58,7 @@ func newMirror(cfg Config, remote string, objs *objects, log *slog.Logger) (*mir
 	if cfg.TokenFile != "" && u.Scheme != "https" {
 		return nil, fmt.Errorf("repository %s: the token would cross the network in the clear; use https", remote)
 	}
-	m := &mirror{dir: filepath.Clean(cfg.Mirror), url: remote, ref: cfg.Ref, token: cfg.TokenFile,
+	m := &mirror{dir: filepath.Clean(cfg.Mirror), url: remote, ref: ref, token: cfg.TokenFile,
 		timeout: cfg.Timeout, objs: objs, log: log, turn: make(chan struct{}, 1)}
 	m.turn <- struct{}{}
 	return m, nil
@@ -93,24 +98,29 @@ func (m *mirror) tip(ctx context.Context) (plumbing.Hash, error) {
 		return plumbing.ZeroHash, err
 	}
 	defer release()
-	name, hash, err := remote.find(m.ref)
+	want, err := remote.find(m.ref)
 	if err != nil {
 		return plumbing.ZeroHash, err
 	}
 	var commit plumbing.Hash
-	have := func() error {
-		c, err := m.objs.peel(hash)
+	take := func(h plumbing.Hash) error {
+		c, err := m.objs.peel(h)
 		if err == nil {
 			commit = c.Hash
+			m.seen.Store(plumbing.NewHashReference(want.Name(), h))
 		}
 		return err
 	}
-	fetched := func() (err error) {
-		// Not hash: the ref may have moved between the question and the fetch.
-		commit, err = m.objs.ref(tipRef.String())
-		return err
+	have := func() error { return take(want.Hash()) }
+	fetched := func() error {
+		// The ref may have moved between the question and the fetch.
+		h, err := m.objs.named(tipRef.String(), []plumbing.ReferenceName{tipRef})
+		if err != nil {
+			return err
+		}
+		return take(h)
 	}
-	err = m.sync(ctx, remote.head, have, fetched, tipSpec(name))
+	err = m.sync(ctx, remote.head, have, fetched, tipSpec(want.Name()))
 	return commit, err
 }
 
@@ -144,8 +154,8 @@ func (m *mirror) rebuild(ctx context.Context, reason error) error {
 	}
 	defer release()
 	specs := everything()
-	if name, _, err := remote.find(m.ref); err == nil {
-		specs = append(specs, tipSpec(name))
+	if want, err := remote.find(m.ref); err == nil {
+		specs = append(specs, tipSpec(want.Name()))
 	}
 	return m.replace(ctx, remote.head, reason, specs...)
 }

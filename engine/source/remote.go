@@ -23,21 +23,21 @@ type remoteRefs struct {
 	head plumbing.ReferenceName // the branch that its HEAD names; "" when unknown
 }
 
-// find gives the full name and the hash of a configured ref; "" is HEAD.
-func (r remoteRefs) find(name string) (plumbing.ReferenceName, plumbing.Hash, error) {
-	if name == "" {
-		name = "HEAD"
+// find gives the ref that is wanted, by its full name.
+func (r remoteRefs) find(w wantedRef) (*plumbing.Reference, error) {
+	if w.versions != nil {
+		return w.highest(r.refs)
 	}
-	for _, full := range candidates(name, false) {
+	for _, full := range candidates(w.name, false) {
 		if full == plumbing.HEAD && r.head != "" {
 			full = r.head
 		}
 		i := slices.IndexFunc(r.refs, func(ref *plumbing.Reference) bool { return ref.Name() == full })
 		if i >= 0 && r.refs[i].Type() == plumbing.HashReference {
-			return full, r.refs[i].Hash(), nil
+			return r.refs[i], nil
 		}
 	}
-	return "", plumbing.ZeroHash, missingRef(name, r.refs)
+	return nil, missingRef(w.name, r.refs)
 }
 
 // list asks the remote repository for its refs.

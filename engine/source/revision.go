@@ -59,12 +59,9 @@ func candidates(name string, tagsFirst bool) []plumbing.ReferenceName {
 	return append(list, plumbing.ReferenceName("refs/remotes/"+name), plumbing.ReferenceName("refs/"+name))
 }
 
-// ref gives the commit that a configured ref names; "" is HEAD.
-func (o *objects) ref(name string) (plumbing.Hash, error) {
-	if name == "" {
-		name = "HEAD"
-	}
-	h, err := o.lookUp(name, candidates(name, false))
+// ref gives the commit that a full name of a ref leads to.
+func (o *objects) ref(name plumbing.ReferenceName) (plumbing.Hash, error) {
+	h, err := o.named(name.String(), []plumbing.ReferenceName{name})
 	if err != nil {
 		return plumbing.ZeroHash, err
 	}
@@ -75,24 +72,15 @@ func (o *objects) ref(name string) (plumbing.Hash, error) {
 	return c.Hash, nil
 }
 
-// lookUp gives what the first existing candidate points at.
-func (o *objects) lookUp(name string, list []plumbing.ReferenceName) (plumbing.Hash, error) {
+// named gives what the first existing candidate points at.
+func (o *objects) named(name string, list []plumbing.ReferenceName) (plumbing.Hash, error) {
 	var h plumbing.Hash
 	err := o.with(func(st *filesystem.Storage) error {
-		for _, full := range list {
-			if !full.IsSafe() {
-				continue
-			}
-			ref, err := storer.ResolveReference(st, full)
-			if err == nil {
-				h = ref.Hash()
-				return nil
-			}
-			if !errors.Is(err, plumbing.ErrReferenceNotFound) {
-				return fmt.Errorf("ref %s: %w", full, err)
-			}
+		ref, err := lookUp(st, name, list)
+		if err == nil {
+			h = ref.Hash()
 		}
-		return noSuchRef(st, name)
+		return err
 	})
 	return h, err
 }
@@ -214,7 +202,7 @@ func (o *objects) resolveBase(base string) (*object.Commit, error) {
 		}
 		return c, err
 	}
-	h, err := o.lookUp(base, candidates(base, true))
+	h, err := o.named(base, candidates(base, true))
 	if err == nil {
 		return o.peel(h)
 	}

@@ -48,8 +48,9 @@ type Config struct {
 	// Repo is a local path, a file:// URL, or an http:// or https:// URL.
 	// Credentials in a URL are refused: see TokenFile.
 	Repo string
-	// Ref is a branch, a tag, or a full name ("refs/…"). Default: the branch that
-	// the repository's HEAD names, asked anew each time.
+	// Ref is a branch, a tag, a full name ("refs/…"), or "semver:RANGE": the tag with
+	// the highest version in that range, such as "semver:>=1.2 <2". Default: the
+	// branch that the repository's HEAD names, asked anew each time.
 	Ref string
 	// Path is the folder of the repository to load, slash-separated and relative.
 	// Default: the whole repository.
@@ -125,6 +126,7 @@ type Source struct {
 	log    *slog.Logger
 	dirs   gitDirs // of the local repository, or of the mirror
 	objs   *objects
+	ref    wantedRef
 	mirror *mirror // nil for a local repository
 
 	mu   sync.Mutex // guards last
@@ -155,6 +157,10 @@ func Open(cfg Config) (*Source, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	var err error
+	if s.ref, err = parseRef(cfg.Ref); err != nil {
+		return nil, err
+	}
 	loc, err := parseRepo(cfg.Repo)
 	if err != nil {
 		return nil, err
@@ -175,7 +181,7 @@ func Open(cfg Config) (*Source, error) {
 		return nil, err
 	}
 	s.objs = &objects{dirs: s.dirs}
-	s.mirror, err = newMirror(cfg, loc.remote, s.objs, s.log)
+	s.mirror, err = newMirror(cfg, loc.remote, s.ref, s.objs, s.log)
 	return s, err
 }
 
@@ -197,7 +203,7 @@ func (s *Source) Tip(ctx context.Context) (Revision, error) {
 	if s.mirror != nil {
 		hash, err = s.mirror.tip(ctx)
 	} else {
-		hash, err = s.objs.ref(s.cfg.Ref)
+		hash, err = s.localTip()
 	}
 	if err != nil {
 		return Revision{}, fmt.Errorf("repository %s: %w", s.cfg.Repo, err)
@@ -216,6 +222,38 @@ func (s *Source) Tip(ctx context.Context) (Revision, error) {
 		s.log.Warn("the branch was rewritten", "repo", s.cfg.Repo, "before", before.String(), "now", rev.Hash)
 	}
 	return rev, nil
+}
+
+// localTip is the commit of the ref in a local repository.
+func (s *Source) localTip() (plumbing.Hash, error) {
+	ref, err := s.objs.tracked(s.ref)
+	if err != nil {
+		return plumbing.ZeroHash, err
+	}
+	c, err := s.objs.peel(ref.Hash())
+	if err != nil {
+		return plumbing.ZeroHash, err
+	}
+	return c.Hash, nil
+}
+
+// tracked gives the ref that is followed, and what it points at: the tag where that is
+// an annotated one. The name is empty while the remote repository was not asked yet.
+func (s *Source) tracked() (plumbing.ReferenceName, plumbing.Hash, error) {
+	if s.mirror != nil {
+		if ref := s.mirror.seen.Load(); ref != nil {
+			return ref.Name(), ref.Hash(), nil
+		}
+		return "", plumbing.ZeroHash, nil
+	}
+	ref, err := s.objs.tracked(s.ref)
+	if errors.Is(err, ErrNoRef) || errors.Is(err, ErrNoCommit) {
+		return "", plumbing.ZeroHash, nil
+	}
+	if err != nil {
+		return "", plumbing.ZeroHash, err
+	}
+	return ref.Name(), ref.Hash(), nil
 }
 
 func (s *Source) swapLast(h plumbing.Hash) plumbing.Hash {

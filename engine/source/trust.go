@@ -1,7 +1,6 @@
 package source
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -107,9 +106,6 @@ func (t Trust) withDefaults(dirs gitDirs) (Trust, error) {
 			return t, err
 		}
 	}
-	if t.Verify != VerifyNone {
-		return t, fmt.Errorf("trust: verify = %q is not supported yet", t.Verify)
-	}
 	return t, nil
 }
 
@@ -135,54 +131,6 @@ func outside(file string, dirs gitDirs) error {
 				return fmt.Errorf("trust: the key file %s is inside of the repository %s, where a commit could change it; keep it elsewhere", file, dir)
 			}
 		}
-	}
-	return nil
-}
-
-// Verify says whether a commit of this repository may be served: nil if so, given
-// Config.Trust and since, the full hash of the newest commit that was trusted ("" for
-// none). A *UntrustedError says why not. Any other error says that this could not be
-// found out now: the object database cannot be read, ctx ended, or a key file cannot
-// be (ErrKeys).
-//
-// That rev does not descend from since is told last: an error with ReasonRewound is
-// about signatures that are all in order.
-//
-// It asks nothing of the network. What was trusted before says nothing about rev:
-// the same commit is verified anew each time.
-func (s *Source) Verify(ctx context.Context, rev Revision, since string) error {
-	fail := func(err error) error {
-		return fmt.Errorf("repository %s: commit %s: %w", s.cfg.Repo, short(rev.Hash), err)
-	}
-	if !plumbing.IsHash(rev.Hash) {
-		return fail(fmt.Errorf("%w: not a full hash", ErrNoRef))
-	}
-	trust := s.cfg.Trust
-	if since == "" {
-		since = trust.Anchor
-	}
-	if since != "" && !plumbing.IsHash(since) {
-		return fail(fmt.Errorf("%w: the last trusted commit %q is not a full hash", ErrNoRef, since))
-	}
-	hash, last := plumbing.NewHash(rev.Hash), plumbing.NewHash(since)
-	refuse := func(at plumbing.Hash, reason, message string) error {
-		return &UntrustedError{Revision: rev.Hash, Commit: at.String(), Reason: reason, Message: message}
-	}
-	since = last.String()
-	var line lineage
-	if !last.IsZero() && last != hash {
-		var err error
-		if line, err = s.objs.lineage(ctx, hash, last); err != nil {
-			return fail(err)
-		}
-	}
-	switch {
-	case last.IsZero() || last == hash || trust.Rewind == RewindAccept:
-		return nil
-	case line.descends == no:
-		return refuse(hash, ReasonRewound, fmt.Sprintf("does not descend from %s, which was trusted last: the branch was rewound or rewritten; if that is meant, apply the commit by its hash, or set rewind = %q", short(since), RewindAccept))
-	case line.descends == unknown:
-		return refuse(hash, ReasonHistory, fmt.Sprintf("may or may not descend from %s, which was trusted last: %s", short(since), line.why))
 	}
 	return nil
 }
