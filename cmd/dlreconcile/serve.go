@@ -65,6 +65,7 @@ func (c *cli) serveOn(ctx context.Context, h *house, l net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.Serve(ctx, l) })
 	g.Go(func() error { return h.nodes.Run(ctx) })
+	g.Go(func() error { return h.clock.Run(ctx) })
 	g.Go(func() error {
 		return h.engine.Run(ctx, func() {
 			h.log.Info("ready", "repo", c.settings.Repo, "state", c.settings.State, "socket", c.settings.Socket)

@@ -36,6 +36,7 @@ const (
 type house struct {
 	store  *store.Store
 	source engine.Source // nil: none is followed
+	clock  *store.Clock
 	nodes  *node.Tracker
 	engine *engine.Engine
 	log    *slog.Logger
@@ -66,9 +67,15 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 	// provider asks the node record which generation a machine is pinned to.
 	var leases *dhcp.Provider
 	var err error
+	if h.clock, err = h.store.Clock(store.Ticks{}); err != nil {
+		return err
+	}
+	now := h.clock.Now
 	h.nodes, err = node.New(node.Config{
-		DB:  h.store.DB(),
-		Log: h.log,
+		DB:   h.store.DB(),
+		Log:  h.log,
+		Now:  now,
+		Wall: h.clock.Wall,
 		Lookup: func(a netip.Addr) (provider.Client, bool) {
 			return leases.Lookup(a)
 		},
@@ -77,22 +84,23 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 	if err != nil {
 		return err
 	}
-	leases, err = dhcp.New(dhcp.Config{DB: h.store.DB(), Sessions: h.nodes, Sink: h.nodes, Log: h.log})
+	leases, err = dhcp.New(dhcp.Config{DB: h.store.DB(), Sessions: h.nodes, Sink: h.nodes, Now: now, Log: h.log})
 	if err != nil {
 		return err
 	}
+	h.clock.Reached(leases.Newest())
 	images, err := image.New(image.Config{Content: h.store.Content(), Log: h.log, Linger: buildLinger})
 	if err != nil {
 		return err
 	}
 	exports, err := export.New(export.Config{
 		Content: h.store.Content(), Dir: filepath.Join(c.settings.State, "overlays"),
-		Clients: h.nodes, Sink: h.nodes, Log: h.log,
+		Clients: h.nodes, Sink: h.nodes, Now: now, Log: h.log,
 	})
 	if err != nil {
 		return err
 	}
-	loaders, err := bootloader.New(bootloader.Config{Content: h.store.Content(), Clients: h.nodes, Sessions: h.nodes, Sink: h.nodes, Log: h.log})
+	loaders, err := bootloader.New(bootloader.Config{Content: h.store.Content(), Clients: h.nodes, Sessions: h.nodes, Sink: h.nodes, Now: now, Log: h.log})
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,9 @@ func (t *Tracker) Event(ev provider.Event) {
 		t.alive(m, ev.At)
 		t.learn(m, ev, foreign)
 	}
-	t.ring.add(ev)
+	told := ev
+	told.At = t.cfg.Wall(ev.At)
+	t.ring.add(told)
 	t.mu.Unlock()
 	t.poke()
 }

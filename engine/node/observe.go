@@ -102,7 +102,7 @@ func (t *Tracker) Nodes() []Node {
 	list := make([]Node, 0, len(t.machines))
 	for _, m := range t.machines {
 		t.expire(m, now)
-		list = append(list, m.node(now, t.cfg.SessionTimeout))
+		list = append(list, m.node(now, &t.cfg))
 	}
 	t.mu.Unlock()
 	t.poke()
@@ -129,13 +129,13 @@ func (t *Tracker) Node(mac provider.MAC) (Node, bool) {
 		return Node{}, false
 	}
 	t.expire(m, now)
-	return m.node(now, t.cfg.SessionTimeout), true
+	return m.node(now, &t.cfg), true
 }
 
-func (m *machine) node(now time.Time, timeout time.Duration) Node {
+func (m *machine) node(now time.Time, cfg *Config) Node {
 	n := Node{
-		MAC: m.mac, Host: m.host, Subnet: m.subnet, Address: m.addr, State: m.state(now, timeout),
-		Seen: m.seen.UTC(), Boots: make([]*Timeline, 0, len(m.timelines)),
+		MAC: m.mac, Host: m.host, Subnet: m.subnet, Address: m.addr, State: m.state(now, cfg.SessionTimeout),
+		Seen: cfg.Wall(m.seen).UTC(), Boots: make([]*Timeline, 0, len(m.timelines)),
 	}
 	if b := m.shown(); b != nil {
 		n.Generation, n.Session, n.Tree = b.served(), b.ID, b.Tree
@@ -148,7 +148,9 @@ func (m *machine) node(now time.Time, timeout time.Duration) Node {
 		n.Arch = new(*m.arch)
 	}
 	for _, tl := range m.timelines {
-		n.Boots = append(n.Boots, tl.clone())
+		shown := tl.clone()
+		shown.Started = cfg.Wall(tl.Started).UTC()
+		n.Boots = append(n.Boots, shown)
 	}
 	return n
 }

@@ -207,7 +207,7 @@ func FuzzDecode(f *testing.F) {
 		// Whatever was read must be usable.
 		m.state(start, DefaultSessionTimeout)
 		m.real()
-		m.node(start, DefaultSessionTimeout)
+		m.node(start, &Config{SessionTimeout: DefaultSessionTimeout, Wall: func(t time.Time) time.Time { return t }})
 		if _, err := m.encode(); err != nil {
 			t.Fatal(err)
 		}

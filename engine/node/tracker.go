@@ -48,7 +48,9 @@ type Config struct {
 	Events      int // events remembered; 0: DefaultEvents
 
 	Now func() time.Time // nil: time.Now
-	Log *slog.Logger     // nil: nothing is logged
+	// Wall makes a time of Now one for people; nil: it is.
+	Wall func(time.Time) time.Time
+	Log  *slog.Logger // nil: nothing is logged
 }
 
 // Tracker is the record of machines. It implements provider.Sink,
@@ -105,6 +107,9 @@ func New(cfg Config) (*Tracker, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Wall == nil {
+		cfg.Wall = func(t time.Time) time.Time { return t }
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -105,6 +105,10 @@ func New(cfg Config) (*Provider, error) {
 	return p, nil
 }
 
+// Newest gives the last time, of Config.Now, at which a lease was given or renewed; zero:
+// none ever was.
+func (p *Provider) Newest() time.Time { return p.leases.Newest() }
+
 // Name implements provider.Provider.
 func (p *Provider) Name() string { return Name }
 

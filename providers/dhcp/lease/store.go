@@ -121,6 +121,19 @@ func (s *Store) ByMAC(m MAC) (Lease, bool) {
 	return l, ok
 }
 
+// Newest gives the last time at which a lease was given or renewed; zero: none ever was.
+func (s *Store) Newest() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var t time.Time
+	for _, l := range s.byMAC {
+		if l.Bound.After(t) {
+			t = l.Bound
+		}
+	}
+	return t
+}
+
 // All gives every record, expired ones too, in order of address.
 func (s *Store) All() []Lease {
 	s.mu.Lock()

@@ -1,0 +1,158 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
+)
+
+// Clock gives times that promises to machines are counted in: leases, boot sessions.
+// They go on with what really passed, in suspend too, and never jump: a wall clock
+// that is set years forward, or comes up in 1970, ends no lease early and keeps none
+// for years. After a reboot of this machine they go on from where they were, as if no
+// time had passed: a lease then lasts longer than its machine believes, which harms
+// nobody. Over a restart of the process they lose nothing.
+//
+// Times of a Clock are not for people: Wall makes them so. Safe for concurrent use.
+type Clock struct {
+	db *bbolt.DB
+	by Ticks
+
+	base time.Time // what the Clock showed when the machine had been up for so long
+	up   time.Duration
+}
+
+// Ticks is what a Clock goes by.
+type Ticks struct {
+	Wall func() time.Time     // nil: time.Now
+	Up   func() time.Duration // since this machine booted, suspend included; nil: what the kernel says
+	Boot string               // which boot that is; "": what the kernel says
+}
+
+const (
+	clockBucket = "clock"
+	clockKey    = "now"
+	clockEvery = time.Minute // how often it is written down
+)
+
+// clockRecord is what is written down.
+type clockRecord struct {
+	Boot string        `json:"boot"`
+	Up   time.Duration `json:"up"`
+	Now  time.Time     `json:"now"`
+}
+
+// Clock opens the clock of this state directory. It is no error that the disk is full:
+// what was written down can be read.
+func (s *Store) Clock(by Ticks) (*Clock, error) {
+	if by.Wall == nil {
+		by.Wall = time.Now
+	}
+	if by.Up == nil {
+		by.Up = bootTime
+	}
+	if by.Boot == "" {
+		id, err := os.ReadFile("/proc/sys/kernel/random/boot_id") // see random(4)
+		if err != nil {
+			return nil, fmt.Errorf("clock: %w", err)
+		}
+		by.Boot = strings.TrimSpace(string(id))
+	}
+	c := &Clock{db: s.db, by: by}
+	if err := c.db.View(c.open); err != nil {
+		return nil, fmt.Errorf("clock: %w", err)
+	}
+	if err := c.Save(); err != nil {
+		s.log.Warn("what time it is cannot be written down", "error", err)
+	}
+	return c, nil
+}
+
+func (c *Clock) open(tx *bbolt.Tx) error {
+	up := c.by.Up()
+	c.base, c.up = c.by.Wall().UTC().Round(0), up
+	b := tx.Bucket([]byte(clockBucket))
+	if b == nil {
+		return nil
+	}
+	var r clockRecord
+	// What cannot be read is as if it had never been written.
+	if json.Unmarshal(b.Get([]byte(clockKey)), &r) == nil {
+		c.base = r.Now
+		if r.Boot == c.by.Boot && up >= r.Up {
+			c.base = r.Now.Add(up - r.Up)
+		}
+	}
+	return nil
+}
+
+// Now gives the time, in UTC.
+func (c *Clock) Now() time.Time { return c.base.Add(c.by.Up() - c.up) }
+
+// Reached says that the Clock showed t already, though that was not written down when
+// the machine went down. It is called before anybody uses the Clock.
+func (c *Clock) Reached(t time.Time) {
+	if d := t.Sub(c.Now()); d > 0 {
+		c.base = c.base.Add(d)
+	}
+}
+
+// Elapsed gives the time since some moment of this boot.
+func (c *Clock) Elapsed() time.Duration { return c.by.Up() }
+
+// Wall gives what the wall clock, as it goes at present, shows at a time of this Clock.
+// The zero Time stays zero.
+func (c *Clock) Wall(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return c.by.Wall().UTC().Round(0).Add(t.Sub(c.Now()))
+}
+
+// Run writes the time down every minute until ctx ends. An error of the disk's is tried
+// again: what cannot be written is a lease neither.
+func (c *Clock) Run(ctx context.Context) error {
+	every := time.NewTicker(clockEvery)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-every.C:
+			_ = c.Save()
+		}
+	}
+}
+
+// Save writes the time down.
+func (c *Clock) Save() error {
+	err := c.db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists([]byte(clockBucket))
+		if err != nil {
+			return err
+		}
+		up := c.by.Up()
+		v, err := json.Marshal(clockRecord{Boot: c.by.Boot, Up: up, Now: c.base.Add(up - c.up)})
+		if err != nil {
+			return err
+		}
+		return b.Put([]byte(clockKey), v)
+	})
+	if err != nil {
+		return fmt.Errorf("clock: %w", err)
+	}
+	return nil
+}
+
+// bootTime is CLOCK_BOOTTIME of clock_gettime(2), which every kernel that runs this has.
+func bootTime() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
+	return time.Duration(ts.Nano())
+}
