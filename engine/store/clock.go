@@ -38,7 +38,7 @@ type Ticks struct {
 const (
 	clockBucket = "clock"
 	clockKey    = "now"
-	clockEvery = time.Minute // how often it is written down
+	clockEvery  = time.Minute // how often it is written down
 )
 
 // clockRecord is what is written down.
