@@ -108,6 +108,7 @@ func (c *cli) applyLive(ctx context.Context, client *api.Client, o applyFlags) e
 		return &coded{exitUsage, errors.New("a daemon applies with its own env file: give --env to `dlreconcile serve`, or write env into its daemon.hcl")}
 	}
 	req := api.ApplyRequest{Revision: o.rev, Saved: o.saved, Overrides: o.overrides}
+	change := client.Change
 	if c.asks(o) {
 		var p plan.Plan
 		if err := client.Get(ctx, "/v1/plan", query("revision", o.rev), &p); err != nil {
@@ -117,11 +118,14 @@ func (c *cli) applyLive(ctx context.Context, client *api.Client, o applyFlags) e
 			return err
 		}
 		req.Generation = &p.BaseGeneration
+		change = func(ctx context.Context, path string, body any, progress func(engine.Status)) (engine.Outcome, error) {
+			return client.ChangeOf(ctx, p.BaseGeneration, path, body, progress)
+		}
 		if p.Revision != nil {
 			req.Revision = *p.Revision
 		}
 	}
-	out, err := client.Change(ctx, "/v1/apply", req, c.followStatus())
+	out, err := change(ctx, "/v1/apply", req, c.followStatus())
 	if err != nil {
 		return goesOn(ctx, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/dlreconcile/dlreconcile/engine"
 )
@@ -29,9 +30,15 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, err)
 		return
 	}
+	if len(req.Overrides) > 0 && !allowed(w, r, RoleAdmin, "passing rules of the policy ("+strings.Join(req.Overrides, ", ")+")") {
+		return
+	}
 	if req.Saved != nil && (req.Revision != "" || req.Generation != nil) {
 		problem(w, http.StatusBadRequest, errors.New("a saved plan says its revision and generation itself: leave them out"))
 		return
+	}
+	if req.Saved == nil && req.Generation == nil {
+		req.Generation = decidedOn(r) // when its turn comes too, and not only now
 	}
 	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
 		return s.Engine.Apply(ctx, engine.Order{

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -16,13 +17,16 @@ import (
 	"github.com/dlreconcile/dlreconcile/engine"
 )
 
-// ErrNoDaemon says that nothing listens on the socket.
+// ErrNoDaemon says that nothing listens where a daemon was looked for.
 var ErrNoDaemon = errors.New("no daemon listens")
 
-// Client talks to a daemon over its unix socket. The zero Client is not usable.
+// Client talks to a daemon, over its unix socket or TCP. The zero Client is not usable.
 type Client struct {
-	path string
-	http *http.Client
+	where string // for messages
+	local bool   // on a unix socket
+	base  *url.URL
+	token string // "": none
+	http  *http.Client
 }
 
 // NewClient makes a client for the socket at path. Nothing is dialled yet.
@@ -31,10 +35,11 @@ func NewClient(path string) *Client {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
 	}
-	return &Client{path: path, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+	return &Client{where: path, local: true, base: &url.URL{Scheme: "http", Host: "dlreconcile"}, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
 }
 
-func (c *Client) do(ctx context.Context, method, path string, q url.Values, body any) (*http.Response, error) {
+// do asks. A header may be nil.
+func (c *Client) do(ctx context.Context, method, path string, q url.Values, header http.Header, body any) (*http.Response, error) {
 	var r io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -43,17 +48,25 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 		}
 		r = bytes.NewReader(b)
 	}
-	u := url.URL{Scheme: "http", Host: "dlreconcile", Path: path, RawQuery: q.Encode()}
+	u := c.base.JoinPath(path)
+	u.RawQuery = q.Encode()
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), r)
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(req.Header, header)
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
+		if !c.local {
+			return nil, c.unreached(ctx, err)
+		}
 		// Any other error of the dial, such as a lack of permission, says itself what
 		// to do about it.
 		if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
-			return nil, fmt.Errorf("%w on %s: start one with `dlreconcile serve`, or name its state directory with --state", ErrNoDaemon, c.path)
+			return nil, fmt.Errorf("%w on %s: start one with `dlreconcile serve`, or name its state directory with --state", ErrNoDaemon, c.where)
 		}
 		return nil, err
 	}
@@ -63,17 +76,25 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 		if json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&p) != nil || p.Error == "" {
 			return nil, fmt.Errorf("the daemon answered %s", resp.Status)
 		}
-		if len(p.Diagnostics) > 0 {
-			return nil, &engine.Failure{Reason: engine.ReasonInvalid, Message: p.Error, Diagnostics: p.Diagnostics}
+		f := &engine.Failure{Message: p.Error, Diagnostics: p.Diagnostics}
+		switch {
+		case resp.StatusCode == http.StatusPreconditionFailed:
+			f.Reason = engine.ReasonStale
+		case resp.StatusCode == http.StatusForbidden, resp.StatusCode == http.StatusUnauthorized:
+			f.Reason = engine.ReasonDenied
+		case len(p.Diagnostics) > 0:
+			f.Reason = engine.ReasonInvalid
+		default:
+			return nil, errors.New(p.Error)
 		}
-		return nil, errors.New(p.Error)
+		return nil, f
 	}
 	return resp, nil
 }
 
 // Get asks for path and decodes the answer into v.
 func (c *Client) Get(ctx context.Context, path string, q url.Values, v any) error {
-	resp, err := c.do(ctx, http.MethodGet, path, q, nil)
+	resp, err := c.do(ctx, http.MethodGet, path, q, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -87,7 +108,7 @@ func (c *Client) Get(ctx context.Context, path string, q url.Values, v any) erro
 // SavePlan has the daemon plan a revision, and gives the bytes of the saved plan's
 // file.
 func (c *Client) SavePlan(ctx context.Context, req SavePlanRequest) ([]byte, error) {
-	resp, err := c.do(ctx, http.MethodPost, "/v1/plan", nil, req)
+	resp, err := c.do(ctx, http.MethodPost, "/v1/plan", nil, nil, req)
 	if err != nil {
 		return nil, err
 	}
@@ -113,9 +134,20 @@ func (c *Client) Status(ctx context.Context, seq uint64) (engine.Status, error) 
 }
 
 // Change posts body to path and follows the work: each status goes to progress,
-// which may be nil. A daemon that dies in the middle gives an error.
+// which may be nil. It is done whatever generation is served. A daemon that dies in the
+// middle gives an error.
 func (c *Client) Change(ctx context.Context, path string, body any, progress func(engine.Status)) (engine.Outcome, error) {
-	resp, err := c.do(ctx, http.MethodPost, path, nil, body)
+	return c.change(ctx, "*", path, body, progress)
+}
+
+// ChangeOf is Change for what somebody decided on a generation: when another one is
+// served nothing is done, and the error is an *engine.Failure with the reason stale.
+func (c *Client) ChangeOf(ctx context.Context, generation uint64, path string, body any, progress func(engine.Status)) (engine.Outcome, error) {
+	return c.change(ctx, etag(generation), path, body, progress)
+}
+
+func (c *Client) change(ctx context.Context, match, path string, body any, progress func(engine.Status)) (engine.Outcome, error) {
+	resp, err := c.do(ctx, http.MethodPost, path, nil, http.Header{"If-Match": {match}}, body)
 	if err != nil {
 		return engine.Outcome{}, err
 	}
@@ -155,7 +187,7 @@ const maxLine = 16 << 20
 // Lines calls f with each line of path's answer, which is NDJSON, until ctx ends, the
 // daemon does, or f returns an error. f may keep what it is given.
 func (c *Client) Lines(ctx context.Context, path string, q url.Values, f func(json.RawMessage) error) error {
-	resp, err := c.do(ctx, http.MethodGet, path, q, nil)
+	resp, err := c.do(ctx, http.MethodGet, path, q, nil, nil)
 	if err != nil {
 		return err
 	}

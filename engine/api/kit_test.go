@@ -184,11 +184,12 @@ type daemon struct {
 	engine   *engine.Engine
 	store    *store.Store
 	path     string
+	server   *Server
 	*Client
 	stop func() // ends everything and waits for it
 }
 
-func newDaemon(t testing.TB) *daemon {
+func newDaemon(t testing.TB, with ...Principal) *daemon {
 	t.Helper()
 	// The path of a unix socket is short.
 	dir, err := os.MkdirTemp("", "api")
@@ -216,7 +217,7 @@ func newDaemon(t testing.TB) *daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &Server{Engine: d.engine, Nodes: d.nodes, Store: st}
+	d.server = &Server{Engine: d.engine, Nodes: d.nodes, Store: st, Principals: NewPrincipals(with)}
 	d.Client = NewClient(d.path)
 	ctx, cancel := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
@@ -228,7 +229,7 @@ func newDaemon(t testing.TB) *daemon {
 		})
 	}
 	d.repo.commit(site("one"))
-	run("API", func() error { return srv.Serve(ctx, l) })
+	run("API", func() error { return d.server.Serve(ctx, l) })
 	run("nodes", func() error { return d.nodes.Run(ctx) })
 	run("engine", func() error { return d.engine.Run(ctx, nil) })
 	d.stop = sync.OnceFunc(func() {
@@ -275,6 +276,7 @@ func (d *daemon) raw(ctx context.Context, method, path, body string) *http.Respo
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	req.Header.Set("If-Match", "*")
 	resp, err := tr.RoundTrip(req)
 	if err != nil {
 		d.t.Fatal(err)

@@ -33,6 +33,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 			break
 		}
 	}
+	w.Header().Set("ETag", etag(st.Generation))
 	reply(w, st)
 }
 

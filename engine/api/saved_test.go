@@ -78,7 +78,13 @@ func TestOneLargeRequestAtATime(t *testing.T) {
 		return new(net.Dialer).DialContext(ctx, "unix", d.path)
 	}}}
 	go func() {
-		resp, err := conn.Post("http://x/v1/apply", "application/json", body) // of a length that is not told
+		req, err := http.NewRequest(http.MethodPost, "http://x/v1/apply", body) // of a length that is not told
+		if err != nil {
+			ended <- err
+			return
+		}
+		req.Header.Set("If-Match", "*")
+		resp, err := conn.Do(req)
 		if err == nil {
 			_, err = io.Copy(io.Discard, resp.Body)
 			resp.Body.Close()

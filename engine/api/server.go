@@ -28,8 +28,11 @@ type Server struct {
 	Nodes  *node.Tracker
 	Store  *store.Store
 	Log    *slog.Logger
+	// Principals are those whose role the settings name; nil: nobody.
+	Principals *Principals
 
-	large sync.Mutex // held by the one request whose body may be large, to its end
+	patience patience   // with clients
+	large    sync.Mutex // held by the one request whose body may be large, to its end
 }
 
 // maxBody bounds a request: the largest legitimate one is a few hundred bytes.
@@ -85,24 +88,26 @@ func vacate(path string) error {
 	return os.Remove(path)
 }
 
-// Serve answers on l until ctx ends, and returns when every request has ended.
-// It closes l.
+// Serve answers on l, a unix socket, until ctx ends, and returns when every request
+// has ended. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	return s.serve(ctx, l, &http.Server{Handler: s.routes(s.local), ConnContext: withPeer})
+}
+
+// serve runs srv on l.
+func (s *Server) serve(ctx context.Context, l net.Listener, srv *http.Server) error {
 	// Requests see this ctx, so they end by themselves.
 	ctx, cancel := context.WithCancel(ctx)
 	var requests sync.WaitGroup
-	routes := s.routes()
-	srv := &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			requests.Add(1)
-			defer requests.Done()
-			routes.ServeHTTP(w, r)
-		}),
-		ReadHeaderTimeout: 10 * time.Second,
-		MaxHeaderBytes:    maxBody,
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ConnContext:       withPeer,
-	}
+	answer := srv.Handler
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		defer requests.Done()
+		answer.ServeHTTP(w, r)
+	})
+	srv.ReadHeaderTimeout = s.patience.orDefault().header
+	srv.MaxHeaderBytes = maxBody
+	srv.BaseContext = func(net.Listener) context.Context { return ctx }
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -124,25 +129,16 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return fmt.Errorf("api: %w", err)
 }
 
+// log is where the server says what nobody asked for.
+func (s *Server) log() *slog.Logger {
+	if s.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.Log
+}
+
 // shutdownGrace is how long a request may take to see that it is over.
 const shutdownGrace = 5 * time.Second
-
-func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", s.status)
-	mux.HandleFunc("GET /v1/observed", s.observed)
-	mux.HandleFunc("GET /v1/plan", s.plan)
-	mux.HandleFunc("POST /v1/plan", s.savePlan)
-	mux.HandleFunc("GET /v1/nodes", s.nodes)
-	mux.HandleFunc("GET /v1/history", s.history)
-	mux.HandleFunc("GET /v1/explain", s.explain)
-	mux.HandleFunc("GET /v1/events", s.events)
-	mux.HandleFunc("POST /v1/apply", s.apply)
-	mux.HandleFunc("POST /v1/rollback", s.rollback)
-	mux.HandleFunc("POST /v1/release", s.release)
-	mux.HandleFunc("POST /v1/poll", s.poll)
-	return mux
-}
 
 func reply(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")

@@ -27,13 +27,15 @@ const (
 const (
 	ViaDaemon  = "daemon"  // nobody's order: the daemon follows the repo
 	ViaSocket  = "socket"  // of the daemon
+	ViaTCP     = "tcp"     // its API on the network
 	ViaCommand = "command" // the command line, without a daemon
 )
 
 // Actor is who wanted something done.
 type Actor struct {
-	Via string  `json:"via"`           // ViaDaemon, …
-	UID *uint32 `json:"uid,omitempty"` // of the process that asked, as the kernel says; nil for the daemon itself
+	Via  string  `json:"via"`            // ViaDaemon, …
+	UID  *uint32 `json:"uid,omitempty"`  // of the process that asked, as the kernel says; nil for the daemon itself
+	Name string  `json:"name,omitempty"` // of the principal that the daemon's settings make of it, if any
 }
 
 // AuditEntry is one line of the audit log: what one attempt, or one order, came to. Readers are to

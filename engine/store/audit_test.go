@@ -38,7 +38,7 @@ func TestAuditGrowsByLines(t *testing.T) {
 	s := mustOpen(t, dir, Options{})
 	uid := uint32(0)
 	first := AuditEntry{
-		Time: time.Date(2026, 11, 1, 13, 0, 0, 0, time.FixedZone("", 3600)), Trigger: TriggerApply, Who: Actor{ViaSocket, &uid}, Revision: "abc", Generation: 1,
+		Time: time.Date(2026, 11, 1, 13, 0, 0, 0, time.FixedZone("", 3600)), Trigger: TriggerApply, Who: Actor{Via: ViaSocket, UID: &uid}, Revision: "abc", Generation: 1,
 		Result: AuditApplied, Changes: []AuditChange{{schema.Addr{Kind: "host", Name: "a"}, plan.Create}}, Overrides: []string{"window"},
 	}
 	if err := s.Audit(first); err != nil {

@@ -1,0 +1,66 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+)
+
+// Route is one thing that the API answers to.
+type Route struct {
+	Method string
+	Path   string
+	// Role is the least that is needed. A handler may want more for some of what it
+	// can be asked.
+	Role Role
+	// Changes says that it may change what is served: a request must say by If-Match
+	// on which generation it was decided.
+	Changes bool
+
+	handle func(*Server, http.ResponseWriter, *http.Request)
+}
+
+// Routes lists everything that the API answers to.
+func Routes() []Route {
+	return []Route{
+		{"GET", "/v1/status", RoleViewer, false, (*Server).status},
+		{"GET", "/v1/observed", RoleViewer, false, (*Server).observed},
+		{"GET", "/v1/plan", RoleViewer, false, (*Server).plan},
+		{"POST", "/v1/plan", RoleOperator, false, (*Server).savePlan},
+		{"GET", "/v1/nodes", RoleViewer, false, (*Server).nodes},
+		{"GET", "/v1/history", RoleViewer, false, (*Server).history},
+		{"GET", "/v1/explain", RoleViewer, false, (*Server).explain},
+		{"GET", "/v1/events", RoleViewer, false, (*Server).events},
+		{"POST", "/v1/apply", RoleOperator, true, (*Server).apply},
+		{"POST", "/v1/rollback", RoleOperator, true, (*Server).rollback},
+		{"POST", "/v1/release", RoleOperator, true, (*Server).release},
+		{"POST", "/v1/poll", RoleOperator, false, (*Server).poll},
+	}
+}
+
+// routes answers whoever identify lets in.
+func (s *Server) routes(identify func(http.ResponseWriter, *http.Request) (caller, bool)) http.Handler {
+	mux := http.NewServeMux()
+	for _, rt := range Routes() {
+		mux.HandleFunc(rt.Method+" "+rt.Path, func(w http.ResponseWriter, r *http.Request) {
+			if allowed(w, r, rt.Role, rt.Method+" "+rt.Path) && (!rt.Changes || s.matches(w, r)) {
+				rt.handle(s, w, r)
+			}
+		})
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Nobody learns what there is before he has said who he is.
+		if c, ok := identify(w, r); ok {
+			mux.ServeHTTP(w, r.WithContext(withCaller(r.Context(), c)))
+		}
+	})
+}
+
+// allowed reports whether who asks has at least a role, and answers when not.
+func allowed(w http.ResponseWriter, r *http.Request, least Role, what string) bool {
+	c := callerOf(r.Context())
+	if c.role >= least {
+		return true
+	}
+	problem(w, http.StatusForbidden, fmt.Errorf("%s takes the role %s, and %s has the role %s: the daemon's settings say who has which", what, least, c.name(), c.role))
+	return false
+}
