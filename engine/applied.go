@@ -18,14 +18,6 @@ type applied struct {
 	desired *schema.Desired // this server's part
 }
 
-// forPlan gives what plan.Compute compares with.
-func (a *applied) forPlan() *plan.Applied {
-	if a == nil {
-		return nil
-	}
-	return Applied(a.record, a.desired)
-}
-
 // Applied makes of a record, and this server's part of the desired state it
 // holds, what plan.Compute compares with.
 func Applied(rec *store.Record, own *schema.Desired) *plan.Applied {
@@ -64,7 +56,7 @@ func (e *Engine) compareWith(base *applied, revision string, want *schema.Desire
 	return plan.Compute(plan.Input{
 		Revision:     &revision,
 		Want:         want,
-		Applied:      base.forPlan(),
+		Applied:      e.base(base),
 		Built:        built,
 		Kernels:      kernels,
 		Observations: obs,

@@ -315,6 +315,13 @@ func (a *attempt) load(ctx context.Context) (*store.Record, provider.Input, erro
 	if restored != nil {
 		in.Artifacts = recorded(restored, want)
 	}
+	if len(rec.Given) > 0 {
+		key, err := a.cfg.Store.HostKey()
+		if err != nil {
+			return fail(err)
+		}
+		rec.TakeGiven(key, a.cfg.Vars)
+	}
 	return rec, in, nil
 }
 

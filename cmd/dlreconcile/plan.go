@@ -153,7 +153,7 @@ func (c *cli) compute(ctx context.Context, l *loaded, file string, targets []sch
 		if err != nil {
 			return nil, err
 		}
-		in.Applied = engine.Applied(o.Record, own)
+		in.Applied = c.base(o.Record, own)
 	}
 	for _, a := range targets {
 		if !plan.Matches(in.Want, a) && (in.Applied == nil || !plan.Matches(in.Applied.Desired, a)) {
@@ -161,6 +161,19 @@ func (c *cli) compute(ctx context.Context, l *loaded, file string, targets []sch
 		}
 	}
 	return plan.Compute(in), nil
+}
+
+// base gives what a plan is compared with. Whether sensitive variables had other values
+// can be told where the key of the state directory can be read.
+func (c *cli) base(rec *store.Record, own *schema.Desired) *plan.Applied {
+	if len(rec.GivenDigests) > 0 {
+		if st, err := store.OpenReadOnly(c.settings.State); err == nil {
+			if key, err := st.HostKey(); err == nil {
+				return engine.Base(rec, own, c.settings.Server, key, c.settings.Vars)
+			}
+		}
+	}
+	return engine.Applied(rec, own)
 }
 
 // recorded gives this server's part of the desired state that o's record holds. Its

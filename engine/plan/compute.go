@@ -60,9 +60,10 @@ func Compute(in Input) *Plan {
 	p := &Plan{FormatVersion: FormatVersion, Revision: in.Revision, Changes: []Change{}, Targets: in.Targets}
 	if in.Applied != nil {
 		p.BaseGeneration = in.Applied.Generation
+		p.Variables = in.Applied.Variables
 	}
 	p.Policy = policyChanges(&c.have.desired.Policy, &c.want.desired.Policy)
-	p.Denied, p.Waits = c.denials(), c.waits(len(c.changes)+len(p.Policy) > 0)
+	p.Denied, p.Waits = c.denials(), c.waits(len(c.changes)+len(p.Policy)+len(p.Variables) > 0)
 	within := c.within(in.Targets)
 	for _, a := range c.order {
 		if !within(a) {

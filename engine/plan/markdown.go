@@ -81,6 +81,9 @@ func (m *markdown) head(p *Plan) {
 	for _, c := range p.Policy {
 		m.add("\n> **Policy:** " + code(string(c.Rule)) + " " + says(c.Before) + " -> " + says(c.After) + place(c.Range) + "\n")
 	}
+	for _, v := range p.Variables {
+		m.add("\n> **Variable:** " + code("var."+v.Name) + " " + prose(v.detail()) + ".\n")
+	}
 	for _, d := range p.Denied {
 		m.add("\n> **Denied:** " + prose(d.Summary) + place(d.Range) + "<br>" + prose(d.Detail) + "\n")
 	}

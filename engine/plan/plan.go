@@ -56,6 +56,9 @@ type Plan struct {
 	// Policy says which rules of the policy differ. It is no resource, and a commit
 	// that changes nothing else is one to apply all the same: see Pending.
 	Policy []PolicyChange `json:"policy,omitempty"`
+	// Variables names the sensitive variables that are given other values than what is
+	// applied was made with. A commit that changes nothing else is one to apply, too.
+	Variables []VariableChange `json:"variables,omitempty"`
 	// Denied says which rules of the policy in force do not let the plan through.
 	// An operator may override them by name.
 	Denied []Denial `json:"denied"`
@@ -65,6 +68,15 @@ type Plan struct {
 	// Targets, when not empty, says that changes, warnings and summary are only
 	// those of these addresses and of what they need. Such a plan is to look at.
 	Targets []schema.Addr `json:"targets,omitempty"`
+}
+
+// VariableChange is a sensitive variable with another value than before. Neither is
+// known to a plan.
+type VariableChange struct {
+	Name string `json:"name"`
+	// Followed says that all that uses it is among the changes; else what does is not
+	// known.
+	Followed bool `json:"followed"`
 }
 
 // Rule is a rule of a policy. The set is closed.
@@ -165,6 +177,9 @@ type Applied struct {
 	Desired    *schema.Desired
 	// Artifacts holds the digest of the artifact served for each recipe.
 	Artifacts map[string]string
+	// Variables is Plan.Variables, sorted by name: what nobody can see who has the
+	// desired states only.
+	Variables []VariableChange
 }
 
 // Input is everything that a plan depends on.

@@ -17,8 +17,11 @@ type PolicyChange struct {
 	Range  schema.Range `json:"range"` // of the policy; where there is none any more, of the one before
 }
 
-// Pending reports whether there is anything to apply: a change, or another policy.
-func (p *Plan) Pending() bool { return len(p.Changes) > 0 || len(p.Policy) > 0 }
+// Pending reports whether there is anything to apply: a change, another policy, or
+// another value of a sensitive variable.
+func (p *Plan) Pending() bool {
+	return len(p.Changes) > 0 || len(p.Policy) > 0 || len(p.Variables) > 0
+}
 
 // policyChanges compares the rules of two policies, in the order of their names.
 func policyChanges(was, is *schema.Policy) []PolicyChange {

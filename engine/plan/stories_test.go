@@ -34,6 +34,7 @@ type story struct {
 	Dirty      bool                   `json:"dirty"`     // an edited work tree is planned
 	Targets    []schema.Addr          `json:"targets"`   // what is looked at
 	Markdown   bool                   `json:"markdown"`  // there is a plan.md too
+	Variables  []plan.VariableChange  `json:"variables"` // sensitive ones that have other values now
 }
 
 // TestStories plays the stories of testdata/plans. One is a txtar archive of the
@@ -129,7 +130,7 @@ func read(t *testing.T, ar *txtar.Archive) (s story, in plan.Input, golden map[s
 	in.Want = load(t, trees["want"])
 	in.Built = map[string]string{}
 	if trees["applied"] != nil {
-		in.Applied = &plan.Applied{Generation: s.Generation, Revision: strings.Repeat("0", 40), Desired: load(t, trees["applied"]), Artifacts: map[string]string{}}
+		in.Applied = &plan.Applied{Generation: s.Generation, Revision: strings.Repeat("0", 40), Desired: load(t, trees["applied"]), Artifacts: map[string]string{}, Variables: s.Variables}
 		for _, im := range in.Applied.Desired.Images {
 			digest, ok := s.Artifacts[im.Addr.String()]
 			if !ok {

@@ -35,6 +35,7 @@ func (p *Plan) Text(w io.Writer, opts TextOptions) error {
 		t.line("")
 	}
 	t.policy(p.Policy, p.BaseGeneration)
+	t.variables(p.Variables)
 	t.warnings(p.Warnings)
 	t.denied(p.Denied)
 	t.waits(p.Waits)

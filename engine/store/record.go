@@ -47,6 +47,11 @@ type Record struct {
 	Env string `json:"env,omitempty"`
 	// Given names variables that were given a value which must not be stored.
 	Given []string `json:"given,omitempty"`
+	// GivenDigests tells, by name, whether a value of one of those is another one now:
+	// HostKey.Digest of it, with the key whose public half GivenKey is. Empty in records
+	// of programs that did not write them.
+	GivenDigests map[string]string `json:"given_digests,omitempty"`
+	GivenKey     string            `json:"given_key,omitempty"`
 
 	Artifacts map[string]provider.Artifact `json:"artifacts,omitempty"` // by recipe
 	// Images is the artifact that each image is served as. It, and not a recipe
