@@ -320,7 +320,7 @@ func (a *attempt) load(ctx context.Context) (*store.Record, provider.Input, erro
 		if err != nil {
 			return fail(err)
 		}
-		rec.TakeGiven(key, a.cfg.Vars)
+		rec.TakeGiven(key, a.options().Vars)
 	}
 	return rec, in, nil
 }

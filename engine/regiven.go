@@ -17,7 +17,7 @@ func (e *Engine) base(a *applied) *plan.Applied {
 	if len(a.record.GivenDigests) > 0 {
 		// Without the key nobody can tell, and the next generation fails on it.
 		if key, err := e.cfg.Store.HostKey(); err == nil {
-			return Base(a.record, a.desired, e.cfg.Server, key, e.cfg.Vars)
+			return Base(a.record, a.desired, e.cfg.Server, key, e.options())
 		}
 	}
 	return Applied(a.record, a.desired)
@@ -25,21 +25,21 @@ func (e *Engine) base(a *applied) *plan.Applied {
 
 // Base is Applied where values of sensitive variables, which no record has, may be
 // others now than those that rec was made with. own was loaded from rec with the values
-// that they have now, in vars. With other values, what a plan is compared with is loaded
+// that they have now, in opts. With other values, what a plan is compared with is loaded
 // again with a stand-in for each of them, so that all that uses one differs. A variable
 // for which that cannot be done, because it is no text or is held to a form, is only
 // named.
-func Base(rec *store.Record, own *schema.Desired, server string, key *store.HostKey, vars map[string]string) *plan.Applied {
-	changed := rec.Regiven(key, vars)
+func Base(rec *store.Record, own *schema.Desired, server string, key *store.HostKey, opts schema.Options) *plan.Applied {
+	changed := rec.Regiven(key, opts.Vars)
 	if len(changed) == 0 {
 		return Applied(rec, own)
 	}
-	standIns := maps.Clone(vars)
+	opts.Vars, opts.Cache = maps.Clone(opts.Vars), nil // what is cached is for the values that are so
 	for _, name := range changed {
-		standIns[name] = rec.GivenDigests[name]
+		opts.Vars[name] = rec.GivenDigests[name]
 	}
 	before, followed := own, false
-	if whole, diags := store.Load(rec, nil, standIns); !diags.HasErrors() {
+	if whole, diags := store.Load(rec, opts); !diags.HasErrors() {
 		if then, err := Own(whole, server); err == nil {
 			before, followed = sameRecipes(rec, then), true
 		}

@@ -101,7 +101,7 @@ image "plain" {
 		{"the key of another host, which cannot tell", values("two", `["a"]`), hostKeyOf(t), nil, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			own, diags := store.Load(rec, nil, tc.vars)
+			own, diags := store.Load(rec, schema.Options{Vars: tc.vars})
 			if diags.HasErrors() {
 				t.Fatal(diags)
 			}
@@ -114,7 +114,7 @@ image "plain" {
 					built[im.Recipe] = rec.Images[im.Addr].Root.Digest
 				}
 			}
-			p := plan.Compute(plan.Input{Want: load(tc.vars), Applied: Base(rec, own, "", tc.key, tc.vars), Built: built})
+			p := plan.Compute(plan.Input{Want: load(tc.vars), Applied: Base(rec, own, "", tc.key, schema.Options{Vars: tc.vars}), Built: built})
 			var changes []string
 			for _, ch := range p.Changes {
 				changes = append(changes, ch.Address.String())

@@ -169,7 +169,7 @@ func (c *cli) base(rec *store.Record, own *schema.Desired) *plan.Applied {
 	if len(rec.GivenDigests) > 0 {
 		if st, err := store.OpenReadOnly(c.settings.State); err == nil {
 			if key, err := st.HostKey(); err == nil {
-				return engine.Base(rec, own, c.settings.Server, key, c.settings.Vars)
+				return engine.Base(rec, own, c.settings.Server, key, c.options())
 			}
 		}
 	}
