@@ -51,10 +51,11 @@ type recollection struct {
 	around [sha256.Size]byte
 	took   map[*Host]bool  // from before
 	simple map[string]bool // files of which the next Load may know
+	words  map[string]int  // of all files of configuration; see affordWords
 }
 
 func newRecollection(c *Cache) recollection {
-	r := recollection{cache: c, before: &decoded{}, now: &decoded{blocks: map[Addr]*decodedBlock{}}, took: map[*Host]bool{}, simple: map[string]bool{}}
+	r := recollection{cache: c, before: &decoded{}, now: &decoded{blocks: map[Addr]*decodedBlock{}}, took: map[*Host]bool{}, simple: map[string]bool{}, words: map[string]int{}}
 	if c != nil {
 		if last := c.last.Load(); last != nil {
 			r.before = last

@@ -85,7 +85,7 @@ func (l *loader) compile(e hclsyntax.Expression, sc scope) hclsyntax.Expression 
 		e.Wrapped = l.compile(e.Wrapped, sc)
 		return e
 	case *hclsyntax.ForExpr:
-		e.CollExpr = l.compile(e.CollExpr, sc)
+		e.CollExpr = &walkedExpr{l.compile(e.CollExpr, sc), l.meter}
 		in := sc.with(e.KeyVar, e.ValVar)
 		if e.KeyExpr != nil {
 			e.KeyExpr = &keyExpr{stepExpr{l.compile(e.KeyExpr, in), l.meter}}
@@ -103,14 +103,17 @@ func (l *loader) compile(e hclsyntax.Expression, sc scope) hclsyntax.Expression 
 		if e.Op == hclsyntax.OpEqual || e.Op == hclsyntax.OpNotEqual {
 			e.LHS = &equalExpr{l.compile(e.LHS, sc), l.meter}
 			e.RHS = &equalExpr{l.compile(e.RHS, sc), l.meter}
-			return e
+			return &opExpr{e, l.meter, opSteps}
 		}
 		e.LHS = &numberExpr{l.compile(e.LHS, sc), l.meter}
 		e.RHS = &numberExpr{l.compile(e.RHS, sc), l.meter}
-		return &textExpr{e, l.meter}
+		if e.Op == hclsyntax.OpDivide || e.Op == hclsyntax.OpModulo {
+			return &opExpr{&textExpr{e, l.meter}, l.meter, divideSteps}
+		}
+		return &opExpr{&textExpr{e, l.meter}, l.meter, opSteps}
 	case *hclsyntax.UnaryOpExpr:
 		e.Val = &numberExpr{l.compile(e.Val, sc), l.meter}
-		return e
+		return &opExpr{e, l.meter, opSteps}
 	case *hclsyntax.TemplateExpr:
 		if e.IsStringLiteral() {
 			return e
@@ -172,6 +175,7 @@ func (l *loader) compileCall(e *hclsyntax.FunctionCallExpr, sc scope) hclsyntax.
 		return l.refuse(e, mistake(e.NameRange, fmt.Sprintf("Unknown function %q", e.Name), "There is no such function here."+l.hint(e.Name, functionNames(l.root.Functions))))
 	}
 	params, rest := f.Params(), f.VarParam()
+	price := costs[e.Name]
 	for i := range e.Args {
 		want := cty.DynamicPseudoType
 		switch {
@@ -181,12 +185,12 @@ func (l *loader) compileCall(e *hclsyntax.FunctionCallExpr, sc scope) hclsyntax.
 			want = rest.Type
 		}
 		unified := want.IsCollectionType() || slices.Contains(unifying, e.Name)
-		e.Args[i] = &argExpr{e.Args[i], l.meter, unified && !e.ExpandFinal}
+		e.Args[i] = &argExpr{e.Args[i], l.meter, unified && !e.ExpandFinal, price}
 		if want == cty.Number {
 			e.Args[i] = &numberExpr{e.Args[i], l.meter}
 		}
 	}
-	return &callExpr{Expression: e, call: e, m: l.meter}
+	return &callExpr{Expression: e, call: e, m: l.meter, steps: callSteps + price.call}
 }
 
 // unifying are the functions that take anything, and make one type of its elements.
@@ -203,12 +207,13 @@ func functionNames(fs map[string]function.Function) []string {
 // callExpr is a function call.
 type callExpr struct {
 	hclsyntax.Expression
-	call *hclsyntax.FunctionCallExpr
-	m    *meter
+	call  *hclsyntax.FunctionCallExpr
+	m     *meter
+	steps int64
 }
 
 func (e *callExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
-	e.m.spend(2, 0, e.Range())
+	e.m.spend(e.steps, 0, e.Range())
 	secrets := e.m.secrets
 	v, diags := e.call.Value(ctx)
 	if diags.HasErrors() {
@@ -254,7 +259,7 @@ type tryExpr struct {
 }
 
 func (e *tryExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
-	e.m.spend(2, 0, e.Range())
+	e.m.spend(callSteps, 0, e.Range())
 	var first hcl.Diagnostics
 	for _, arg := range e.call.Args {
 		failures := e.m.failures

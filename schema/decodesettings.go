@@ -19,6 +19,7 @@ func (it *item) settings() Settings {
 	var s Settings
 	total := 0
 	for _, n := range it.body.blocks {
+		it.l.charge(nestedSteps, n.at)
 		sub := &item{l: it.l, made: it.made, body: n.body, ctx: it.ctx, prefix: n.path + ".", at: n.at}
 		switch n.kind {
 		case "mount":

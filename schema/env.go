@@ -91,7 +91,7 @@ func (l *loader) parseEnv(file string) {
 	}
 	l.sources[file] = []byte(text)
 	l.env.file = file
-	body, diags := parseBody(l.sources[file], file, &blockSpec{})
+	body, diags := parseBody(l.sources[file], file, &blockSpec{}, func(words int) *hcl.Diagnostic { return l.affordWords(file, words) })
 	l.report(withoutSecrets(diags, l.sources[file], []hcl.Range{allLines(file)})...)
 	if body == nil {
 		return

@@ -21,7 +21,7 @@ func (l *loader) fileFunc() function.Function {
 			if err != nil {
 				return cty.NilVal, err
 			}
-			if err := l.meter.afford(1, int64(len(s))); err != nil {
+			if err := l.meter.afford(1+int64(len(s))/bytesPerStep, int64(len(s))); err != nil {
 				return cty.NilVal, err
 			}
 			return cty.StringVal(s), nil
@@ -40,6 +40,7 @@ func (l *loader) utf8File(name string) (string, error) {
 // template is a parsed and compiled template file.
 type template struct {
 	expr  hclsyntax.Expression
+	words int64
 	depth int
 	diags hcl.Diagnostics
 }
@@ -57,7 +58,7 @@ func (l *loader) template(given string) (*template, error) {
 		return nil, err
 	}
 	l.sources[name] = []byte(s)
-	t := &template{}
+	t := &template{words: int64(words(s))}
 	if t.expr, t.diags = parseTemplate([]byte(s), name, firstByte); !t.diags.HasErrors() {
 		depth, deepest, before := l.depth, l.deepest, len(l.diags)
 		l.depth, l.deepest = 0, 0
@@ -81,7 +82,7 @@ type templateExpr struct {
 
 func (e *templateExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 	l := e.s.of(ctx)
-	l.meter.spend(2, 0, e.Range())
+	l.meter.spend(callSteps, 0, e.Range())
 	path, diags := e.call.Args[0].Value(ctx)
 	vars, more := e.call.Args[1].Value(ctx)
 	if diags = append(diags, more...); diags.HasErrors() {
@@ -116,6 +117,7 @@ func (e *templateExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) 
 	if t.diags.HasErrors() {
 		return cty.DynamicVal, t.diags
 	}
+	l.meter.spend(t.words/wordsPerStep, 0, e.Range())
 	if d := l.enter("template "+l.path(name), e.Range(), t.depth); d != nil {
 		return cty.DynamicVal, hcl.Diagnostics{d}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"regexp/syntax"
+	"strconv"
 	"strings"
 
 	"github.com/zclconf/go-cty/cty"
@@ -29,13 +30,14 @@ var guards = map[string]guard{
 	"indent":     guardIndent,
 	"format":     guardFormat,
 	"formatlist": guardFormat,
+	"trim":       guardTrim,
 	"regex":      guardRegex,
 	"regexall":   guardRegex,
 	"parseint":   guardDigits,
 	"tonumber":   guardDigits,
 	"csvdecode":  guardCSV,
 	"jsondecode": guardJSON,
-	"yamldecode": guardText,
+	"yamldecode": guardYAML,
 }
 
 // guarded puts check in front of f.
@@ -73,7 +75,7 @@ func (m *meter) makes(bytes float64) error {
 	if bytes > maxDataBytes {
 		return fmt.Errorf("the result would be larger than %s", formatSize(maxDataBytes))
 	}
-	return m.afford(1, int64(bytes))
+	return m.afford(1+int64(bytes)/bytesPerStep, int64(bytes))
 }
 
 func str(v cty.Value) string {
@@ -100,10 +102,15 @@ func guardProduct(m *meter, args []cty.Value) error {
 	return m.afford(int64(n*len(args)), 0)
 }
 
-// guardDistinct: each element is compared with all before it.
+// guardDistinct: each element is compared with all before it, but for text.
 func guardDistinct(m *meter, args []cty.Value) error {
+	if args[0].Type().Equals(cty.List(cty.String)) {
+		return nil
+	}
 	n := int64(length(args[0]))
-	return m.afford(n*n/16, 0)
+	w := weight{}
+	w.add(args[0], 0)
+	return m.afford(n*w.work, 0)
 }
 
 // guardSet: sets hash their elements in a way that anybody can make collide, and then
@@ -124,7 +131,7 @@ func guardSplit(m *meter, args []cty.Value) error {
 	if n > maxCells {
 		return fmt.Errorf("the result would have more than %d elements", maxCells)
 	}
-	return m.afford(int64(n), 0)
+	return m.afford(6*int64(n)+int64(len(str(args[1])))/bytesPerStep, 0)
 }
 
 func guardJoin(m *meter, args []cty.Value) error {
@@ -143,7 +150,11 @@ func guardJoin(m *meter, args []cty.Value) error {
 
 func guardReplace(m *meter, args []cty.Value) error {
 	s, old, with := str(args[0]), str(args[1]), str(args[2])
-	return m.makes(float64(len(s)) + float64(strings.Count(s, old))*float64(len(with)))
+	n := strings.Count(s, old)
+	if err := m.afford(int64(n), 0); err != nil {
+		return err
+	}
+	return m.makes(float64(len(s)) + float64(n)*float64(len(with)))
 }
 
 func guardIndent(m *meter, args []cty.Value) error {
@@ -170,7 +181,8 @@ func guardFormat(m *meter, args []cty.Value) error {
 			if len(n) > 3 {
 				return errors.New("a width has at most three digits")
 			}
-			width = 1000
+			w, _ := strconv.Atoi(n)
+			width = max(width, float64(w))
 		}
 	}
 	// formatlist takes one element of every list in each row; everything else is
@@ -190,7 +202,17 @@ func guardFormat(m *meter, args []cty.Value) error {
 	return m.makes(float64(rows)*(float64(len(f))+verbs*(repeated+width)) + verbs*spread)
 }
 
-// guardRegex: matching takes the size of the program times the size of the text.
+// guardTrim: each character of the text may be looked for among all that are trimmed.
+func guardTrim(m *meter, args []cty.Value) error {
+	s, cut := str(args[0]), str(args[1])
+	if len(cut) > 1000 {
+		return errors.New("at most 1000 bytes of characters can be trimmed")
+	}
+	return m.afford(int64(len(s))*int64(len(cut))/128, 0)
+}
+
+// guardRegex: matching takes the size of the program times the size of the text. It is
+// compiled more than once.
 func guardRegex(m *meter, args []cty.Value) error {
 	pattern, s := str(args[0]), str(args[1])
 	if len(pattern) > 1000 {
@@ -204,7 +226,7 @@ func guardRegex(m *meter, args []cty.Value) error {
 	if err != nil {
 		return fmt.Errorf("invalid pattern: %w", err)
 	}
-	return m.afford(int64(len(prog.Inst))*int64(len(s)+64)/64, int64(len(s)))
+	return m.afford(int64(len(prog.Inst))*(6+int64(len(s))/32), int64(len(s)))
 }
 
 func guardDigits(_ *meter, args []cty.Value) error {
@@ -226,10 +248,19 @@ func guardJSON(m *meter, args []cty.Value) error {
 	if err := guardText(m, args); err != nil {
 		return err
 	}
-	if d := checkJSON([]byte(str(args[0])), ""); d != nil {
+	s := str(args[0])
+	if d := checkJSON([]byte(s), ""); d != nil {
 		return errors.New(d.Detail)
 	}
-	return nil
+	return m.afford(jsonSteps*int64(1+strings.Count(s, ",")+strings.Count(s, "[")+strings.Count(s, "{")), 0)
+}
+
+// guardYAML: the parser makes a node of every word.
+func guardYAML(m *meter, args []cty.Value) error {
+	if err := guardText(m, args); err != nil {
+		return err
+	}
+	return m.afford(yamlSteps*int64(words(str(args[0]))), 0)
 }
 
 func guardCSV(m *meter, args []cty.Value) error {
@@ -237,8 +268,10 @@ func guardCSV(m *meter, args []cty.Value) error {
 		return err
 	}
 	s := str(args[0])
-	if n := strings.Count(s, ",") + strings.Count(s, "\n"); n > maxCells {
+	rows := strings.Count(s, "\n")
+	n := strings.Count(s, ",") + rows
+	if n > maxCells {
 		return fmt.Errorf("the table has more than %d cells", maxCells)
 	}
-	return nil
+	return m.afford(cellSteps*int64(n)+rowSteps*int64(rows), 0)
 }

@@ -37,7 +37,7 @@ func (l *loader) functions() map[string]function.Function {
 		"alltrue": truth(true), "anytrue": truth(false),
 		"chunklist": stdlib.ChunklistFunc, "coalesce": stdlib.CoalesceFunc, "coalescelist": stdlib.CoalesceListFunc,
 		"compact": stdlib.CompactFunc, "concat": stdlib.ConcatFunc, "contains": stdlib.ContainsFunc,
-		"distinct": stdlib.DistinctFunc, "element": stdlib.ElementFunc, "flatten": stdlib.FlattenFunc,
+		"distinct": distinctFunc, "element": stdlib.ElementFunc, "flatten": stdlib.FlattenFunc,
 		"keys": stdlib.KeysFunc, "length": lengthFunc, "lookup": stdlib.LookupFunc, "merge": stdlib.MergeFunc,
 		"range": rangeFunc, "reverse": stdlib.ReverseListFunc, "setintersection": stdlib.SetIntersectionFunc,
 		"setproduct": stdlib.SetProductFunc, "setsubtract": stdlib.SetSubtractFunc, "setunion": stdlib.SetUnionFunc,
@@ -47,8 +47,8 @@ func (l *loader) functions() map[string]function.Function {
 		"tomap": stdlib.MakeToFunc(cty.Map(cty.DynamicPseudoType)), "tonumber": stdlib.MakeToFunc(cty.Number),
 		"toset": stdlib.MakeToFunc(cty.Set(cty.DynamicPseudoType)), "tostring": stdlib.MakeToFunc(cty.String),
 		// Formats.
-		"csvdecode": csvDecodeFunc, "jsondecode": stdlib.JSONDecodeFunc, "jsonencode": stdlib.JSONEncodeFunc,
-		"yamldecode": yamlDecodeFunc, "base64encode": base64EncodeFunc, "base64decode": base64DecodeFunc, "sha256": sha256Func,
+		"csvdecode": l.decodeFunc(decodeCSV), "jsondecode": l.decodeFunc(decodeJSON), "jsonencode": stdlib.JSONEncodeFunc,
+		"yamldecode": l.decodeFunc(l.decodeYAML), "base64encode": base64EncodeFunc, "base64decode": base64DecodeFunc, "sha256": sha256Func,
 		// Networks and files.
 		"cidrhost": cidrHostFunc, "cidrnetmask": cidrNetmaskFunc, "cidrsubnet": cidrSubnetFunc,
 		"file": l.fileFunc(), "secret": l.secretFunc(),
@@ -103,6 +103,33 @@ func truth(all bool) function.Function {
 	})
 }
 
+// distinctFunc leaves out what was in the list before. Text, of which there may be a
+// fleet's, is not compared with each other.
+var distinctFunc = function.New(&function.Spec{
+	Params: stdlib.DistinctFunc.Params(),
+	Type:   func(args []cty.Value) (cty.Type, error) { return stdlib.DistinctFunc.ReturnTypeForValues(args) },
+	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+		list := args[0]
+		if !list.Type().Equals(cty.List(cty.String)) || !list.IsWhollyKnown() || list.LengthInt() == 0 {
+			return stdlib.Distinct(list)
+		}
+		var out []cty.Value
+		seen, null := map[string]bool{}, false
+		for _, v := range list.AsValueSlice() {
+			switch {
+			case v.IsNull() && null, !v.IsNull() && seen[v.AsString()]:
+				continue
+			case v.IsNull():
+				null = true
+			default:
+				seen[v.AsString()] = true
+			}
+			out = append(out, v)
+		}
+		return cty.ListVal(out), nil
+	},
+})
+
 // lengthFunc is the length of a collection, or of text in characters.
 var lengthFunc = function.New(&function.Spec{
 	Params: []function.Parameter{{Name: "value", Type: cty.DynamicPseudoType}},
@@ -143,25 +170,6 @@ var sha256Func = textFunc(func(s string) (string, error) {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:]), nil
 })
-
-// csvDecodeFunc reads RFC 4180 with a header line. Spreadsheets begin their files
-// with a byte order mark, which is not part of the first column's name.
-var csvDecodeFunc = function.New(&function.Spec{
-	Params: []function.Parameter{text("text")},
-	Type: func(args []cty.Value) (cty.Type, error) {
-		return stdlib.CSVDecodeFunc.ReturnTypeForValues(withoutBOM(args))
-	},
-	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-		return stdlib.CSVDecodeFunc.Call(withoutBOM(args))
-	},
-})
-
-func withoutBOM(args []cty.Value) []cty.Value {
-	if v := args[0]; v.IsKnown() && !v.IsNull() && strings.HasPrefix(v.AsString(), "\uFEFF") {
-		return []cty.Value{cty.StringVal(strings.TrimPrefix(v.AsString(), "\uFEFF"))}
-	}
-	return args
-}
 
 // rangeFunc counts: range(3) is [0, 1, 2]; range(1, 4); range(0, 10, 5); range(3, 0).
 var rangeFunc = function.New(&function.Spec{

@@ -6,42 +6,28 @@ import (
 	"strings"
 
 	"github.com/zclconf/go-cty/cty"
-	"github.com/zclconf/go-cty/cty/function"
 	"go.yaml.in/yaml/v3"
 )
 
-// yamlDecodeFunc reads one YAML document. It works on the parser's nodes, because
-// aliases let a kilobyte stand for a terabyte: what they stand for is counted as it is
-// copied out.
-var yamlDecodeFunc = function.New(&function.Spec{
-	Params: []function.Parameter{text("text")},
-	Type: func(args []cty.Value) (cty.Type, error) {
-		if !args[0].IsKnown() {
-			return cty.DynamicPseudoType, nil
-		}
-		v, err := decodeYAML(args[0].AsString())
-		if err != nil {
-			return cty.NilType, err
-		}
-		return v.Type(), nil
-	},
-	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) { return decodeYAML(args[0].AsString()) },
-})
-
-func decodeYAML(src string) (cty.Value, error) {
+// decodeYAML reads one YAML document. It works on the parser's nodes, because aliases
+// let a kilobyte stand for a terabyte: what they stand for is counted as it is copied
+// out.
+func (l *loader) decodeYAML(src string) (v cty.Value, steps int64, err error) {
 	dec := yaml.NewDecoder(strings.NewReader(src))
 	var doc, more yaml.Node
 	if err := dec.Decode(&doc); err != nil {
-		return cty.NilVal, fmt.Errorf("invalid YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
+		return cty.NilVal, 0, fmt.Errorf("invalid YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	if dec.Decode(&more) == nil {
-		return cty.NilVal, errors.New("there is more than one YAML document")
+		return cty.NilVal, 0, errors.New("there is more than one YAML document")
 	}
-	y := &yamlReader{open: map[*yaml.Node]bool{}}
-	return y.value(&doc, 0)
+	y := &yamlReader{meter: l.meter, open: map[*yaml.Node]bool{}}
+	v, err = y.value(&doc, 0)
+	return v, yamlSteps * int64(y.nodes), err
 }
 
 type yamlReader struct {
+	meter *meter
 	nodes int
 	open  map[*yaml.Node]bool // anchors being copied
 }
@@ -50,8 +36,11 @@ func (y *yamlReader) value(n *yaml.Node, depth int) (cty.Value, error) {
 	fail := func(format string, args ...any) (cty.Value, error) {
 		return cty.NilVal, fmt.Errorf("line %d: "+format, append([]any{n.Line}, args...)...)
 	}
-	if y.nodes++; y.nodes > maxCells || depth > maxDepth {
-		return fail("the document has more than %d values or %d levels", maxCells, maxDepth)
+	if y.nodes++; y.nodes > maxYAML || depth > maxDepth {
+		return fail("the document has more than %d values or %d levels", maxYAML, maxDepth)
+	}
+	if !y.meter.has(yamlSteps*int64(y.nodes), 0) {
+		return cty.NilVal, errTooMuch
 	}
 	switch n.Kind {
 	case yaml.DocumentNode:

@@ -77,6 +77,7 @@ func (l *loader) instances(b *block, decode func(*item)) {
 
 func (l *loader) instance(b *block, a Addr, ctx *hcl.EvalContext, decode func(*item)) {
 	m := &made{addr: a, block: b, failed: b.broken}
+	l.charge(instanceSteps, b.at)
 	if b.forEach != nil {
 		m.noted.merge(&b.keys.once.noted)
 	}
@@ -123,6 +124,7 @@ func (it *item) nested(kind string) []*item {
 	var out []*item
 	for _, n := range it.body.blocks {
 		if n.kind == kind {
+			it.l.charge(nestedSteps, n.at)
 			out = append(out, &item{l: it.l, made: it.made, body: n.body, ctx: it.ctx, prefix: n.path + ".", at: n.at})
 		}
 	}
@@ -379,6 +381,7 @@ func list[T any](it *item, name string, otherwise []T, parse func(string) (T, er
 			return otherwise
 		}
 		out = nil
+		it.l.charge(elementSteps*int64(v.LengthInt()), at)
 		for i, el := range v.AsValueSlice() {
 			if el.IsNull() {
 				continue

@@ -20,6 +20,7 @@ type parsed struct {
 // again.
 type knownFile struct {
 	path, digest string
+	words        int // see affordWords
 	blocks       []knownBlock
 }
 
@@ -94,7 +95,7 @@ func (l *loader) keepFiles() {
 			continue
 		}
 		if files[path] == nil {
-			files[path] = &knownFile{path: path, digest: l.tree.files[path].Digest}
+			files[path] = &knownFile{path: path, digest: l.tree.files[path].Digest, words: l.kept.words[path]}
 		}
 		files[path].blocks = append(files[path].blocks, knownBlock{b.addr, b.at, b.whole, b.ranges, b.places, b.usage})
 	}

@@ -15,13 +15,15 @@ const (
 	maxOperators   = 10_000     // operators, dots and interpolations in one expression
 	maxNumber      = 64         // characters of a number literal
 	maxExponent    = 4096       // binary exponent of a number, either sign
-	maxSteps       = 10_000_000 // units of work of all evaluation; see meter
+	maxSteps       = 10_000_000 // units of work; see cost.go
+	maxWords       = 1_750_000  // words and signs of all configuration; see countTokens
 	maxText        = 256 << 20  // bytes of text made by all evaluation
 	maxValueNodes  = 1_000_000  // elements of one value, at all levels
 	maxValueText   = 16 << 20   // bytes of all strings of one value
 	maxElements    = 100_000    // what range() and setproduct() may make
 	maxSet         = 20_000     // elements that are made a set
-	maxCells       = 1_000_000  // what split(), csvdecode() and yamldecode() may make
+	maxCells       = 1_000_000  // what split() and csvdecode() may make
+	maxYAML        = 300_000    // values that yamldecode() may make
 	maxModules     = 1000       // module blocks, after for_each
 	maxModuleDepth = 8          // modules that include modules …
 	maxInstances   = 100_000    // blocks, after for_each

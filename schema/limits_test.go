@@ -107,6 +107,13 @@ func TestHostile(t *testing.T) {
 			"host \"h\" {\n for_each = local.n\n mac = format(\"52:54:00:00:%02x:%02x\", floor(tonumber(substr(each.key, 1, -1)) / 256), tonumber(substr(each.key, 1, -1)) % 256)\n boot = bootloader.ipxe.b\n entry = entry.e[each.key]\n}"),
 		"list of types":  files("a.hcl", local(`join("", concat([for i in range(50000) : "x"], [for i in range(50000) : i]))`)),
 		"list attribute": files("a.hcl", "image \"a\" {\n mask = concat([for i in range(50000) : \"x.service\"], [for i in range(50000) : i])\n}"),
+		"hosts":          files("a.hcl", "host \"a\" {\n for_each = { for i in range(100000) : i => i }\n mac = format(\"52:54:00:%02x:%02x:%02x\", floor(each.value / 65536), floor(each.value / 256) % 256, each.value % 256)\n}"),
+		"files of hosts": files("a.hcl", "host \"a\" {\n for_each = { for i in range(20000) : i => i }\n mac = \"x\"\n"+many(20, func(i int) string { return fmt.Sprintf("file \"/%d\" {\n content = \"x\"\n}\n", i) })+"}"),
+		"json in data":   files("a.hcl", local(`jsondecode(file("x"))`), "x", "["+rep("{},", 1_000_000)+"1]"),
+		"csv in data":    files("a.hcl", local(`csvdecode(file("x"))`), "x", rep("a\n", 999_000)),
+		"yaml in data":   files("a.hcl", local(`yamldecode(file("x"))`), "x", rep("- {a: 1}\n", 440_000)),
+		"trimmed":        files("a.hcl", local(`trim(file("x"), file("y"))`), "x", rep("b", 1_000_000), "y", rep("x", 900_000)+"b"),
+		"many words":     manyWords(),
 		"null bytes":     files("a.hcl", rep("\x00", 1000)),
 		"no text":        files("a.hcl", rep("\xff", 1000)),
 	} {
@@ -136,6 +143,15 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// manyWords is a tree of files that are allowed one by one.
+func manyWords() fstest.MapFS {
+	tree := fstest.MapFS{}
+	for i := range 60 {
+		tree[fmt.Sprintf("f%d.hcl", i)] = &fstest.MapFile{Data: []byte(fmt.Sprintf("locals {\n a%d = [", i) + strings.Repeat("1,", 500_000) + "1]\n}\n")}
+	}
+	return tree
+}
+
 func prev(i int) string {
 	if i == 0 {
 		return ""
@@ -149,7 +165,7 @@ func TestTooManyFiles(t *testing.T) {
 	for i := range 20 {
 		name := fmt.Sprintf("x%d", i)
 		tree[name] = &fstest.MapFile{Data: []byte(strings.Repeat("x", maxDataBytes))}
-		tree[name+".hcl"] = &fstest.MapFile{Data: []byte("locals {\n " + name + " = length(file(\"" + name + "\"))\n}")}
+		tree[name+".hcl"] = &fstest.MapFile{Data: []byte("locals {\n " + name + " = startswith(file(\"" + name + "\"), \"y\")\n}")}
 	}
 	if got := mustFail(t, tree, Options{}); !strings.Contains(got, "reads too much") {
 		t.Error(got)

@@ -118,6 +118,7 @@ type shared struct {
 	kept  recollection
 	made  map[string]*made // decoded instances, by address
 	count int
+	words int // of all files of configuration
 	out   Desired
 }
 

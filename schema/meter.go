@@ -35,9 +35,13 @@ func (m *meter) spend(steps, text int64, at hcl.Range) {
 	m.steps += steps
 	m.text += text
 	if m.steps > m.limit || m.text > maxText {
-		panic(exhausted{mistake(at, "The configuration takes too much work to evaluate",
-			fmt.Sprintf("Loading is given up after %d steps or %s of text. Look for loops in loops, and keep what is computed more than once in a local.", m.limit, formatSize(maxText))), true})
+		panic(exhausted{m.tooMuch(at), true})
 	}
+}
+
+func (m *meter) tooMuch(at hcl.Range) *hcl.Diagnostic {
+	return mistake(at, "The configuration takes too much work to evaluate",
+		fmt.Sprintf("Loading is given up after %d steps or %s of text. Look for loops in loops, and keep what is computed more than once in a local.", m.limit, formatSize(maxText)))
 }
 
 // has reports whether so much can be spent. Where it cannot, spending it piece by piece
@@ -57,7 +61,7 @@ func (m *meter) failed(at hcl.Range) {
 func (m *meter) weigh(v cty.Value, at hcl.Range) weight {
 	w := weight{at: at}
 	w.add(v, 0)
-	m.spend(w.nodes/4+1+w.sorting, w.text, at)
+	m.spend(w.work+w.text/bytesPerStep, w.text, at)
 	return w
 }
 
@@ -66,8 +70,8 @@ type weight struct {
 	at        hcl.Range
 	nodes     int64
 	text      int64
+	work      int64 // steps of looking at it once
 	pairs     int64 // of elements in tuples and objects: what finding a common type compares
-	sorting   int64 // steps of walking through sets, which are sorted each time
 	sensitive bool  // something is
 	unknown   bool  // something is
 }
@@ -75,6 +79,7 @@ type weight struct {
 func (w *weight) add(v cty.Value, depth int) {
 	v, marks := v.Unmark()
 	w.sensitive = w.sensitive || len(marks) > 0
+	w.work++
 	if w.nodes++; w.nodes > maxValueNodes || w.text > maxValueText || depth > maxDepth {
 		panic(exhausted{mistake(w.at, "Value too large", fmt.Sprintf("A value may have %d elements, %s of text, and %d levels.", maxValueNodes, formatSize(maxValueText), maxDepth)), false})
 	}
@@ -95,17 +100,24 @@ func (w *weight) add(v cty.Value, depth int) {
 		}
 	case ty.IsObjectType():
 		n := int64(len(ty.AttributeTypes()))
-		w.pairs += n * n / 2
+		w.pairs += 2 * n * n
+		w.work += attribute * n
 		for name := range ty.AttributeTypes() {
 			w.text += int64(len(name))
 			w.add(v.GetAttr(name), depth+1)
 		}
 	case ty.IsCollectionType() || ty.IsTupleType():
 		n := int64(v.LengthInt())
-		if ty.IsTupleType() {
-			w.pairs += n * n / 2
-		} else if ty.IsSetType() {
-			w.sorting += 8 * n
+		switch {
+		case ty.IsTupleType():
+			w.pairs += pairsOf(ty.TupleElementTypes())
+			w.work += listElement * n
+		case ty.IsSetType():
+			w.work += setElement * n
+		case ty.IsMapType():
+			w.work += mapElement * n
+		default:
+			w.work += listElement * n
 		}
 		for it := v.ElementIterator(); it.Next(); {
 			key, el := it.Element()
@@ -117,9 +129,16 @@ func (w *weight) add(v cty.Value, depth int) {
 	}
 }
 
-// loopSteps is what a turn of a loop costs besides what it does: the evaluator makes
-// a scope for it.
-const loopSteps = 8
+// pairsOf is what comparing each with each costs, in pairs of types that are the same.
+func pairsOf(list []cty.Type) int64 {
+	n := int64(len(list))
+	for _, ty := range list {
+		if !ty.Equals(list[0]) {
+			return 2 * n * n
+		}
+	}
+	return n * n / 2
+}
 
 // forExpr is a loop. When two of its keys are the same, the evaluator says which, as if
 // keys were never sensitive.
@@ -146,6 +165,7 @@ func (e *forExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 type keyExpr struct{ stepExpr }
 
 func (e *keyExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
+	e.m.spend(keySteps, 0, e.Range())
 	v, diags := e.stepExpr.Value(ctx)
 	if v.IsMarked() {
 		e.m.secrets++
@@ -182,13 +202,6 @@ func (e *textExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 	return v, diags
 }
 
-// What handling a value costs besides walking through it once: steps per element
-// that is compared, and pairs of types that are compared in the time of a step.
-const (
-	equalSteps   = 4
-	pairsPerStep = 20
-)
-
 // branchExpr is a branch of a conditional: the evaluator looks for a type that fits
 // both, and compares each with each.
 type branchExpr struct {
@@ -199,7 +212,7 @@ type branchExpr struct {
 func (e *branchExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 	v, diags := e.Expression.Value(ctx)
 	w := e.m.weigh(v, e.Range())
-	e.m.spend(w.pairs/pairsPerStep, 0, e.Range())
+	e.m.spend(branchSteps+w.pairs/pairsPerStep, 0, e.Range())
 	return v, diags
 }
 
@@ -212,14 +225,9 @@ type equalExpr struct {
 func (e *equalExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 	v, diags := e.Expression.Value(ctx)
 	w := e.m.weigh(v, e.Range())
-	e.m.spend(equalSteps*w.nodes, 0, e.Range())
+	e.m.spend(equalSteps*w.nodes+2*w.work, 0, e.Range())
 	return v, diags
 }
-
-// argumentSteps is what an element of an argument costs besides being looked at: a
-// function takes its marks away, looks at it again, and often copies it. In a loop over
-// a large value that is most of the time.
-const argumentSteps = 3
 
 // argExpr is an argument of a function.
 type argExpr struct {
@@ -229,12 +237,13 @@ type argExpr struct {
 	// converted for it by comparing all element types with each other, which is avoided
 	// where they are the same.
 	collection bool
+	cost       cost // of the function
 }
 
 func (e *argExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 	v, diags := e.Expression.Value(ctx)
 	w := e.m.weigh(v, e.Range())
-	e.m.spend(argumentSteps*w.nodes, 0, e.Range())
+	e.m.spend(e.cost.of(w), 0, e.Range())
 	if w.sensitive {
 		e.m.secrets++
 	}
@@ -294,6 +303,30 @@ func (l *loader) alike(v cty.Value, at hcl.Range) (same cty.Value, d *hcl.Diagno
 	}()
 	l.meter.spend(l.meter.weigh(v, at).pairs/pairsPerStep, 0, at)
 	return v, nil
+}
+
+// walkedExpr is what a loop goes through.
+type walkedExpr struct {
+	hclsyntax.Expression
+	m *meter
+}
+
+func (e *walkedExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
+	v, diags := e.Expression.Value(ctx)
+	e.m.setSteps(v, e.Range())
+	return v, diags
+}
+
+// opExpr is an operator.
+type opExpr struct {
+	hclsyntax.Expression
+	m     *meter
+	steps int64
+}
+
+func (e *opExpr) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
+	e.m.spend(e.steps, 0, e.Range())
+	return e.Expression.Value(ctx)
 }
 
 // numberExpr is an operand that becomes a number, or an index. Text with thousands

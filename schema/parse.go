@@ -58,15 +58,28 @@ func (l *loader) parse(names []string) []parsed {
 			continue
 		}
 		if k := l.knownFile(name); k != nil {
+			if d := l.affordWords(name, k.words); d != nil {
+				l.report(d)
+				return nil
+			}
+			l.kept.words[name] = k.words
 			l.kept.simple[name] = true
 			files = append(files, parsed{known: k})
 			continue
 		}
-		body, diags := parseFile(l.sources[name], name)
+		n := 0
+		body, diags := parseBody(l.sources[name], name, &blockSpec{blocks: language}, func(words int) *hcl.Diagnostic {
+			n = words
+			return l.affordWords(name, n)
+		})
+		l.kept.words[name] = n
 		if diags.HasErrors() {
 			diags = withoutSecrets(diags, l.sources[name], suspects(l.sources[name], name))
 		}
 		l.report(diags...)
+		if l.words > maxWords || !l.meter.has(0, 0) {
+			return nil
+		}
 		if body != nil {
 			l.kept.simple[name] = l.dir == "" && simple(name, body)
 			files = append(files, parsed{body: body})
@@ -78,16 +91,24 @@ func (l *loader) parse(names []string) []parsed {
 // parseFile gives the body of one file of configuration in the native form, whatever
 // its syntax.
 func parseFile(src []byte, name string) (*hclsyntax.Body, hcl.Diagnostics) {
-	return parseBody(src, name, &blockSpec{blocks: language})
+	return parseBody(src, name, &blockSpec{blocks: language}, func(int) *hcl.Diagnostic { return nil })
 }
 
-// parseBody is parseFile for a file in which spec says what is a block.
-func parseBody(src []byte, name string, spec *blockSpec) (*hclsyntax.Body, hcl.Diagnostics) {
+// parseBody is parseFile for a file in which spec says what is a block, unless afford
+// objects to the words of it.
+func parseBody(src []byte, name string, spec *blockSpec, afford func(words int) *hcl.Diagnostic) (*hclsyntax.Body, hcl.Diagnostics) {
 	if strings.HasSuffix(name, ".json") {
+		if d := afford(words(string(src))); d != nil {
+			return nil, hcl.Diagnostics{d}
+		}
 		return parseJSON(src, name, spec)
 	}
 	tokens, _ := hclsyntax.LexConfig(src, name, firstByte) // what it finds, parsing finds again
-	if d := checkTokens(tokens); d != nil {
+	d := checkTokens(tokens)
+	if d == nil {
+		d = afford(countTokens(tokens))
+	}
+	if d != nil {
 		return nil, hcl.Diagnostics{d}
 	}
 	file, diags := hclsyntax.ParseConfig(src, name, firstByte)

@@ -91,6 +91,9 @@ func (l *loader) fit(v *variable, name string, raw cty.Value, at hcl.Range) (cty
 			return raw, d
 		}
 		raw = same
+		if bare, _ := raw.Unmark(); bare.IsKnown() && !bare.Type().Equals(v.ty) {
+			l.charge(convertSteps*int64(length(bare)), at)
+		}
 	}
 	value, err := convert.Convert(raw, v.ty)
 	if err != nil {
