@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -155,8 +156,16 @@ func (c *cli) compute(ctx context.Context, l *loaded, file string, targets []sch
 		}
 		in.Applied = c.base(o.Record, own)
 	}
-	for _, a := range targets {
-		if !plan.Matches(in.Want, a) && (in.Applied == nil || !plan.Matches(in.Applied.Desired, a)) {
+	there := func(a schema.Addr) bool {
+		return plan.Matches(in.Want, a) || in.Applied != nil && plan.Matches(in.Applied.Desired, a)
+	}
+	for i, a := range targets {
+		if there(a) {
+			continue
+		}
+		// As a reference in a file has it: there, a key's ${ is written $${.
+		targets[i].Key = strings.NewReplacer("$${", "${", "%%{", "%{").Replace(a.Key)
+		if !there(targets[i]) {
 			return nil, &coded{exitUsage, fmt.Errorf("--target %s: neither the configuration nor what is served has it: name an address as `dlreconcile plan` prints it", a)}
 		}
 	}
