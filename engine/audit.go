@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"errors"
 	"slices"
 
+	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/store"
 )
 
@@ -52,8 +54,38 @@ func (e *Engine) audited(j *job, out *Outcome, saved bool, changes ...store.Audi
 	default:
 		entry.Result = store.AuditUnchanged
 	}
+	e.writeDown(entry)
+	e.noteAudited(&entry, out.Plan, out.Failure)
+}
+
+// auditOrder writes down what became of an order that makes no generation. by is whose
+// it was, revision what it was about ("": everything, or hosts), message the reason that
+// was given with it, and err why it was refused.
+func (e *Engine) auditOrder(trigger string, by store.Actor, revision, message string, hosts []string, err error) {
+	entry := store.AuditEntry{
+		Time: e.now(), Trigger: trigger, Who: by, Revision: revision, Generation: e.Generation(),
+		Result: store.AuditDone, Message: message, Hosts: hosts,
+	}
+	if entry.Who.Via == "" {
+		entry.Who.Via = store.ViaDaemon
+	}
+	if err != nil {
+		entry.Result, entry.Reason, entry.Message = store.AuditRefused, ReasonMachine, err.Error()
+		if f := new(Failure); errors.As(err, &f) {
+			entry.Reason = f.Reason
+		}
+	}
+	e.writeDown(entry)
+	if err == nil {
+		e.noteAudited(&entry, nil, nil)
+	}
+}
+
+// writeDown writes one line, and tells when it cannot.
+func (e *Engine) writeDown(entry store.AuditEntry) {
 	if err := e.writeAudit(entry); err != nil {
 		e.log.Error("what was done cannot be written down", "revision", entry.Revision, "result", entry.Result, "error", err)
+		e.emit(provider.Note{Kind: provider.NoteAuditFailed, Revision: entry.Revision, Message: err.Error()})
 	}
 }
 

@@ -43,6 +43,10 @@ type Nodes interface {
 	Err() error
 }
 
+// Notes takes what the engine did or saw. *node.Tracker is one. Note neither blocks nor
+// calls the engine: locks are held.
+type Notes interface{ Note(provider.Note) }
+
 // Config is what an Engine is made of. Store and Providers are needed; the
 // Engine owns neither.
 type Config struct {
@@ -50,6 +54,7 @@ type Config struct {
 	Source    Source // nil: only what is recorded can be served
 	Providers []provider.Provider
 	Nodes     Nodes
+	Notes     Notes             // nil: nobody
 	Server    string            // name of the server block that is this daemon's own; "" when there is one
 	Vars      map[string]string // values for the repo's variables
 	Env       string            // the set of values in the repo that counts, as schema.Options.Env
@@ -93,6 +98,7 @@ type Engine struct {
 
 	mu      sync.Mutex // guards the fields below
 	status  Status
+	told    Status        // as it was when it was told last
 	changed chan struct{} // closed and replaced whenever status changes
 	applied *applied      // what is served; nil: nothing
 	// auditErr is why the audit log lacks lines, or cannot be read; nil: it is whole.
@@ -133,6 +139,7 @@ func New(cfg Config) *Engine {
 		status:   Status{Phase: PhaseStarting, Seq: 1},
 	}
 	e.status.reassess(e.now)
+	e.told = e.status
 	return e
 }
 

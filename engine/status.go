@@ -150,6 +150,8 @@ func (e *Engine) update(f func(*Status)) {
 func (e *Engine) tell() {
 	e.status.Seq++
 	e.status.reassess(e.now)
+	e.noteChanges(&e.told, &e.status)
+	e.told = e.status
 	close(e.changed)
 	e.changed = make(chan struct{})
 }

@@ -87,7 +87,7 @@ Exit codes: 0 done, 1 failed, 2 changes pending (plan --detailed-exitcode),
 	f.BoolVar(&c.noColor, "no-color", false, "print without colours (also: NO_COLOR)")
 	c.settings.flags(f)
 	root.AddCommand(
-		c.applyCommand(), c.auditCommand(), c.demoCommand(), c.explainCommand(), c.fmtCommand(), c.graphCommand(), c.historyCommand(),
+		c.applyCommand(), c.auditCommand(), c.demoCommand(), c.eventsCommand(), c.explainCommand(), c.fmtCommand(), c.graphCommand(), c.historyCommand(),
 		c.imageCommand(), c.nodesCommand(), c.planCommand(), c.releaseCommand(),
 		c.rollbackCommand(), c.serveCommand(), c.statusCommand(), c.validateCommand(),
 		c.versionCommand(),

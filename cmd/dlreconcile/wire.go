@@ -72,10 +72,11 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 	}
 	now := h.clock.Now
 	h.nodes, err = node.New(node.Config{
-		DB:   h.store.DB(),
-		Log:  h.log,
-		Now:  now,
-		Wall: h.clock.Wall,
+		DB:         h.store.DB(),
+		Log:        h.log,
+		Now:        now,
+		Wall:       h.clock.Wall,
+		FirstEvent: uint64(max(0, now().UnixMicro())), // rises from process to process
 		Lookup: func(a netip.Addr) (provider.Client, bool) {
 			return leases.Lookup(a)
 		},
@@ -109,6 +110,7 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 		Source:    h.source,
 		Providers: []provider.Provider{images, exports, loaders, leases},
 		Nodes:     h.nodes,
+		Notes:     h.nodes,
 		Server:    c.settings.Server,
 		Vars:      c.settings.Vars,
 		Env:       c.settings.Env,

@@ -105,8 +105,9 @@ func History(st *store.Store) ([]HistoryEntry, error) {
 	return list, nil
 }
 
-// events answers GET /v1/events?since=N: NDJSON, from the event after N on,
-// until the client goes away.
+// events answers GET /v1/events?since=N: NDJSON, from the event after N on, until the
+// client goes away; with &follow=false until there are no more. A client that reads
+// slower than events come is told of the gap.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	var since uint64
 	if q := r.URL.Query().Get("since"); q != "" {
@@ -117,9 +118,18 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		}
 		since = n
 	}
+	follow := true
+	if q := r.URL.Query().Get("follow"); q != "" {
+		yes, err := strconv.ParseBool(q)
+		if err != nil {
+			problem(w, http.StatusBadRequest, fmt.Errorf("follow=%q: want true or false", q))
+			return
+		}
+		follow = yes
+	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.WriteHeader(http.StatusOK)
-	flusher, _ := w.(http.Flusher)
+	control := http.NewResponseController(w)
 	enc := json.NewEncoder(w)
 	for {
 		list, more := s.Nodes.Events(since)
@@ -129,8 +139,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 			}
 			since = ev.Seq
 		}
-		if flusher != nil {
-			flusher.Flush()
+		if control.Flush() != nil || !follow {
+			return
 		}
 		select {
 		case <-more:

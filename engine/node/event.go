@@ -42,7 +42,7 @@ func (t *Tracker) Event(ev provider.Event) {
 	}
 	told := ev
 	told.At = t.cfg.Wall(ev.At)
-	t.ring.add(told)
+	t.ring.add(Logged{Event: told})
 	t.mu.Unlock()
 	t.poke()
 }

@@ -6,18 +6,21 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
 
-// Logged is an event with its number. Numbers start at 1 with the daemon and have
-// no gaps, so whoever asks for the events after N sees by the first number whether
-// some were forgotten meanwhile.
+// Logged is an event, or a note of the engine's, with its number. Numbers start above
+// Config.FirstEvent with the daemon and have no gaps, so whoever asks for the events
+// after N sees by the first number whether some were forgotten meanwhile; it is told by
+// a note as well, NoteGap, which has the number before.
 type Logged struct {
 	Seq uint64
 	provider.Event
+	Note *provider.Note // not nil: it is the engine's; of Event there are Kind and At then
 }
 
 // loggedJSON is the JSON form of Logged.
@@ -44,8 +47,17 @@ type loggedJSON struct {
 	Err        string              `json:"error,omitempty"`
 }
 
+// loggedNote is the JSON form of Logged with a Note.
+type loggedNote struct {
+	Seq uint64 `json:"seq"`
+	provider.Note
+}
+
 // MarshalJSON writes one flat object; what does not apply is left out.
 func (l Logged) MarshalJSON() ([]byte, error) {
+	if l.Note != nil {
+		return json.Marshal(loggedNote{l.Seq, *l.Note})
+	}
 	e := l.Event
 	var arch *uint16
 	if e.HasArch {
@@ -74,48 +86,81 @@ func (l *Logged) UnmarshalJSON(b []byte) error {
 	if j.Arch != nil {
 		l.Arch, l.HasArch = *j.Arch, true
 	}
+	if j.Kind.IsNote() {
+		n := new(loggedNote)
+		if err := json.Unmarshal(b, n); err != nil {
+			return err
+		}
+		*l = logNote(n.Seq, n.Note)
+	}
 	return nil
 }
 
-// ring holds the last events. Tracker.mu guards it.
+func logNote(seq uint64, n provider.Note) Logged {
+	return Logged{Seq: seq, Event: provider.Event{Kind: n.Kind, At: n.At}, Note: &n}
+}
+
+// ring holds the last events. It calls nobody while it holds its lock.
 type ring struct {
-	events []Logged // at index (Seq-1) % cap
-	last   uint64   // number of the newest; 0: none yet
+	mu     sync.Mutex // guards the fields below
+	first  uint64     // number of the first that there ever was
+	events []Logged   // at index (Seq-first) % cap
+	last   uint64     // number of the newest; first-1: none yet
 	more   chan struct{}
 }
 
-func newRing(size int) ring {
-	return ring{events: make([]Logged, 0, size), more: make(chan struct{})}
+func newRing(size int, before uint64) *ring {
+	return &ring{first: before + 1, last: before, events: make([]Logged, 0, size), more: make(chan struct{})}
 }
 
-func (r *ring) add(ev provider.Event) {
+// add gives l the next number and keeps it.
+func (r *ring) add(l Logged) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.last++
-	l := Logged{Seq: r.last, Event: ev}
+	l.Seq = r.last
 	if len(r.events) < cap(r.events) {
 		r.events = append(r.events, l)
 	} else {
-		r.events[(r.last-1)%uint64(cap(r.events))] = l
+		r.events[(r.last-r.first)%uint64(cap(r.events))] = l
 	}
 	close(r.more)
 	r.more = make(chan struct{})
 }
 
+// Note keeps what the engine did or saw, among the events. It may be called while any
+// lock is held.
+func (t *Tracker) Note(n provider.Note) {
+	if n.At.IsZero() {
+		n.At = t.cfg.Wall(t.now())
+	}
+	n.At = n.At.UTC()
+	t.ring.add(logNote(0, n))
+}
+
 // Events gives the events after number since that are still remembered, the oldest
 // first, and a channel that is closed when there is another one. since 0 means all
-// of them, and so does a number that has not been given out: it is from before the
-// daemon was restarted.
+// of them. A number that has not been given out, or not by this process, means all of
+// them too, behind a NoteGap, and so does one behind which some are forgotten.
 func (t *Tracker) Events(since uint64) ([]Logged, <-chan struct{}) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	r := &t.ring
-	if since > r.last {
-		since = 0
+	r := t.ring
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	kept := r.last - uint64(len(r.events)) + 1 // the oldest there is
+	first, gap := max(kept, since+1), since != 0 && since+1 < kept
+	var missed uint64
+	switch {
+	case since > r.last: // of a daemon whose clock was ahead
+		first, gap = kept, true
+	case gap && since+1 >= r.first:
+		missed = kept - since - 1
 	}
-	first := r.last - uint64(len(r.events)) + 1
-	first = max(first, since+1)
-	list := make([]Logged, 0, r.last+1-first)
+	list := make([]Logged, 0, r.last+2-first)
+	if gap {
+		list = append(list, logNote(first-1, provider.Note{Kind: provider.NoteGap, At: t.cfg.Wall(t.now()).UTC(), Missed: missed}))
+	}
 	for n := first; n <= r.last; n++ {
-		list = append(list, r.events[(n-1)%uint64(cap(r.events))])
+		list = append(list, r.events[(n-r.first)%uint64(cap(r.events))])
 	}
 	return list, r.more
 }

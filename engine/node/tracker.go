@@ -46,6 +46,10 @@ type Config struct {
 	Timelines   int // boots remembered per machine; 0: DefaultTimelines
 	MaxMachines int // machines remembered; 0: DefaultMaxMachines
 	Events      int // events remembered; 0: DefaultEvents
+	// FirstEvent is the number before that of the first event. Where it rises from one
+	// process to the next, whoever asks for what came after a number of the one before
+	// is told that there is a gap.
+	FirstEvent uint64
 
 	Now func() time.Time // nil: time.Now
 	// Wall makes a time of Now one for people; nil: it is.
@@ -72,7 +76,7 @@ type Tracker struct {
 	dirty    map[provider.MAC]bool   // what memory knows and the disk does not
 	stored   map[provider.MAC]bool   // who may have a record on disk; see wrote
 	writeErr error                   // why the last write failed
-	ring     ring
+	ring     *ring
 }
 
 var (
@@ -128,7 +132,7 @@ func New(cfg Config) (*Tracker, error) {
 		held:     list.New(),
 		dirty:    map[provider.MAC]bool{},
 		stored:   map[provider.MAC]bool{},
-		ring:     newRing(cfg.Events),
+		ring:     newRing(cfg.Events, cfg.FirstEvent),
 	}
 	if err := t.load(); err != nil {
 		return nil, err

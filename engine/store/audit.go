@@ -23,6 +23,15 @@ const (
 	AuditDone      = "done"      // an order that makes no generation was carried out: a release, a suspension
 )
 
+// Triggers of lines that tell of an order which makes no generation; for the others see
+// Record.Trigger.
+const (
+	TriggerRelease = "release"
+	TriggerSuspend = "suspend"
+	TriggerResume  = "resume"
+	TriggerConfirm = "confirm"
+)
+
 // How an order reached the engine.
 const (
 	ViaDaemon  = "daemon"  // nobody's order: the daemon follows the repo
