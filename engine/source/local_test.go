@@ -145,7 +145,7 @@ func TestOpenRefusesWhatItCannotFollow(t *testing.T) {
 		inside:                                 "did you mean the repository " + r.dir + " and the path examples/quickstart?",
 		"git@example.org:team/site.git":        "ssh is not supported",
 		"ssh://git@example.org/site.git":       "ssh is not supported",
-		"git://example.org/site.git":           "not supported",
+		"git://example.org/site.git":           "folder for its mirror",
 		"ext::sh -c touch% /tmp/x":             "ssh is not supported",
 		"https://user:hunter2@example.org/x":   "token file",
 		"https://example.org/site.git":         "folder for its mirror",

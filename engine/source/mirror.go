@@ -40,6 +40,7 @@ type mirror struct {
 	ref     wantedRef
 	token   string // file; "" for none
 	timeout time.Duration
+	limits  Limits
 	objs    *objects
 	log     *slog.Logger
 
@@ -59,7 +60,7 @@ func newMirror(cfg Config, remote string, ref wantedRef, objs *objects, log *slo
 		return nil, fmt.Errorf("repository %s: the token would cross the network in the clear; use https", remote)
 	}
 	m := &mirror{dir: filepath.Clean(cfg.Mirror), url: remote, ref: ref, token: cfg.TokenFile,
-		timeout: cfg.Timeout, objs: objs, log: log, turn: make(chan struct{}, 1)}
+		timeout: cfg.Timeout, limits: cfg.Limits, objs: objs, log: log, turn: make(chan struct{}, 1)}
 	m.turn <- struct{}{}
 	return m, nil
 }

@@ -5,16 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	git "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/config"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/transport"
+	gittransport "github.com/go-git/go-git/v5/plumbing/transport/git"
 	"github.com/go-git/go-git/v5/plumbing/transport/http"
-	"github.com/go-git/go-git/v5/storage/filesystem"
+	"github.com/go-git/go-git/v5/storage"
 )
 
 // remoteRefs is what a remote repository says it has.
@@ -48,6 +52,9 @@ func (m *mirror) list(ctx context.Context) (remoteRefs, error) {
 	if err != nil {
 		return remoteRefs{}, err
 	}
+	if err := m.knock(ctx); err != nil {
+		return remoteRefs{}, remoteError(ctx, err)
+	}
 	refs, err := remote.ListContext(ctx, &git.ListOptions{Auth: auth})
 	if err != nil {
 		return remoteRefs{}, remoteError(ctx, err)
@@ -61,9 +68,29 @@ func (m *mirror) list(ctx context.Context) (remoteRefs, error) {
 	return out, nil
 }
 
+// knock connects to the server of a git:// URL. The library does so without a deadline,
+// and would keep the daemon from ending while a host does not answer.
+func (m *mirror) knock(ctx context.Context) error {
+	u, err := url.Parse(m.url)
+	if err != nil || u.Scheme != "git" {
+		return err
+	}
+	port := u.Port()
+	if port == "" {
+		port = strconv.Itoa(gittransport.DefaultPort)
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
 // fetch brings what specs name into the repository at dir.
 func (m *mirror) fetch(ctx context.Context, dir string, specs []config.RefSpec) error {
-	remote, auth, err := m.remote(gitDirs{dot: dir, common: dir}.storage())
+	st := &boundedStorage{Storage: gitDirs{dot: dir, common: dir}.storage(), ctx: ctx, dir: dir, limits: m.limits}
+	remote, auth, err := m.remote(st)
 	if err != nil {
 		return err
 	}
@@ -74,10 +101,13 @@ func (m *mirror) fetch(ctx context.Context, dir string, specs []config.RefSpec) 
 	if errors.Is(err, git.NoErrAlreadyUpToDate) {
 		return nil
 	}
+	if errors.Is(st.err, ErrLimit) {
+		return st.err // whatever the exchange made of it
+	}
 	return remoteError(ctx, err)
 }
 
-func (m *mirror) remote(st *filesystem.Storage) (*git.Remote, transport.AuthMethod, error) {
+func (m *mirror) remote(st storage.Storer) (*git.Remote, transport.AuthMethod, error) {
 	user, password, err := m.credentials()
 	if err != nil {
 		return nil, nil, err

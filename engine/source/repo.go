@@ -21,7 +21,7 @@ import (
 // location is where a repository is: exactly one of the fields is set.
 type location struct {
 	local  string // absolute path
-	remote string // http or https URL, without credentials
+	remote string // http, https or git URL, without credentials
 }
 
 // parseRepo reads what an operator writes as the repository. No error of it
@@ -55,7 +55,7 @@ func parseRepo(repo string) (location, error) {
 			return location{}, fmt.Errorf("repository %s: a file URL names this machine: write file:///path", u.Redacted())
 		}
 		return location{local: filepath.Clean(u.Path)}, nil
-	case "http", "https":
+	case "http", "https", "git":
 		if u.User != nil {
 			return location{}, fmt.Errorf("repository %s://%s%s: credentials in the URL end up in logs and plans; put them in a token file", u.Scheme, u.Host, u.Path)
 		}

@@ -23,6 +23,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if repo := os.Getenv(followVar); repo != "" {
+		follow(repo)
+		return
+	}
 	if err := trustTestServers(); err != nil {
 		panic(err)
 	}

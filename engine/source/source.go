@@ -45,8 +45,9 @@ var (
 
 // Config says what to follow.
 type Config struct {
-	// Repo is a local path, a file:// URL, or an http:// or https:// URL.
-	// Credentials in a URL are refused: see TokenFile.
+	// Repo is a local path, a file:// URL, or an https://, http:// or git:// URL.
+	// Credentials in a URL are refused: see TokenFile. With git:// Trust.Verify must
+	// be said: nothing on the way tells the server from anybody else.
 	Repo string
 	// Ref is a branch, a tag, a full name ("refs/…"), or "semver:RANGE": the tag with
 	// the highest version in that range, such as "semver:>=1.2 <2". Default: the
@@ -87,7 +88,8 @@ type Limits struct {
 	Files int   // files, links and folders below Path; default 50,000
 	Depth int   // folders inside folders; default 64
 	Blob  int64 // bytes of one file that is opened; default 16 GiB
-	Total int64 // bytes of all different files opened through one tree; default 64 GiB
+	Total int64 // bytes of all different files opened through one tree, and of what one fetch brings when unpacked; default 64 GiB
+	Fetch int64 // bytes that one fetch brings, as they cross the network; default 4 GiB
 }
 
 func (l Limits) withDefaults() Limits {
@@ -102,6 +104,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.Total <= 0 {
 		l.Total = 64 << 30
+	}
+	if l.Fetch <= 0 {
+		l.Fetch = 4 << 30
 	}
 	return l
 }
@@ -178,6 +183,9 @@ func Open(cfg Config) (*Source, error) {
 	}
 	s.dirs = gitDirs{dot: cfg.Mirror, common: cfg.Mirror}
 	if s.cfg.Trust, err = cfg.Trust.withDefaults(s.dirs); err != nil {
+		return nil, err
+	}
+	if err := cfg.Trust.overTheWire(loc.remote); err != nil {
 		return nil, err
 	}
 	s.objs = &objects{dirs: s.dirs}

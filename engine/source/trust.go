@@ -109,6 +109,16 @@ func (t Trust) withDefaults(dirs gitDirs) (Trust, error) {
 	return t, nil
 }
 
+// overTheWire refuses a transport that anybody on the way may answer, unless the
+// commits say themselves whose they are or the operator says that it does not matter.
+// Plain http is no better, but is what forges on a laboratory's own network offer.
+func (t Trust) overTheWire(remote string) error {
+	if !strings.HasPrefix(remote, "git://") || t.Verify != "" || t.AllowedSigners != "" || len(t.OpenPGPKeys) > 0 {
+		return nil
+	}
+	return fmt.Errorf("repository %s: git:// proves nothing about who answers; use https, or have the commits signed (verify = %q and keys), or write verify = %q if nobody else can be on the way", remote, VerifyTip, VerifyNone)
+}
+
 // outside refuses a key file that a commit could change.
 func outside(file string, dirs gitDirs) error {
 	abs, err := filepath.Abs(file)
