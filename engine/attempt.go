@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/explain"
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
@@ -26,6 +27,9 @@ type job struct {
 	overrides  []string        // rules of the policy that are passed; see CheckOverrides
 	by         store.Actor
 	tip        string         // of the tracked ref when the job was made, "" when not known
+	named      bool           // the operator named the revision, and did not just want the tip
+	try        time.Duration  // how long it is served on trial; 0: for good
+	over       *store.Try     // the trial that this goes back from; else nil
 	reply      chan<- Outcome // capacity 1, answered once; nil: nobody waits
 	// broken is the recorded generation while something else, or nothing, stands in for
 	// it; else nil. See Engine.broken.
@@ -37,6 +41,10 @@ type job struct {
 	// in this process.
 	offline bool
 }
+
+// ordered reports whether a newer commit has to wait until j is done: somebody wants
+// it, or a trial is over.
+func (j *job) ordered() bool { return j.reply != nil || j.generation != 0 }
 
 func (j *job) answer(out Outcome) {
 	if j.reply != nil {
@@ -67,7 +75,10 @@ func (e *Engine) attempt(ctx context.Context, j job) Outcome {
 		case out.waiting != nil:
 			s.Waiting, s.Failure = out.waiting, nil
 		case out.Failure == nil:
-			s.Failure, s.Waiting, s.Held = nil, nil, j.hold
+			s.Failure, s.Waiting, s.Held = a.after, nil, j.hold
+			s.noteTried(&a.j, e.now())
+			s.take(&a.memory)
+			out.Try, out.ends = s.Try, a.ends
 		case j.failsTip(out.Failure, s):
 			s.Failure, s.Waiting = out.Failure, nil
 		}
@@ -104,7 +115,11 @@ type attempt struct {
 	recorded bool // there is no way back
 	// overridden lists the rules that would have stopped it, sorted.
 	overridden []string
-	missing    error // why the commit has no configuration; nil: it has its folder
+	missing    error         // why the commit has no configuration; nil: it has its folder
+	trusted    bool          // Verify let it through, and it is what the tracked ref is at
+	memory     store.Memory  // as it was written; see remember
+	after      *Failure      // why the tip is not served although the attempt succeeded
+	ends       time.Duration // of Config.Elapsed: when the trial does
 }
 
 func (a *attempt) enter(p Phase) {
@@ -147,6 +162,17 @@ func (a *attempt) run(ctx context.Context) (err error) {
 	if err := a.expected(); err != nil {
 		return err
 	}
+	if err := a.awake(); err != nil {
+		return err
+	}
+	if err := a.tryable(cur); err != nil {
+		return err
+	}
+
+	a.enter(PhaseVerifying)
+	if err := a.verify(ctx); err != nil {
+		return err
+	}
 
 	a.enter(PhaseLoading)
 	rec, in, err := a.load(ctx)
@@ -165,7 +191,7 @@ func (a *attempt) run(ctx context.Context) (err error) {
 	if cur != nil && !a.plan.Pending() && a.j.generation == 0 && a.lasts(cur) {
 		// The commit says what is served already: no new generation, but the
 		// revision counts as reached, now and after a restart.
-		return a.setSynced(a.j)
+		return a.setSynced()
 	}
 	a.enter(PhaseGating)
 	if err := a.gate(cur, in.Want, rec.Files); err != nil {
@@ -217,7 +243,7 @@ func (a *attempt) run(ctx context.Context) (err error) {
 	rec.By, rec.Overrides, rec.SavedPlan = a.j.by, a.overridden, a.j.saved != nil
 	rec.Bases = bases(in.Want)
 	t.fill(rec)
-	if err := a.cfg.Store.Record(rec); err != nil {
+	if err := a.cfg.Store.Record(rec, func(m *store.Memory) { a.remember(m, cur, rec.Number) }); err != nil {
 		return err
 	}
 	a.recorded = true
@@ -333,13 +359,29 @@ func (e *Engine) publish(s *Status, rec *store.Record, own *schema.Desired) {
 }
 
 // setSynced remembers that a revision is reached although it changes nothing.
-func (e *Engine) setSynced(j job) error {
-	err := e.cfg.Store.UpdateState(func(st *store.State) {
-		st.Held, st.Synced = j.hold.stored(), j.rev.Hash
+func (a *attempt) setSynced() error {
+	err := a.cfg.Store.UpdateState(func(st *store.State) {
+		st.Held, st.Synced = a.j.hold.stored(), a.j.rev.Hash
+		a.remember(&st.Memory, nil, 0)
 	})
 	if err != nil {
 		return err
 	}
-	e.update(func(s *Status) { s.Synced = j.rev.Hash })
+	a.update(func(s *Status) { s.Synced = a.j.rev.Hash })
 	return nil
+}
+
+// remember changes what is remembered beside a generation that is recorded, number, or
+// a revision that changed nothing (0). cur is what was served before.
+func (a *attempt) remember(m *store.Memory, cur *applied, number uint64) {
+	if a.trusted {
+		m.Trusted = a.j.rev.Hash
+	}
+	acquit(m, a.j.rev.Hash)
+	m.Failed = nil
+	a.onTrial(m, cur, number)
+	if over := a.j.over; over != nil {
+		a.after = a.reverted(m, over)
+	}
+	a.memory = *m
 }

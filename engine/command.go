@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/source"
 	"github.com/dlreconcile/dlreconcile/engine/store"
@@ -26,7 +27,10 @@ type Order struct {
 	// Saved, when not nil, is the file of a saved plan. It says the two above itself.
 	Saved     []byte
 	Overrides []string // rules of the policy to pass; see CheckOverrides
-	By        store.Actor
+	// Try, when not 0, is how long the generation is served on trial: unless it is
+	// confirmed by then, the one before is served again. See Confirm.
+	Try time.Duration
+	By  store.Actor
 }
 
 // Apply brings about what an operator wants, and waits for the outcome. When ctx
@@ -43,6 +47,9 @@ func (e *Engine) orderJob(ctx context.Context, o Order) (job, error) {
 	if err := CheckOverrides(o.Overrides); err != nil {
 		return job{}, err
 	}
+	if err := CheckTry(o.Try); err != nil {
+		return job{}, err
+	}
 	if e.cfg.Source == nil {
 		return job{}, ErrNoSource
 	}
@@ -52,9 +59,9 @@ func (e *Engine) orderJob(ctx context.Context, o Order) (job, error) {
 		j, err = e.savedJob(ctx, o.Saved)
 	} else {
 		j, err = e.applyJob(ctx, o.Revision, false)
-		j.expect = o.Expect
+		j.expect, j.named = o.Expect, o.Revision != ""
 	}
-	j.overrides, j.by = o.Overrides, o.By
+	j.overrides, j.by, j.try = o.Overrides, o.By, o.Try
 	if f := new(Failure); errors.As(err, &f) {
 		e.audited(&j, &Outcome{Generation: e.Generation(), Failure: f}, o.Saved != nil)
 	}
@@ -168,30 +175,6 @@ func rollbackTarget(s *store.Store, cur *store.Record, number uint64) (*store.Re
 		return nil, fmt.Errorf("no generation before %d is kept: see history", from)
 	}
 	return s.Get(best)
-}
-
-// Release gives up a hold: the tip of the tracked ref is applied again, a tip
-// that was refused too.
-func (e *Engine) Release(ctx context.Context) (Outcome, error) {
-	return e.send(ctx, command{release: true})
-}
-
-func (e *Engine) releaseHold(st *loopState) Outcome {
-	st.refused, st.failed, st.unsure = "", "", true
-	st.retry.Stop()
-	err := e.cfg.Store.UpdateState(func(s *store.State) {
-		s.Held = nil
-	})
-	var out Outcome
-	if cur := e.current(); cur != nil {
-		out.Generation, out.Revision = cur.record.Number, cur.record.Revision
-	}
-	if err != nil {
-		out.Failure = failure("", PhaseIdle, err, e.now())
-		return out
-	}
-	e.update(func(s *Status) { s.Held, s.Failure = nil, nil })
-	return out
 }
 
 func (e *Engine) send(ctx context.Context, c command) (Outcome, error) {

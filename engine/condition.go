@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -113,6 +114,9 @@ func (s *Status) refused() (message string, ok bool) {
 // keepRefusal has the next process know whether the tip was refused. out is what an
 // attempt came to.
 func (e *Engine) keepRefusal(j *job, out *Outcome) {
+	if j.trigger == store.TriggerRevert {
+		return // what was on trial is refused, and that was written with the generation
+	}
 	var refusal *store.Held
 	if f := out.Failure; f != nil {
 		e.mu.Lock()
@@ -138,6 +142,10 @@ func syncedCondition(s *Status) Condition {
 	switch {
 	case refused:
 		return no("Refused", message)
+	case s.Suspended != nil:
+		return no("Suspended", s.Suspended.Reason)
+	case s.Try != nil:
+		return no("OnTrial", fmt.Sprintf("generation %d goes back unless it is confirmed", s.Try.Generation))
 	case s.Held != nil:
 		return no("Held", s.Held.Reason)
 	case s.Waiting != nil:

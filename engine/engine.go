@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -67,9 +68,13 @@ type Config struct {
 	Settle time.Duration
 	// Retry is how long a revision that failed for a reason of the machine's waits
 	// for its second attempt; the wait doubles up to 60 times that. 0 means 5 s.
+	// The time of other causes than the common one is in proportion: see waits.
 	Retry time.Duration
 	Log   *slog.Logger
 	Now   func() time.Time
+	// Elapsed gives the time since some moment in the past, that goes on while the
+	// machine sleeps and that nobody sets. nil: CLOCK_BOOTTIME.
+	Elapsed func() time.Duration
 }
 
 // Engine serves the newest good generation and follows the repo. Make one with
@@ -79,6 +84,7 @@ type Engine struct {
 	log       *slog.Logger
 	now       func() time.Time
 	started   time.Time
+	elapsed   func() time.Duration
 	inherited uint64       // the newest generation that the store had at the start
 	cache     schema.Cache // of what was loaded last
 
@@ -95,6 +101,11 @@ type Engine struct {
 	// it is tried again as long as nothing newer is. Only the loop's goroutine
 	// touches it.
 	broken *store.Record
+	// avoided is the generation that was on trial when the process before ended: it is
+	// served to machines that are on it, and stands in for nothing. 0: none.
+	avoided uint64
+
+	pins atomic.Pointer[map[provider.MAC]uint64] // see Pinned; nil: none
 
 	mu      sync.Mutex // guards the fields below
 	status  Status
@@ -126,10 +137,14 @@ func New(cfg Config) *Engine {
 	if cfg.Retry == 0 {
 		cfg.Retry = 5 * time.Second
 	}
+	if cfg.Elapsed == nil {
+		cfg.Elapsed = bootTime
+	}
 	e := &Engine{
 		cfg:      cfg,
 		log:      cfg.Log,
 		now:      cfg.Now,
+		elapsed:  cfg.Elapsed,
 		started:  cfg.Now(),
 		commands: make(chan command),
 		stopped:  make(chan struct{}),

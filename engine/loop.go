@@ -12,22 +12,21 @@ import (
 
 // command is a wish that reached the loop from outside.
 type command struct {
-	job     job
-	release bool // give up the hold instead
-	reply   chan Outcome
+	job   job
+	do    func(*loopState) Outcome // in the place of job: what is done at once
+	reply chan Outcome
 }
 
 // retireEvery is how often the loop looks for things that nobody needs any more.
 const retireEvery = 15 * time.Second
-
-// retryMost is the longest back-off, in units of Config.Retry.
-const retryMost = 60
 
 // Why an attempt is cancelled.
 var (
 	errNewer   = errors.New("a newer revision came")
 	errCommand = errors.New("an operator wanted something else")
 	errStopped = errors.New("the daemon is being stopped")
+	errSuspend = errors.New("an operator suspended it")
+	errTrial   = errors.New("a trial is over, and going back comes first")
 )
 
 // loopState is what only the loop's goroutine touches.
@@ -41,11 +40,13 @@ type loopState struct {
 	next     *job // starts when the running one has ended
 	recheck  bool // look at the tip when nothing runs any more
 
-	refused string // revision that failed and is not tried: by itself never, or before retry fires
-	failed  string // revision that backoff is about
-	backoff time.Duration
+	refused string // revision that failed, and is not tried by itself before retry fires
+	backoff backoff
 	retry   *time.Timer
-	window  *time.Timer // fires when a window may have opened that the tip waits for
+	window  *time.Timer   // fires when a window may have opened that the tip waits for
+	trial   *time.Timer   // fires when the trial may be over
+	ends    time.Duration // of Config.Elapsed: when it is
+	ticked  time.Duration // of Config.Elapsed: at the last tick of the loop
 	// unsure says that the tip is to be compared with what is served even when it
 	// is what was reached last: the daemon's own settings, or the program, may have
 	// changed since.
@@ -60,32 +61,38 @@ type look struct {
 // loop is the only goroutine that starts attempts. It returns when ctx ended
 // and the attempt under way has.
 func (e *Engine) loop(ctx context.Context) error {
-	st := &loopState{looked: make(chan look, 1), finished: make(chan Outcome, 1), retry: time.NewTimer(time.Hour), window: time.NewTimer(time.Hour), unsure: true}
-	st.retry.Stop()
-	st.window.Stop()
-	defer st.retry.Stop()
-	defer st.window.Stop()
+	st := newLoopState(e.elapsed())
+	defer st.stopTimers()
 	retire := time.NewTicker(retireEvery)
 	defer retire.Stop()
+	// A trial that the start could not end on disk is over.
+	st.ends = st.ticked
+	e.endTrial(ctx, st)
 	for {
 		select {
 		case <-ctx.Done(): // stop: the attempt sees the same ctx
 			e.wind(st)
 			return nil
 		case <-e.wake: // a trigger fired: look at the tip
+			e.endTrial(ctx, st)
 			e.look(ctx, st)
 		case <-st.retry.C: // a failed revision's back-off is over
 			st.refused = ""
 			e.look(ctx, st)
 		case <-st.window.C: // a window may be open now
 			e.look(ctx, st)
+		case <-st.trial.C: // a trial may be over
+			e.endTrial(ctx, st)
 		case l := <-st.looked: // the tip is known, or the repo cannot be read
 			e.tip(ctx, st, l)
 		case c := <-e.commands: // an operator wants something
 			e.command(ctx, st, c)
 		case out := <-st.finished: // an attempt has ended
 			e.ended(ctx, st, out)
-		case <-retire.C: // clients may have gone
+		case <-retire.C: // clients may have gone, or the machine has slept
+			if st.slept(e.elapsed()) {
+				e.look(ctx, st)
+			}
 			if st.running == nil {
 				e.mend(ctx)
 				e.retire(ctx)
@@ -94,12 +101,38 @@ func (e *Engine) loop(ctx context.Context) error {
 	}
 }
 
+func newLoopState(now time.Duration) *loopState {
+	st := &loopState{
+		looked: make(chan look, 1), finished: make(chan Outcome, 1), unsure: true, ticked: now,
+		retry: time.NewTimer(time.Hour), window: time.NewTimer(time.Hour), trial: time.NewTimer(time.Hour),
+	}
+	st.stopTimers()
+	return st
+}
+
+func (st *loopState) stopTimers() {
+	st.retry.Stop()
+	st.window.Stop()
+	st.trial.Stop()
+}
+
+// slept reports whether the machine has slept since the last tick. Its timers stood
+// still meanwhile, those of the source too: looks at the tip were missed.
+func (st *loopState) slept(now time.Duration) bool {
+	gap := now - st.ticked
+	st.ticked = now
+	return gap > 2*retireEvery
+}
+
 // wind waits for what is under way and answers who waits, after ctx ended.
 func (e *Engine) wind(st *loopState) {
 	if st.running != nil {
 		out := <-st.finished
 		st.cancel(nil)
 		st.running.answer(out)
+		if out.Failure != nil && st.running.trigger != store.TriggerRevert {
+			e.note(st, out.Failure)
+		}
 	}
 	e.drop(st.next, errStopped)
 	if st.looking {
@@ -155,7 +188,12 @@ func (e *Engine) tip(ctx context.Context, st *loopState, l look) {
 	if l.err != nil {
 		if ctx.Err() == nil {
 			e.log.Warn("the repo cannot be read; serving on", "error", l.err)
-			e.update(func(s *Status) { s.RepoError = l.err.Error(); s.Polls++ })
+			e.update(func(s *Status) {
+				if s.RepoError = l.err.Error(); s.RepoSince.IsZero() {
+					s.RepoSince = e.now()
+				}
+				s.Polls++
+			})
 		}
 		return
 	}
@@ -165,20 +203,33 @@ func (e *Engine) tip(ctx context.Context, st *loopState, l look) {
 		coming = st.next
 	}
 	var settled bool // nothing is to be done about this tip
+	var better bool  // it is no refused one any more
 	// Counted at the end: who sees the count sees what came of the look.
 	defer e.update(func(s *Status) { s.Polls++ })
 	e.update(func(s *Status) {
-		s.RepoError = ""
+		s.RepoError, s.RepoSince, s.RepoRead = "", time.Time{}, e.now()
 		s.Tip, s.TipSubject = l.tip.Hash, l.tip.Subject
+		q, refused := s.quarantined(l.tip.Hash)
 		switch {
+		case s.Suspended != nil, s.Try != nil: // it waits; what it is of is seen then
+			settled = true
 		case s.Held != nil && s.Held.Revision == l.tip.Hash, st.refused == l.tip.Hash:
 			settled = true
+		case refused:
+			settled = true
+			if s.Waiting = nil; s.Failure == nil || s.Failure.Revision != q.Revision {
+				s.Failure = refusalOf(q)
+			}
+			if s.Phase == PhaseWaiting {
+				s.Phase = PhaseIdle
+			}
 		case s.Waiting != nil && s.Waiting.Revision == l.tip.Hash && !s.Waiting.due(e.now()):
 			settled = true
 			e.awaitWindow(st, s.Waiting)
 		case s.Held == nil && s.Synced == l.tip.Hash && s.Generation != 0 && !st.unsure:
 			settled = true
 			if st.running == nil {
+				better = s.Failure != nil
 				s.Failure, s.Waiting = nil, nil
 				if s.Phase == PhaseWaiting {
 					s.Phase = PhaseIdle
@@ -186,8 +237,11 @@ func (e *Engine) tip(ctx context.Context, st *loopState, l look) {
 			}
 		}
 	})
+	if better {
+		e.unrefuse()
+	}
 	switch {
-	case coming != nil && (coming.reply != nil || coming.rev.Hash == l.tip.Hash):
+	case coming != nil && (coming.ordered() || coming.rev.Hash == l.tip.Hash):
 		// An operator's wish goes first; or it is under way, or has just failed.
 		st.recheck = true
 	case settled && st.running != nil:
@@ -205,7 +259,7 @@ func (e *Engine) tip(ctx context.Context, st *loopState, l look) {
 // caller has seen to it that a wish of an operator's only gives way to another.
 func (e *Engine) begin(ctx context.Context, st *loopState, j job) {
 	if st.running == nil {
-		if j.reply == nil || j.rev.Hash == st.failed {
+		if !j.ordered() || j.rev.Hash == st.backoff.revision {
 			st.retry.Stop() // an operator's other wish leaves the tip's next try alone
 		}
 		e.update(func(s *Status) {
@@ -235,49 +289,37 @@ func (e *Engine) ended(ctx context.Context, st *loopState, out Outcome) {
 	st.cancel(nil)
 	st.running = nil
 	j.answer(out)
-	if f := out.Failure; f != nil {
+	switch f := out.Failure; {
+	case f != nil && j.trigger == store.TriggerRevert:
+		e.postpone(st, f)
+	case f != nil:
 		e.note(st, f)
-	} else if out.waiting != nil {
+	case out.waiting != nil:
 		e.log.Info("not applied yet", "revision", j.rev.Hash, "waiting_for", out.waiting.For, "until", out.waiting.Until, "reason", out.waiting.Message)
-		st.refused, st.failed = "", ""
+		st.refused, st.backoff = "", backoff{}
 		st.retry.Stop()
 		e.awaitWindow(st, out.waiting)
-	} else {
-		st.unsure, st.refused, st.failed = false, "", ""
+	default:
+		st.unsure, st.refused, st.backoff = false, "", backoff{}
 		st.retry.Stop()
+		if out.Try != nil {
+			st.ends = out.ends
+		}
 		e.broken = nil
 		e.retire(ctx)
+	}
+	if e.endTrial(ctx, st); st.running != nil {
+		return // what waits goes on waiting
 	}
 	switch {
 	case st.next != nil:
 		next := *st.next
 		st.next = nil
 		e.begin(ctx, st, next)
-	case st.recheck || j.reply != nil:
+	case st.recheck || j.ordered():
 		st.recheck = false
 		e.look(ctx, st)
 	}
-}
-
-// note remembers a failure that keeps the tip from being served, so that it is not
-// tried again at every poll.
-func (e *Engine) note(st *loopState, f *Failure) {
-	if f.Reason == ReasonCancelled {
-		return
-	}
-	e.log.Error("not applied; serving on", "revision", f.Revision, "stage", f.Stage, "reason", f.Reason, "error", f.Message)
-	if s, _ := e.Status(); s.Failure != f {
-		return // nothing to do with the tip
-	}
-	st.refused = f.Revision
-	if !f.Retry {
-		return
-	}
-	if st.failed != f.Revision {
-		st.failed, st.backoff = f.Revision, 0
-	}
-	st.backoff = min(max(2*st.backoff, e.cfg.Retry), retryMost*e.cfg.Retry)
-	st.retry.Reset(st.backoff)
 }
 
 // windowCheck is how long the loop believes at most that the clock goes on as it
@@ -294,8 +336,9 @@ func (e *Engine) awaitWindow(st *loopState, w *Waiting) {
 
 // command takes an operator's wish.
 func (e *Engine) command(ctx context.Context, st *loopState, c command) {
-	if c.release {
-		c.reply <- e.releaseHold(st)
+	if c.do != nil {
+		c.reply <- c.do(st)
+		e.endTrial(ctx, st)
 		e.look(ctx, st)
 		return
 	}

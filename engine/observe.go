@@ -29,7 +29,8 @@ func (e *Engine) observe(ctx context.Context) ([]plan.Observation, error) {
 	if e.cfg.Nodes != nil {
 		all = append(all, e.cfg.Nodes.Observe()...)
 	}
-	return all, nil
+	s, _ := e.Status()
+	return append(all, suspensions(s.SuspendedHosts)...), nil
 }
 
 // Observed reports what is served and seen now.

@@ -18,6 +18,9 @@ import (
 // back. The next Run starts on it. approve, when not nil, is shown the plan first;
 // its error is a Failure with ReasonCancelled. The engine must not be running.
 func (e *Engine) ApplyOffline(ctx context.Context, o Order, approve func(*plan.Plan) error, progress func(provider.Progress)) (Outcome, error) {
+	if o.Try != 0 {
+		return Outcome{}, errors.New("a trial needs a daemon: nobody else would go back")
+	}
 	if err := e.recall(); err != nil {
 		return Outcome{}, err
 	}

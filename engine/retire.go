@@ -33,6 +33,7 @@ func (e *Engine) retire(ctx context.Context) {
 			live.Generations[n] = true
 		}
 	}
+	e.spare(live.Generations)
 	defer failpoint.Hit("engine.retire.end")
 	whole := true
 	for i := len(e.cfg.Providers) - 1; i >= 0; i-- {

@@ -19,13 +19,17 @@ func (e *Engine) start(ctx context.Context) error {
 	if err := e.remember(); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
+	e.prove()
+	if ok {
+		rec = e.revertAtStart(rec)
+	}
 	for _, n := range e.cfg.Store.Numbers() {
 		e.inherited = n // the last is the newest
 	}
-	e.prove()
 	if ok {
 		e.startOn(ctx, rec)
 	}
+	e.pin()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -55,6 +59,9 @@ func (e *Engine) startOn(ctx context.Context, rec *store.Record) {
 	}
 	e.broken = nil
 	for _, n := range append([]uint64{rec.Number}, older...) {
+		if n == e.avoided {
+			continue
+		}
 		one := rec
 		err := e.unserved[n]
 		if n != rec.Number && err == nil {
@@ -87,6 +94,7 @@ func (e *Engine) mend(ctx context.Context) {
 	e.log.Info("the recorded generation can be served again", "generation", rec.Number)
 	e.broken = nil
 	delete(e.unserved, rec.Number)
+	e.pin()
 }
 
 // remember reads what the loop knew besides the generations.
@@ -95,7 +103,16 @@ func (e *Engine) remember() error {
 	if err != nil {
 		return err
 	}
-	e.update(func(s *Status) { s.Synced, s.Held, s.lastRefused = st.Synced, holdOf(st.Held), st.Failed })
+	e.update(func(s *Status) {
+		s.Synced, s.Held, s.lastRefused = st.Synced, holdOf(st.Held), st.Failed
+		s.take(&st.Memory)
+		if st.Failed == nil {
+			return
+		}
+		if q, ok := s.quarantined(st.Failed.Revision); ok {
+			s.Failure = refusalOf(q) // the repo may be away: it is not forgotten meanwhile
+		}
+	})
 	return nil
 }
 

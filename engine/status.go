@@ -10,6 +10,7 @@ import (
 
 	"github.com/dlreconcile/dlreconcile/engine/plan"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/engine/source"
 	"github.com/dlreconcile/dlreconcile/engine/store"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
@@ -20,6 +21,7 @@ type Phase string
 const (
 	PhaseStarting  Phase = "starting"
 	PhaseIdle      Phase = "idle"
+	PhaseVerifying Phase = "verifying" // whether the commit may be trusted
 	PhaseLoading   Phase = "loading"
 	PhasePlanning  Phase = "planning"
 	PhaseGating    Phase = "gating"  // asking the policy
@@ -50,7 +52,22 @@ type Status struct {
 	Progress   []provider.Progress `json:"progress,omitempty"`
 	Failure    *Failure            `json:"failure,omitempty"`     // why the tip is not served
 	RepoError  string              `json:"repo_error,omitempty"`  // why the repo cannot be read
+	RepoSince  time.Time           `json:"repo_since,omitzero"`   // since when it cannot be
+	RepoRead   time.Time           `json:"repo_read,omitzero"`    // when it was read last since the start
 	ServeError string              `json:"serve_error,omitempty"` // what broke while serving
+	// Trusted is the newest commit of the tracked ref that was verified and served.
+	Trusted string `json:"trusted,omitempty"`
+	// Quarantined lists the revisions that are not tried by themselves, oldest first.
+	Quarantined []store.Quarantine `json:"quarantined,omitempty"`
+	// Suspended, when not nil, says that commits wait until `resume`.
+	Suspended *store.Suspension `json:"suspended,omitempty"`
+	// SuspendedHosts lists the machines whose next boots stay on a generation, by the
+	// address of the host.
+	SuspendedHosts map[string]store.Suspension `json:"suspended_hosts,omitempty"`
+	// Try, when not nil, is the generation that is served on trial. Tried says what
+	// became of the last one since the start, or at it.
+	Try   *store.Try `json:"try,omitempty"`
+	Tried *Tried     `json:"tried,omitempty"`
 	// HostKey is the public half of the key that saved plans are signed with.
 	HostKey    string      `json:"host_key,omitempty"`
 	Conditions []Condition `json:"conditions"`
@@ -89,7 +106,11 @@ type Failure struct {
 	Message     string              `json:"message"`
 	Diagnostics []schema.Diagnostic `json:"diagnostics,omitempty"`
 	At          time.Time           `json:"at,omitzero"`
-	Retry       bool                `json:"retry"` // the same revision is tried again by itself
+	Retry       bool                `json:"retry"`             // the same revision is tried again by itself
+	NextTry     time.Time           `json:"next_try,omitzero"` // when, about
+	// Cause says more of a Reason: of "machine" one of CauseDisk and so on, of
+	// "untrusted" one of the reasons of engine/source; else "".
+	Cause string `json:"cause,omitempty"`
 }
 
 // Error gives the message, and for a list of diagnostics the first.
@@ -101,8 +122,9 @@ const (
 	ReasonMachine   = "machine"   // this machine could not do it: disk, port, program
 	ReasonCancelled = "cancelled" // something newer came, the daemon stops, or the operator declined
 	ReasonStale     = "stale"     // what the caller saw is no longer so
-	ReasonUntrusted = "untrusted" // its signature or its history: see source.UntrustedError
 	ReasonDenied    = "denied"    // the policy does not let it through: diagnostics say which rule
+	ReasonUntrusted = "untrusted" // its signature or its history: see source.UntrustedError
+	ReasonReverted  = "reverted"  // it was served on trial, and nobody confirmed it
 )
 
 // cancelled is the Failure of a job that was given up before it failed by itself.
@@ -121,8 +143,10 @@ func failure(rev string, stage Phase, err error, at time.Time) *Failure {
 	case errors.As(err, &diags):
 		f.Reason = ReasonInvalid
 		f.Diagnostics = schema.ToDiagnostics(diags)
+	case errors.Is(err, source.ErrLimit), errors.Is(err, source.ErrSubmodule), errors.Is(err, source.ErrLFS), errors.Is(err, source.ErrEscapes):
+		f.Reason = ReasonInvalid // the commit is like that, and stays so
 	default:
-		f.Reason, f.Retry = ReasonMachine, true
+		f.Reason, f.Retry, f.Cause = ReasonMachine, true, causeOf(err)
 	}
 	return f
 }
@@ -184,6 +208,9 @@ type Outcome struct {
 	Plan       *plan.Plan `json:"plan,omitempty"` // what was applied: exactly this
 	Held       *Hold      `json:"held,omitempty"`
 	Failure    *Failure   `json:"failure,omitempty"`
+	// Try says that the generation is on trial.
+	Try *store.Try `json:"try,omitempty"`
 
-	waiting *Waiting // the attempt is to be made again later; then Failure is nil
+	waiting *Waiting      // the attempt is to be made again later; then Failure is nil
+	ends    time.Duration // of Config.Elapsed: when the trial does
 }

@@ -15,6 +15,9 @@ const (
 	SawOverlay ObservationKind = "overlay"
 	// SawLease is an unexpired DHCP lease.
 	SawLease ObservationKind = "lease"
+	// SawSuspended is a host whose next boots stay on Generation, by an operator's
+	// order.
+	SawSuspended ObservationKind = "suspended"
 )
 
 // Observation is one fact about the running world, as a provider or engine/node

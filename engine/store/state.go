@@ -35,9 +35,6 @@ type Memory struct {
 	Trusted string `json:"trusted,omitempty"`
 	// Quarantined lists the revisions that are not tried by themselves, oldest first.
 	Quarantined []Quarantine `json:"quarantined,omitempty"`
-	// Refused is the one of them that the tracked ref was at when it was refused; ""
-	// when something newer was served since, or the ref is held.
-	Refused string `json:"refused,omitempty"`
 	// Failed, when not nil, is the tip that was refused last, for whatever reason, and
 	// was not served since; and why.
 	Failed *Held `json:"failed,omitempty"`

@@ -1,0 +1,249 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/store"
+)
+
+// mostQuarantined bounds the list of revisions that are not tried by themselves: the
+// oldest goes.
+const mostQuarantined = 64
+
+// mostMessage bounds, in bytes, what is kept of why one is in it.
+const mostMessage = 4 << 10
+
+// lasting reports whether a failure is one that trying again by itself cannot change:
+// its revision is quarantined.
+func (f *Failure) lasting() bool {
+	switch f.Reason {
+	case ReasonInvalid, ReasonDenied, ReasonUntrusted, ReasonReverted:
+		return true
+	}
+	return false
+}
+
+// quarantineOf gives the entry for a failure.
+func quarantineOf(f *Failure) store.Quarantine {
+	text := f.Message
+	if len(f.Diagnostics) > 0 {
+		var lines []string
+		for _, d := range f.Diagnostics {
+			lines = append(lines, d.String())
+		}
+		text = strings.Join(lines, "\n")
+	}
+	if len(text) > mostMessage {
+		text = strings.ToValidUTF8(text[:mostMessage], "") + " …"
+	}
+	return store.Quarantine{Revision: f.Revision, Reason: f.Reason, Stage: string(f.Stage), Message: text, Since: f.At}
+}
+
+// refusal gives back the failure that quarantineOf was given, without its places.
+func refusalOf(q store.Quarantine) *Failure {
+	return &Failure{Revision: q.Revision, Stage: Phase(q.Stage), Reason: q.Reason, Message: q.Message, At: q.Since}
+}
+
+// quarantined gives the entry of a revision; false when it has none.
+func (s *Status) quarantined(revision string) (store.Quarantine, bool) {
+	i := slices.IndexFunc(s.Quarantined, func(q store.Quarantine) bool { return q.Revision == revision })
+	if i < 0 {
+		return store.Quarantine{}, false
+	}
+	return s.Quarantined[i], true
+}
+
+// quarantine adds an entry to what is remembered, or takes the place of the one that
+// is there.
+func quarantine(m *store.Memory, q store.Quarantine) {
+	acquit(m, q.Revision)
+	m.Quarantined = append(slices.Clip(m.Quarantined), q)
+	m.Quarantined = m.Quarantined[max(0, len(m.Quarantined)-mostQuarantined):]
+}
+
+// acquit takes revisions out of the quarantine.
+func acquit(m *store.Memory, revisions ...string) {
+	m.Quarantined = slices.DeleteFunc(slices.Clone(m.Quarantined), func(q store.Quarantine) bool { return slices.Contains(revisions, q.Revision) })
+	if m.Failed != nil && slices.Contains(revisions, m.Failed.Revision) {
+		m.Failed = nil
+	}
+}
+
+// take shows what is remembered.
+func (s *Status) take(m *store.Memory) {
+	s.Trusted, s.Quarantined = m.Trusted, m.Quarantined
+	s.Suspended, s.SuspendedHosts, s.Try = m.Suspended, m.SuspendedHosts, m.Try
+}
+
+// memorize changes what is remembered, on disk and in the status. A disk that does not
+// take it does not keep the change from being in force until the next start: the
+// error is for who must know that it is not lasting.
+func (e *Engine) memorize(change func(*store.Memory)) error {
+	var m store.Memory
+	err := e.cfg.Store.UpdateState(func(s *store.State) {
+		change(&s.Memory)
+		m = s.Memory
+	})
+	if err == nil {
+		e.update(func(s *Status) { s.take(&m) })
+	}
+	return err
+}
+
+// note remembers a failure that keeps the tip from being served, so that it is not
+// tried again at every poll: never by itself, or not before its back-off is over.
+func (e *Engine) note(st *loopState, f *Failure) {
+	if f.Reason == ReasonCancelled {
+		return
+	}
+	e.log.Error("not applied; serving on", "revision", f.Revision, "stage", f.Stage, "reason", f.Reason, "cause", f.Cause, "error", f.Message)
+	if s, _ := e.Status(); s.Failure != f {
+		return // nothing to do with the tip
+	}
+	if f.lasting() {
+		q := quarantineOf(f)
+		err := e.memorize(func(m *store.Memory) {
+			failed := m.Failed
+			quarantine(m, q)
+			m.Failed = failed
+		})
+		if err != nil {
+			e.log.Error("what was refused is not remembered over a restart", "revision", f.Revision, "error", err)
+			e.update(func(s *Status) { s.Quarantined = append(slices.Clip(s.Quarantined), q) })
+		}
+		return
+	}
+	st.refused = f.Revision
+	if !f.Retry {
+		return
+	}
+	wait := st.backoff.next(f.Revision, f.Cause, e.cfg.Retry)
+	st.retry.Reset(wait)
+	e.update(func(s *Status) {
+		if s.Failure == f { // shared with who was answered: not changed in place
+			told := *f
+			told.NextTry = e.now().Add(wait)
+			s.Failure = &told
+		}
+	})
+}
+
+// unrefuse forgets that the tip was refused: the ref is at something else.
+func (e *Engine) unrefuse() {
+	st, err := e.cfg.Store.State()
+	if err == nil && st.Failed == nil {
+		return
+	}
+	if err == nil {
+		err = e.memorize(func(m *store.Memory) { m.Failed = nil })
+	}
+	if err != nil {
+		e.log.Error("that the newest commit is not a refused one any more is not remembered over a restart", "error", err)
+	}
+}
+
+// Release gives up what keeps revisions from being tried. Without a name that is the
+// hold, and the refusal of the tip; with one, whatever there is about that revision:
+// a hash, its beginning, or anything that the source resolves. The tip of the tracked
+// ref is then looked at again.
+func (e *Engine) Release(ctx context.Context, name string) (Outcome, error) {
+	if name == "" {
+		return e.send(ctx, command{do: func(st *loopState) Outcome { return e.release(st, "") }})
+	}
+	s, _ := e.Status()
+	hash, err := s.kept(name)
+	if err == nil && hash == "" && e.cfg.Source != nil {
+		if rev, err := e.cfg.Source.Resolve(ctx, name); err == nil {
+			hash, _ = s.kept(rev.Hash)
+		}
+	}
+	if err == nil && hash == "" {
+		err = fmt.Errorf("revision %q is neither quarantined nor held: `dlreconcile status` lists those that are", name)
+	}
+	if err != nil {
+		return Outcome{}, err
+	}
+	return e.send(ctx, command{do: func(st *loopState) Outcome { return e.release(st, hash) }})
+}
+
+// kept gives the one revision that is kept from being tried and whose hash begins with
+// start; "" when none does.
+func (s *Status) kept(start string) (string, error) {
+	var found []string
+	add := func(hash string) {
+		if len(start) >= 4 && hash != "" && strings.HasPrefix(hash, strings.ToLower(start)) && !slices.Contains(found, hash) {
+			found = append(found, hash)
+		}
+	}
+	for _, q := range s.Quarantined {
+		add(q.Revision)
+	}
+	if s.Held != nil {
+		add(s.Held.Revision)
+	}
+	if s.Failure != nil {
+		add(s.Failure.Revision)
+	}
+	switch len(found) {
+	case 0:
+		return "", nil
+	case 1:
+		return found[0], nil
+	}
+	return "", fmt.Errorf("revision %q is more than one: %s", start, strings.Join(found, ", "))
+}
+
+// release is Release in the loop's goroutine; revision "" is the hold and the tip.
+func (e *Engine) release(st *loopState, revision string) Outcome {
+	s, _ := e.Status()
+	var out Outcome
+	err := e.cfg.Store.UpdateState(func(now *store.State) {
+		if revision == "" {
+			now.Held = nil
+			acquit(&now.Memory, s.Tip)
+			if now.Failed != nil {
+				acquit(&now.Memory, now.Failed.Revision)
+			}
+		} else {
+			acquit(&now.Memory, revision)
+			if now.Held != nil && now.Held.Revision == revision {
+				now.Held = nil
+			}
+		}
+	})
+	after, rerr := e.cfg.Store.State()
+	if err == nil {
+		err = rerr
+	}
+	if err != nil {
+		out = e.unchangedOutcome()
+		out.Failure = failure("", PhaseIdle, err, e.now())
+		return out
+	}
+	if revision == "" || st.refused == revision {
+		st.refused, st.backoff = "", backoff{}
+		st.retry.Stop()
+	}
+	st.unsure = true
+	e.update(func(s *Status) {
+		s.Held = holdOf(after.Held)
+		if s.Failure != nil && (revision == "" || s.Failure.Revision == revision) {
+			s.Failure = nil
+		}
+		s.take(&after.Memory)
+	})
+	return e.unchangedOutcome()
+}
+
+// unchangedOutcome is what came of an order that concerns no generation.
+func (e *Engine) unchangedOutcome() Outcome {
+	s, _ := e.Status()
+	return Outcome{Generation: s.Generation, Revision: s.Revision, Held: s.Held}
+}
+
+// since is for messages.
+func since(t time.Time) string { return t.UTC().Format(time.RFC3339) }
