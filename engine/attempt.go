@@ -378,7 +378,9 @@ func (a *attempt) remember(m *store.Memory, cur *applied, number uint64) {
 		m.Trusted = a.j.rev.Hash
 	}
 	acquit(m, a.j.rev.Hash)
-	m.Failed = nil
+	if a.j.hold == nil && a.j.over == nil {
+		m.Failed = nil // else the tip is what it was
+	}
 	a.onTrial(m, cur, number)
 	if over := a.j.over; over != nil {
 		a.after = a.reverted(m, over)

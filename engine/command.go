@@ -57,6 +57,7 @@ func (e *Engine) orderJob(ctx context.Context, o Order) (job, error) {
 	var err error
 	if o.Saved != nil {
 		j, err = e.savedJob(ctx, o.Saved)
+		j.named = j.hold != nil
 	} else {
 		j, err = e.applyJob(ctx, o.Revision, false)
 		j.expect, j.named = o.Expect, o.Revision != ""

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -257,7 +256,7 @@ subnet "lan" {
 	if s := h.polls(3); s.Revision != rev || h.served() != "one" {
 		t.Errorf("held: serving %q", h.served())
 	}
-	outcome(t)(h.Release(t.Context()))
+	outcome(t)(h.Release(t.Context(), ""))
 	h.wait("generation 4", func(s Status) bool { return s.Generation == 4 && s.Phase == PhaseIdle })
 	if h.served() != "two" {
 		t.Errorf("released, serving %q", h.served())
@@ -418,14 +417,14 @@ func TestReleaseRacesWithFailure(t *testing.T) {
 	h := newHouse(t, nil)
 	tip := h.repo.commit(site("one"))
 	ctx := t.Context()
-	st := &loopState{looked: make(chan look, 1), finished: make(chan Outcome, 1), retry: time.NewTimer(time.Hour)}
-	defer st.retry.Stop()
+	st := newLoopState(0)
+	defer st.stopTimers()
 	h.begin(ctx, st, job{trigger: store.TriggerCommit, rev: revision(tip)})
 	out := <-st.finished
 	out.Failure = &Failure{Revision: tip, Reason: ReasonMachine, Retry: true}
 	h.update(func(s *Status) { s.Failure = out.Failure })
 	reply := make(chan Outcome, 1)
-	h.command(ctx, st, command{release: true, reply: reply})
+	h.command(ctx, st, command{do: func(st *loopState) Outcome { return h.release(st, "") }, reply: reply})
 	<-reply
 	h.tip(ctx, st, <-st.looked)
 	h.ended(ctx, st, out)

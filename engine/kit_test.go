@@ -118,12 +118,27 @@ func (n *nodes) pin(gens ...uint64) {
 type clock struct {
 	mu sync.Mutex
 	t  time.Time
+	up time.Duration // only sleep moves it
 }
 
 func (c *clock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.t
+}
+
+// elapsed is what goes on while the machine sleeps.
+func (c *clock) elapsed() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.up
+}
+
+// sleep lets time pass that nobody set.
+func (c *clock) sleep(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t, c.up = c.t.Add(d), c.up+d
 }
 
 func (c *clock) advance(d time.Duration) {
@@ -169,7 +184,7 @@ func (h *house) open() {
 	}
 	h.store = s
 	h.fakes = map[string]*fake{}
-	cfg := Config{Store: s, Source: h.repo, Nodes: h.nodes, Now: h.clock.now, Retry: time.Hour}
+	cfg := Config{Store: s, Source: h.repo, Nodes: h.nodes, Now: h.clock.now, Elapsed: h.clock.elapsed, Retry: time.Hour}
 	for _, p := range []struct{ name, kinds string }{
 		{"image", "image"}, {"export", "export.nbd"}, {"bootloader", "bootloader.ipxe entry"}, {"dhcp", "server subnet host"},
 	} {

@@ -116,21 +116,27 @@ func (h *house) retired(n int) {
 func TestRetireSettlesFirst(t *testing.T) {
 	h := newHouse(t, func(c *Config) { c.Keep = 1 })
 	h.run()
-	for _, text := range []string{"one", "two"} {
-		h.reached(h.repo.commit(site(text)))
+	retired := 0
+	settled := func() { // what comes after an attempt has come
+		retired++
+		h.journal.await(t, "retire image", retired)
+		h.polls(1) // the loop is done with it
 	}
+	step := func(text string) {
+		h.reached(h.repo.commit(site(text)))
+		settled()
+	}
+	step("one")
+	step("two")
 	h.nodes.pin(2)
 	h.restart()
-	for _, text := range []string{"three", "four"} {
-		h.reached(h.repo.commit(site(text)))
-		h.polls(1)
-	}
+	settled() // the first look compares
+	step("three")
+	step("four")
 	h.clock.advance(16 * time.Minute)
-	h.reached(h.repo.commit(site("five")))
-	h.polls(1)
+	step("five")
 	h.clock.advance(collectEvery)
-	h.reached(h.repo.commit(site("six")))
-	h.polls(1)
+	step("six")
 	h.stop()
 
 	lives := h.fakes["dhcp"].live

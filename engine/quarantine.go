@@ -68,9 +68,6 @@ func quarantine(m *store.Memory, q store.Quarantine) {
 // acquit takes revisions out of the quarantine.
 func acquit(m *store.Memory, revisions ...string) {
 	m.Quarantined = slices.DeleteFunc(slices.Clone(m.Quarantined), func(q store.Quarantine) bool { return slices.Contains(revisions, q.Revision) })
-	if m.Failed != nil && slices.Contains(revisions, m.Failed.Revision) {
-		m.Failed = nil
-	}
 }
 
 // take shows what is remembered.
@@ -106,11 +103,7 @@ func (e *Engine) note(st *loopState, f *Failure) {
 	}
 	if f.lasting() {
 		q := quarantineOf(f)
-		err := e.memorize(func(m *store.Memory) {
-			failed := m.Failed
-			quarantine(m, q)
-			m.Failed = failed
-		})
+		err := e.memorize(func(m *store.Memory) { quarantine(m, q) })
 		if err != nil {
 			e.log.Error("what was refused is not remembered over a restart", "revision", f.Revision, "error", err)
 			e.update(func(s *Status) { s.Quarantined = append(slices.Clip(s.Quarantined), q) })

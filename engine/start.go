@@ -106,7 +106,7 @@ func (e *Engine) remember() error {
 	e.update(func(s *Status) {
 		s.Synced, s.Held, s.lastRefused = st.Synced, holdOf(st.Held), st.Failed
 		s.take(&st.Memory)
-		if st.Failed == nil {
+		if st.Failed == nil || st.Held != nil {
 			return
 		}
 		if q, ok := s.quarantined(st.Failed.Revision); ok {

@@ -216,7 +216,7 @@ func (e *Engine) revertAtStart(rec *store.Record) *store.Record {
 	var m store.Memory
 	var f *Failure
 	err = e.cfg.Store.Record(&again, func(now *store.Memory) {
-		now.Try, now.Failed = nil, nil
+		now.Try = nil
 		acquit(now, again.Revision)
 		f = e.reverted(now, over)
 		m = *now

@@ -12,14 +12,15 @@ import (
 
 // Exit codes. They are part of the command line's contract.
 const (
-	exitOK      = 0
-	exitError   = 1
-	exitPending = 2 // changes pending, only with --detailed-exitcode
-	exitInvalid = 3 // the configuration is wrong
-	exitStale   = 4 // the plan is not of what is served now
-	exitLocked  = 5 // another daemon holds the state, or none is there
-	exitDenied  = 6 // the policy in force does not let it through
-	exitUsage   = 64
+	exitOK       = 0
+	exitError    = 1
+	exitPending  = 2 // changes pending, only with --detailed-exitcode
+	exitInvalid  = 3 // the configuration is wrong
+	exitStale    = 4 // the plan is not of what is served now
+	exitLocked   = 5 // another daemon holds the state, or none is there
+	exitDenied   = 6 // the policy in force does not let it through, or nobody trusted made it
+	exitReverted = 7 // it was applied on trial, and then reverted
+	exitUsage    = 64
 )
 
 // coded is an error that names its exit code.
@@ -60,8 +61,10 @@ func exitCode(err error) int {
 			return exitInvalid
 		case engine.ReasonStale:
 			return exitStale
-		case engine.ReasonDenied:
+		case engine.ReasonDenied, engine.ReasonUntrusted:
 			return exitDenied
+		case engine.ReasonReverted:
+			return exitReverted
 		}
 	}
 	return exitError

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine"
 )
@@ -33,6 +35,17 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
 	if len(req.Overrides) > 0 && !allowed(w, r, RoleAdmin, "passing rules of the policy ("+strings.Join(req.Overrides, ", ")+")") {
 		return
 	}
+	var try time.Duration
+	if req.Try != "" {
+		var err error
+		if try, err = time.ParseDuration(req.Try); err == nil {
+			err = engine.CheckTry(try)
+		}
+		if err != nil {
+			problem(w, http.StatusBadRequest, fmt.Errorf("try: %w", err))
+			return
+		}
+	}
 	if req.Saved != nil && (req.Revision != "" || req.Generation != nil) {
 		problem(w, http.StatusBadRequest, errors.New("a saved plan says its revision and generation itself: leave them out"))
 		return
@@ -42,7 +55,7 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
 	}
 	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
 		return s.Engine.Apply(ctx, engine.Order{
-			Revision: req.Revision, Expect: req.Generation, Saved: req.Saved, Overrides: req.Overrides, By: actor(ctx),
+			Revision: req.Revision, Expect: req.Generation, Saved: req.Saved, Overrides: req.Overrides, Try: try, By: actor(ctx),
 		})
 	})
 }
@@ -58,7 +71,43 @@ func (s *Server) rollback(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) release(w http.ResponseWriter, r *http.Request) {
-	s.stream(w, r, s.Engine.Release)
+	var req ReleaseRequest
+	if !decode(w, r, &req, maxBody) {
+		return
+	}
+	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
+		return s.Engine.Release(ctx, req.Revision)
+	})
+}
+
+func (s *Server) confirm(w http.ResponseWriter, r *http.Request) {
+	var req ConfirmRequest
+	if !decode(w, r, &req, maxBody) {
+		return
+	}
+	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
+		return s.Engine.Confirm(ctx, req.Generation)
+	})
+}
+
+func (s *Server) suspend(w http.ResponseWriter, r *http.Request) {
+	var req SuspendRequest
+	if !decode(w, r, &req, maxBody) {
+		return
+	}
+	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
+		return s.Engine.Suspend(ctx, engine.SuspendOrder{Hosts: req.Hosts, Reason: req.Reason, By: actor(ctx)})
+	})
+}
+
+func (s *Server) resume(w http.ResponseWriter, r *http.Request) {
+	var req ResumeRequest
+	if !decode(w, r, &req, maxBody) {
+		return
+	}
+	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
+		return s.Engine.Resume(ctx, req.Hosts)
+	})
 }
 
 // poll makes the daemon look at its repo now; it does not wait.

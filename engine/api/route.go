@@ -33,6 +33,9 @@ func Routes() []Route {
 		{"POST", "/v1/apply", RoleOperator, true, (*Server).apply},
 		{"POST", "/v1/rollback", RoleOperator, true, (*Server).rollback},
 		{"POST", "/v1/release", RoleOperator, true, (*Server).release},
+		{"POST", "/v1/confirm", RoleOperator, true, (*Server).confirm},
+		{"POST", "/v1/suspend", RoleOperator, true, (*Server).suspend},
+		{"POST", "/v1/resume", RoleOperator, true, (*Server).resume},
 		{"POST", "/v1/poll", RoleOperator, false, (*Server).poll},
 	}
 }

@@ -18,6 +18,32 @@ type ApplyRequest struct {
 	Saved []byte `json:"saved,omitempty"`
 	// Overrides names rules of the policy to pass: max_delete, allow_empty, window.
 	Overrides []string `json:"overrides,omitempty"`
+	// Try, when not "", is for how long the generation is served on trial ("60s",
+	// "5m"): unless it is confirmed by then, the one before is served again.
+	Try string `json:"try,omitempty"`
+}
+
+// ReleaseRequest is the body of POST /v1/release. Without a revision the hold and the
+// refusal of the tip are given up.
+type ReleaseRequest struct {
+	Revision string `json:"revision,omitempty"`
+}
+
+// ConfirmRequest is the body of POST /v1/confirm. Generation, when not 0, is the one
+// that must be on trial.
+type ConfirmRequest struct {
+	Generation uint64 `json:"generation,omitempty"`
+}
+
+// SuspendRequest is the body of POST /v1/suspend; see engine.SuspendOrder.
+type SuspendRequest struct {
+	Hosts  []string `json:"hosts,omitempty"`
+	Reason string   `json:"reason,omitempty"`
+}
+
+// ResumeRequest is the body of POST /v1/resume. Without hosts everything else goes on.
+type ResumeRequest struct {
+	Hosts []string `json:"hosts,omitempty"`
 }
 
 // SavePlanRequest is the body of POST /v1/plan, whose answer is a saved plan.
@@ -33,8 +59,8 @@ type RollbackRequest struct {
 	Generation uint64 `json:"generation,omitempty"`
 }
 
-// Line is one line of the answer to apply, rollback and release: a status while
-// the work goes on, and at last an outcome or an error.
+// Line is one line of the answer to apply, rollback, release, confirm, suspend and
+// resume: a status while the work goes on, and at last an outcome or an error.
 type Line struct {
 	Status  *engine.Status  `json:"status,omitempty"`
 	Outcome *engine.Outcome `json:"outcome,omitempty"`
