@@ -62,7 +62,12 @@ type Config struct {
 	// Open decrypts the secrets of the repo, as schema.Options.Open; with nil, text that
 	// is none is served in their place.
 	Open func(sealed []byte) ([]byte, error)
-	Keep int // generations to keep; 0 means 5
+	// Settings is whatever else, outside of the repo, may decide whether a commit is
+	// right or trusted: the program's version, identities, keys. Only a digest of it is
+	// kept. A commit that was refused for such a reason is tried again by a daemon with
+	// other settings.
+	Settings []byte
+	Keep     int // generations to keep; 0 means 5
 	// Settle is how long after a start nothing is collected, so that every
 	// machine has had time to be seen again. 0 means 15 minutes.
 	Settle time.Duration
@@ -96,6 +101,7 @@ type Engine struct {
 	// unserved holds the kept generations that could not be served beside the
 	// current one, and why. Start and then the loop touch it.
 	unserved  map[uint64]error
+	settings  string    // digest of the settings; set by start
 	collected time.Time // when blobs were last collected; only the loop's goroutine touches it
 	// broken is the recorded generation when it could not be served at the start;
 	// it is tried again as long as nothing newer is. Only the loop's goroutine

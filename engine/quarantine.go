@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -103,6 +104,7 @@ func (e *Engine) note(st *loopState, f *Failure) {
 	}
 	if f.lasting() {
 		q := quarantineOf(f)
+		q.Settings = e.settings
 		err := e.memorize(func(m *store.Memory) { quarantine(m, q) })
 		if err != nil {
 			e.log.Error("what was refused is not remembered over a restart", "revision", f.Revision, "error", err)
@@ -121,6 +123,52 @@ func (e *Engine) note(st *loopState, f *Failure) {
 			told := *f
 			told.NextTry = e.now().Add(wait)
 			s.Failure = &told
+		}
+	})
+}
+
+// signsSettings is the purpose of the digest of the settings.
+const signsSettings = "settings v1"
+
+// digestSettings works out what Engine.settings is; "" when the host key cannot be had.
+func (e *Engine) digestSettings() string {
+	key, err := e.cfg.Store.HostKey()
+	if err != nil {
+		return ""
+	}
+	raw, err := json.Marshal(struct {
+		Server, Env string
+		Vars        map[string]string // sorted
+		Settings    []byte
+	}{e.cfg.Server, e.cfg.Env, e.cfg.Vars, e.cfg.Settings})
+	if err != nil {
+		return ""
+	}
+	return key.Digest(signsSettings, raw)
+}
+
+// reconsider takes out of the quarantine what other settings than the present ones were
+// the reason of, as far as that can be told. What the policy denied, and what nobody
+// confirmed, has nothing to do with them.
+func (e *Engine) reconsider() {
+	e.settings = e.digestSettings()
+	s, _ := e.Status()
+	var list []string
+	for _, q := range s.Quarantined {
+		if (q.Reason == ReasonInvalid || q.Reason == ReasonUntrusted) && q.Settings != e.settings {
+			list = append(list, q.Revision)
+		}
+	}
+	if len(list) == 0 {
+		return
+	}
+	if err := e.memorize(func(m *store.Memory) { acquit(m, list...) }); err != nil {
+		e.log.Error("what was refused with other settings stays refused", "error", err)
+		return
+	}
+	e.update(func(s *Status) {
+		if s.Failure != nil && slices.Contains(list, s.Failure.Revision) {
+			s.Failure = nil // Ready stays false until it is served
 		}
 	})
 }

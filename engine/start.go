@@ -20,6 +20,7 @@ func (e *Engine) start(ctx context.Context) error {
 		return fmt.Errorf("start: %w", err)
 	}
 	e.prove()
+	e.reconsider()
 	if ok {
 		rec = e.revertAtStart(rec)
 	}

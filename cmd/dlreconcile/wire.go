@@ -115,6 +115,7 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 		Vars:      c.settings.Vars,
 		Env:       c.settings.Env,
 		Open:      identity.File{Path: c.settings.AgeIdentity}.Open,
+		Settings:  c.settings.judging(),
 		Log:       h.log,
 	})
 	return nil

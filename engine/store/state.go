@@ -54,6 +54,9 @@ type Quarantine struct {
 	Stage    string    `json:"stage"`  // what the engine was doing
 	Message  string    `json:"message"`
 	Since    time.Time `json:"since,omitzero"`
+	// Settings is a digest of what the daemon was told besides the repo, where that
+	// counted: with other settings it may be another matter.
+	Settings string `json:"settings,omitempty"`
 }
 
 // Suspension is an operator's order to leave something as it is.
