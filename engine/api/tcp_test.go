@@ -36,6 +36,9 @@ var roles = map[string]Role{
 	"POST /v1/apply":    RoleOperator,
 	"POST /v1/rollback": RoleOperator,
 	"POST /v1/release":  RoleOperator,
+	"POST /v1/confirm":  RoleOperator,
+	"POST /v1/suspend":  RoleOperator,
+	"POST /v1/resume":   RoleOperator,
 	"POST /v1/poll":     RoleOperator,
 }
 
