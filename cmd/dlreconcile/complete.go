@@ -31,6 +31,7 @@ func (c *cli) completions(root *cobra.Command) {
 		"repo": folders, "path": folders, "state": folders,
 		"ref": nothing, "server": c.completeServers, "poll": nothing, "var": nothing, "rev": nothing, "file": nothing,
 		"env":   c.completeEnv,
+		"api":   nothing,
 		"arch":  fixed(archCompletions()...),
 		"focus": c.completeAddresses, "target": c.completeAddresses, "format": fixed("text\ttrees, for people", "dot\tfor graphviz", "json\tfor programs"),
 		"override": fixed("max_delete\tdelete or replace more than the policy lets through", "allow_empty\tleave nothing",

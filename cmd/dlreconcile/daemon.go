@@ -15,16 +15,23 @@ const maxSocketPath = 107
 
 // checkSocket says in words what the kernel would say as EINVAL.
 func (c *cli) checkSocket() error {
+	if c.settings.API.URL != "" && !c.daemon {
+		return nil // another machine's daemon is asked
+	}
 	if n := len(c.settings.Socket); n > maxSocketPath {
 		return fmt.Errorf("the path of the socket, %s, has %d bytes, and Linux allows %d: name a shorter one with --socket, such as /run/dlreconcile/api.sock", c.settings.Socket, n, maxSocketPath)
 	}
 	return nil
 }
 
-// findDaemon gives a client for the daemon, or nil when none listens. A daemon
+// findDaemon gives a client for the daemon, or nil when none listens here. One on another
+// machine is not looked for before it is asked: nothing here stands in for it. A daemon
 // that this user may not talk to is an error: working around it, on the state
 // directory that it holds, would fail in a less clear way.
 func (c *cli) findDaemon(ctx context.Context) (*api.Client, error) {
+	if c.settings.API.URL != "" {
+		return c.settings.API.client()
+	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", c.settings.Socket)
 	switch {

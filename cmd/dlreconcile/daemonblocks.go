@@ -44,6 +44,9 @@ type webhookBlock struct {
 	SecretFile string `hcl:"secret_file"`
 	TLSCert    string `hcl:"tls_cert,optional"` // both or neither
 	TLSKey     string `hcl:"tls_key,optional"`
+
+	At       hcl.Range `hcl:",def_range"`
+	ListenAt hcl.Range `hcl:"listen,attr_value_range"`
 }
 
 // apiBlock is the API over TCP. It needs TLS, and client certificates, tokens or both.
@@ -52,6 +55,9 @@ type apiBlock struct {
 	TLSCert  string `hcl:"tls_cert"`
 	TLSKey   string `hcl:"tls_key"`
 	ClientCA string `hcl:"client_ca,optional"` // PEM; who signs client certificates
+
+	At       hcl.Range `hcl:",def_range"`
+	ListenAt hcl.Range `hcl:"listen,attr_value_range"`
 }
 
 // apiPrincipalBlock is somebody who may use the API over TCP, or a user or group of
@@ -64,6 +70,9 @@ type apiPrincipalBlock struct {
 	Certificate string `hcl:"certificate,optional"` // common name or URI of a client certificate
 	User        string `hcl:"user,optional"`        // of this machine
 	Group       string `hcl:"group,optional"`
+
+	At     hcl.Range `hcl:",def_range"`
+	RoleAt hcl.Range `hcl:"role,attr_value_range"`
 }
 
 // metricsBlock is a plain HTTP listener that answers /metrics alone.
@@ -94,6 +103,9 @@ func parseBlocks(body hcl.Body) (daemonBlocks, hcl.Diagnostics) {
 	diags := gohcl.DecodeBody(body, nil, &b)
 	if b.Trust != nil {
 		diags = append(diags, b.Trust.check()...)
+	}
+	if !diags.HasErrors() {
+		diags = append(diags, b.checkAccess()...)
 	}
 	return b, diags
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -33,7 +32,7 @@ func parseDaemonFile(name string, src []byte) (*daemonFile, hcl.Diagnostics) {
 	schema := &hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: "poll"}, {Name: "vars"}}}
 	flagOf := map[string]string{}
 	for flag := range s.texts() {
-		attr := strings.ReplaceAll(flag, "-", "_")
+		attr := attributeName(flag)
 		flagOf[attr] = flag
 		schema.Attributes = append(schema.Attributes, hcl.AttributeSchema{Name: attr})
 	}

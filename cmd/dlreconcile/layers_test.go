@@ -71,7 +71,7 @@ var goBans = map[string][]string{
 // method of a group. Who starts it waits for it.
 var goroutines = map[string]string{
 	"cmd/dlreconcile/demo_vm.go":              "waits for the demo's daemon; stop waits for that",
-	"cmd/dlreconcile/serve.go":                "API, node record and engine; one errgroup",
+	"cmd/dlreconcile/serve.go":                "API, webhooks, signals, node record and engine; one errgroup",
 	"cmd/internal/lab/capture.go":             "writes frames; Stop waits",
 	"cmd/internal/lab/machine.go":             "owns a QEMU and its two readers; Kill and Wait wait",
 	"cmd/internal/lab/starter.go":             "holds a thread in a namespace; Close waits",

@@ -43,8 +43,14 @@ import (
 //	hunt PATH               looks for planted secrets in a file or folder
 //	answers                 prints what the daemon answers to every question
 //	let NAME                sets a variable to what stdout holds
+//	keys DIR                writes into DIR an authority (ca.crt), a server's certificate
+//	                        and key (server.crt, .key), a client's (ivan.crt, .key), and
+//	                        those of a foreign authority (foreign.crt, .key)
+//	configure FILE          has the commands use FILE, with its ports filled in, as daemon.hcl
+//	hangup                  sends SIGHUP to the daemon
+//	wait-log REGEXP         waits until a line of the daemon's log matches
 //
-// In the files that are committed, @dhcp@, @tftp@, @http@ and @nbd@ stand for ports
+// In the files that are committed, @dhcp@, @tftp@, @http@, @nbd@, @api@ and @webhook@ stand for ports
 // that are free, and @far@ for a day of the week that is neither today nor near. The repo is $WORK/site, the state directory $WORK/state; both are
 // told in the environment.
 func TestScript(t *testing.T) {
@@ -78,6 +84,7 @@ func scriptParams(t *testing.T, take func(name string) bool) testscript.Params {
 			"serve": told(cmdServe), "end": told(cmdEnd), "kill9": told(cmdKill9),
 			"wait-applied": told(cmdWaitApplied), "wait-refused": told(cmdWaitRefused), "wait-status": told(cmdWaitStatus),
 			"spoil": told(cmdSpoil), "lose-blob": told(cmdLoseBlob), "hunt": told(cmdHunt), "answers": told(cmdAnswers),
+			"keys": told(cmdKeys), "configure": told(cmdConfigure), "hangup": told(cmdHangup), "wait-log": told(cmdWaitLog),
 			"dhcp": told(cmdDHCP), "http": told(cmdHTTP), "tftp": told(cmdTFTP),
 		},
 	}
@@ -87,7 +94,7 @@ func scriptParams(t *testing.T, take func(name string) bool) testscript.Params {
 type storyKey struct{}
 
 func setupStory(env *testscript.Env) error {
-	ports, err := freePorts(4)
+	ports, err := freePorts(len(portNames))
 	if err != nil {
 		return err
 	}
@@ -225,14 +232,18 @@ func farDay(now time.Time) string {
 	return strings.ToLower(now.AddDate(0, 0, 3).Weekday().String()[:3])
 }
 
-// readTree gives the files below dir by path, with ports filled in.
-func (s *story) readTree(dir string) (map[string]string, error) {
+// filler puts in what files of a story leave open.
+func (s *story) filler() *strings.Replacer {
 	var fill []string
 	for i, name := range portNames {
 		fill = append(fill, "@"+name+"@", strconv.Itoa(s.ports[i]))
 	}
-	fill = append(fill, "@far@", farDay(time.Now()))
-	ports := strings.NewReplacer(fill...)
+	return strings.NewReplacer(append(fill, "@far@", farDay(time.Now()))...)
+}
+
+// readTree gives the files below dir by path, with ports filled in.
+func (s *story) readTree(dir string) (map[string]string, error) {
+	ports := s.filler()
 	files := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

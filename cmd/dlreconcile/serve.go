@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
@@ -27,7 +29,8 @@ prepared, checked and published, or refused with the reason in ` + "`dlreconcile
 It needs the right to bind its ports (67, 69, 80 and 10809 unless the configuration
 says otherwise) and, to build images, root. It logs to stderr, as text on a terminal
 and as JSON elsewhere. SIGINT and SIGTERM end it in good order; machines that run keep
-their roots, and go on when it is back.
+their roots, and go on when it is back. SIGHUP makes it look at the repo at once, and say
+which lines of daemon.hcl have changed and count only from its next start.
 
 Exit codes: 0 ended by a signal, 1 failed, 5 another process holds the state directory.`,
 		Example: "  dlreconcile serve --repo https://git.example/site.git --ref main",
@@ -48,6 +51,9 @@ func (c *cli) serve(ctx context.Context) (err error) {
 	if err := c.checkSocket(); err != nil {
 		return err
 	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP) // which would end it, from here on
+	defer signal.Stop(hup)
 	h, err := c.wire(wireServe)
 	if err != nil {
 		return err
@@ -57,13 +63,18 @@ func (c *cli) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return c.serveOn(ctx, h, l)
+	return c.serveOn(ctx, h, l, hup)
 }
 
-func (c *cli) serveOn(ctx context.Context, h *house, l net.Listener) error {
-	srv := &api.Server{Engine: h.engine, Nodes: h.nodes, Store: h.store, Log: h.log}
+// serveOn serves until ctx ends. A nil hup never comes.
+func (c *cli) serveOn(ctx context.Context, h *house, l net.Listener, hup <-chan os.Signal) error {
+	srv := &api.Server{Engine: h.engine, Nodes: h.nodes, Store: h.store, Log: h.log, Principals: c.settings.blocks.principals(h.log)}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.Serve(ctx, l) })
+	for _, part := range c.settings.blocks.network(h, srv) {
+		g.Go(func() error { return part(ctx) })
+	}
+	g.Go(func() error { return c.hangups(ctx, hup, h) })
 	g.Go(func() error { return h.nodes.Run(ctx) })
 	g.Go(func() error { return h.clock.Run(ctx) })
 	g.Go(func() error {

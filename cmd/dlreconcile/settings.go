@@ -26,11 +26,13 @@ type settings struct {
 	State       string
 	Server      string
 	Socket      string
+	API         apiSettings
 	Poll        time.Duration
 	Vars        map[string]string
 	Env         string // names env/NAME.hcl of the repo
 
 	blocks daemonBlocks // of daemon.hcl
+	source []byte       // daemon.hcl as it was read
 
 	// repoGiven is false when Repo is only the current folder, for want of better.
 	repoGiven bool
@@ -56,6 +58,11 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.State, "state", "/var/lib/dlreconcile", "state `DIRECTORY`")
 	f.StringVar(&s.Server, "server", "", "`NAME` of the server block that is this machine's own (default: the only one)")
 	f.StringVar(&s.Socket, "socket", "", "unix socket `PATH` of the daemon (default: api.sock in the state directory)")
+	f.StringVar(&s.API.URL, "api", "", "`URL` of a daemon on another machine, https://HOST:PORT, to ask instead of the one here")
+	f.StringVar(&s.API.TokenFile, "api-token-file", "", "`FILE` with the token to show to --api")
+	f.StringVar(&s.API.Cert, "api-cert", "", "`FILE` with the certificate to show to --api")
+	f.StringVar(&s.API.Key, "api-key", "", "`FILE` with the key of --api-cert")
+	f.StringVar(&s.API.CA, "api-ca", "", "`FILE` with the authority that signed the certificate of --api (default: the system's)")
 	f.DurationVar(&s.Poll, "poll", 30*time.Second, "how often the daemon looks for new commits, as a `DURATION` such as 30s or 5m")
 	f.StringVar(&s.Env, "env", "", "`NAME` of the set of values of the repo's variables that counts: env/NAME.hcl beside the configuration")
 	f.StringArrayVar(&s.varFlags, "var", nil, "value of a variable of the repo, as `NAME=VALUE`; may be given again for another one")
@@ -66,7 +73,17 @@ func (s *settings) texts() map[string]*string {
 	return map[string]*string{
 		"repo": &s.Repo, "ref": &s.Ref, "path": &s.Path, "token-file": &s.TokenFile, "age-identity": &s.AgeIdentity,
 		"state": &s.State, "server": &s.Server, "socket": &s.Socket, "env": &s.Env,
+		"api": &s.API.URL, "api-token-file": &s.API.TokenFile, "api-cert": &s.API.Cert, "api-key": &s.API.Key, "api-ca": &s.API.CA,
 	}
+}
+
+// attributeName is the line of daemon.hcl for a flag. There api is a block: what this
+// machine's daemon offers, not what its commands ask.
+func attributeName(flag string) string {
+	if flag == "api" {
+		return "api_url"
+	}
+	return strings.ReplaceAll(flag, "-", "_")
 }
 
 // envName is the environment variable of a flag.
@@ -106,7 +123,7 @@ func (s *settings) resolve(f *pflag.FlagSet, environ []string) error {
 			*to = *v
 		}
 	}
-	s.blocks = file.daemonBlocks
+	s.blocks, s.source = file.daemonBlocks, src
 	if err := s.resolveCredentials(environ, file); err != nil {
 		return err
 	}

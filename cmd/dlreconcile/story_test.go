@@ -22,7 +22,7 @@ import (
 const storyLimit = 30 * time.Second
 
 // portNames are the protocols of story.ports.
-var portNames = []string{"dhcp", "tftp", "http", "nbd"}
+var portNames = []string{"dhcp", "tftp", "http", "nbd", "api", "webhook"}
 
 // story is what one script of testdata/script works on.
 type story struct {
