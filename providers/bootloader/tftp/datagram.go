@@ -9,11 +9,27 @@ import (
 	"time"
 )
 
-// read waits for an ACK and gives its block number.
+// goneWait is how long what a client sent before it closed its port is waited for: it
+// is here already.
+const goneWait = time.Millisecond
+
+// read waits for an ACK and gives its block number. A client that has the last block
+// closes its port, and what was sent to it twice is refused then: the kernel tells that
+// before it gives the acknowledgement.
 func (w *sender) read(deadline time.Time) (uint16, error) {
 	for {
+		if w.gone {
+			deadline = time.Now().Add(goneWait)
+		}
 		n, err := w.sock.receive(w.in[:], deadline)
 		if errors.Is(err, syscall.ECONNREFUSED) {
+			if w.gone {
+				return 0, errGone
+			}
+			w.gone = true
+			continue
+		}
+		if w.gone && errors.Is(err, os.ErrDeadlineExceeded) {
 			return 0, errGone
 		}
 		if err != nil {
@@ -119,7 +135,8 @@ func (w *sender) lost(err error) error {
 	case err == nil || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.EAGAIN) || errors.Is(err, os.ErrDeadlineExceeded):
 		return nil
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return errGone
+		w.gone = true // which ends it, after what came before
+		return nil
 	}
 	return fmt.Errorf("tftp: send: %w", err)
 }

@@ -519,3 +519,45 @@ func (c *client) receive2(op uint16) {
 }
 
 var _ net.PacketConn = (*front)(nil)
+
+// A client that had its last block twice acknowledged it and closed its port: the
+// second copy was refused, and the transfer counted as broken off although the
+// acknowledgement was there.
+func TestAcknowledgementBeforeAClosedPort(t *testing.T) {
+	for _, how := range []string{"told while reading", "told while sending"} {
+		t.Run(how, func(t *testing.T) {
+			client, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			conn, err := net.DialUDP("udp4", nil, client.LocalAddr().(*net.UDPAddr))
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := &sender{}
+			w.sock.use(conn)
+			defer w.sock.close()
+			w.sock.interrupted = func() error { return nil }
+			if _, err := client.WriteTo([]byte{0, opACK, 0, 7}, conn.LocalAddr()); err != nil {
+				t.Fatal(err)
+			}
+			client.Close()
+			if err := w.sock.write([]byte{0, opDATA, 0, 7}); err != nil { // on loopback it is refused by now
+				t.Fatal(err)
+			}
+			if how == "told while sending" {
+				if err := w.lost(w.sock.write([]byte{0, opDATA, 0, 7})); err != nil {
+					t.Fatalf("sending: %v", err)
+				}
+			}
+			deadline := time.Now().Add(5 * time.Second)
+			if n, err := w.read(deadline); n != 7 || err != nil {
+				t.Fatalf("block %d, %v; want 7", n, err)
+			}
+			if _, err := w.read(deadline); !errors.Is(err, errGone) {
+				t.Errorf("after that: %v, want %v", err, errGone)
+			}
+		})
+	}
+}

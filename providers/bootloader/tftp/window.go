@@ -51,6 +51,7 @@ type sender struct {
 	acked   int64 // the highest block that the client acknowledged
 	highest int64 // block that was sent
 	resent  int64
+	gone    bool // the client closed its port
 	ahead   ahead
 	packet  []byte // block ready, where that is not 0
 	ready   int64
