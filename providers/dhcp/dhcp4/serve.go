@@ -10,9 +10,10 @@ import (
 
 const (
 	// workers is how many packets of one socket are answered at a time. Most of
-	// them wait for the disk, together. What does not fit waits in the kernel's
-	// buffer, where packets that are too many are dropped; clients ask again.
-	workers = 32
+	// them wait for the disk, together: it takes what all of them have in one go, so
+	// that a slow one costs time, and no packets. What does not fit waits in the
+	// kernel's buffer, where packets that are too many are dropped; clients ask again.
+	workers = 128
 	// retryAfter is how long a worker waits after the network said no.
 	retryAfter = 200 * time.Millisecond
 )

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider/providertest"
 )
 
 // Trouble in reading ends neither the server nor a single worker.
@@ -42,6 +44,38 @@ func TestServeSurvivesReadErrors(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// While the disk was busy for some seconds, the kernel dropped what came after the first
+// few hundred packets: its own limit holds for who does not ask it to be lifted.
+func TestPacketsWaitForABusyServer(t *testing.T) {
+	providertest.NeedRoot(t)
+	const packets = 2000
+	c, err := Listen(t.Context(), Endpoint{Listen: netip.MustParseAddrPort("127.0.0.1:0")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	client, err := net.Dial("udp4", c.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	packet := make([]byte, 548) // what every client may send, RFC 2131 section 2
+	for range packets {
+		if _, err := client.Write(packet); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buf := make([]byte, MaxPacket+1)
+	for n := range packets {
+		if err := c.udp.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, _, err := c.read(buf); err != nil {
+			t.Fatalf("after %d of %d packets: %v", n, packets, err)
+		}
 	}
 }
 

@@ -24,7 +24,7 @@ type Store struct {
 	db  *bbolt.DB
 	now func() time.Time
 
-	turn [64]sync.Mutex // one machine at a time, its disk write included; taken before mu
+	turn [1024]sync.Mutex // one machine at a time, its disk write included; taken before mu
 
 	mu    sync.Mutex // guards all below; not held while the disk or anybody else works
 	byMAC map[MAC]Lease
