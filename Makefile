@@ -11,7 +11,7 @@ DEMO_PACKAGES := qemu-system-x86 ipxe-qemu seabios iproute2 tcpdump \
 TEST_PACKAGES := $(DEMO_PACKAGES) ovmf qemu-utils debootstrap busybox-static xz-utils \
 	grub-common grub-pc-bin grub-efi-amd64-bin pxelinux syslinux-common btrfs-progs \
 	udhcpc isc-dhcp-client dnsmasq-base atftp tftp-hpa curl \
-	age nbd-client nbd-server nginx-light nbdkit libnbd-bin python3-libnbd git gnupg openssh-client gcc libc6-dev graphviz
+	age nbd-client nbd-server kea-admin nginx-light nbdkit libnbd-bin python3-libnbd git gnupg openssh-client gcc libc6-dev graphviz
 
 # FLAGS are added to every `go test`.
 FLAGS ?=
@@ -72,6 +72,11 @@ fuzz: ## every fuzz test for FUZZTIME each
 .PHONY: bench
 bench: build ## what planning and applying costs, and Go benchmarks (root)
 	$(GO) test -timeout 60m -run '^$$' -bench . -benchmem ./...
+
+.PHONY: soak
+SOAK ?= 1000
+soak: build ## $(SOAK) applies under load, of which nobody notices anything (root)
+	DLRECONCILE_TEST_FULL=1 DLRECONCILE_TEST_SOAK=$(SOAK) $(GO) test -count=1 -timeout 60m -v -run '^TestSoak$$' ./cmd/dlreconcile
 
 .PHONY: generate
 generate: ## rewrite the golden files of the tests

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -154,24 +153,7 @@ func wantChanges(t testing.TB, b []byte, want int) {
 }
 
 // peakMemory gives the most memory, in bytes, that a process has had.
-func peakMemory(t testing.TB, pid int) int64 {
-	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(b)) {
-		if kib, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			n, err := strconv.ParseInt(strings.Fields(kib)[0], 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n << 10
-		}
-	}
-	t.Fatal("the system does not say how much memory a process has had")
-	return 0
-}
+func peakMemory(t testing.TB, pid int) int64 { return processMemory(t, pid, "VmHWM:") }
 
 // terraformPlan times Terraform's plan of n resources that do nothing, where it is
 // installed.

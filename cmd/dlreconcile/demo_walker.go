@@ -29,6 +29,7 @@ type walker struct {
 	addr   netip.Addr
 	export string
 	size   int64
+	flags  uint16 // transmission flags that the server gave
 	first  []byte // the beginning of the root as it was at first
 	conn   net.Conn
 }
@@ -165,6 +166,7 @@ func digestOf(r io.Reader) (string, error) {
 type nbdGo struct {
 	export string
 	size   uint64
+	flags  uint16
 }
 
 // attach negotiates the root and reads its beginning.
@@ -180,7 +182,8 @@ func (w *walker) attach(ctx context.Context) (err error) {
 	if int64(got.size) != w.size {
 		return fmt.Errorf("%s has %d bytes, explain says %d", got.export, got.size, w.size)
 	}
-	w.first, err = w.read(1 << 16)
+	w.flags = got.flags
+	w.first, err = w.read(0, 1<<16)
 	return err
 }
 
@@ -227,19 +230,19 @@ func (w *walker) negotiate() (nbdGo, error) {
 		case h.Type == protocol.NEGOTIATION_TYPE_REPLY_ACK:
 			return got, nil
 		case h.Type == protocol.NEGOTIATION_TYPE_REPLY_INFO && len(body) == 12 && binary.BigEndian.Uint16(body) == protocol.NEGOTIATION_TYPE_INFO_EXPORT:
-			got.size = binary.BigEndian.Uint64(body[2:])
+			got.size, got.flags = binary.BigEndian.Uint64(body[2:]), binary.BigEndian.Uint16(body[10:])
 		case h.Type&(1<<31) != 0:
 			return got, fmt.Errorf("the server refuses %s: %s", w.export, body)
 		}
 	}
 }
 
-// read asks for the first n bytes of the root.
-func (w *walker) read(n uint32) ([]byte, error) {
+// read asks for n bytes of the root from offset on.
+func (w *walker) read(offset uint64, n uint32) ([]byte, error) {
 	if err := w.conn.SetDeadline(time.Now().Add(walkerTimeout)); err != nil {
 		return nil, err
 	}
-	req := protocol.TransmissionRequestHeader{RequestMagic: protocol.TRANSMISSION_MAGIC_REQUEST, Type: protocol.TRANSMISSION_TYPE_REQUEST_READ, Handle: 1, Length: n}
+	req := protocol.TransmissionRequestHeader{RequestMagic: protocol.TRANSMISSION_MAGIC_REQUEST, Type: protocol.TRANSMISSION_TYPE_REQUEST_READ, Handle: 1, Offset: offset, Length: n}
 	if err := binary.Write(w.conn, binary.BigEndian, req); err != nil {
 		return nil, err
 	}
@@ -257,7 +260,7 @@ func (w *walker) read(n uint32) ([]byte, error) {
 
 // same fails unless the root still begins as it did.
 func (w *walker) same() error {
-	now, err := w.read(uint32(len(w.first)))
+	now, err := w.read(0, uint32(len(w.first)))
 	if err != nil {
 		return err
 	}

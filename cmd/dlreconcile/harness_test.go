@@ -34,6 +34,11 @@ const asCommand = "DLRECONCILE_TEST_AS_COMMAND"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
+		if at := os.Getenv(gaugesAt); at != "" {
+			if err := showGauges(at); err != nil {
+				panic(err)
+			}
+		}
 		main()
 		return
 	}
@@ -333,11 +338,16 @@ func (s *site) phoned(mac provider.MAC, stage string, n int) {
 // listeners lists the sockets that the daemon answers on: protocol, address and inode.
 func (s *site) listeners() []string {
 	s.t.Helper()
-	pid := s.daemon.Process.Pid
+	return listeners(s.t, s.daemon.Process.Pid)
+}
+
+// listeners lists the sockets that a process answers on: protocol, address and inode.
+func listeners(t testing.TB, pid int) []string {
+	t.Helper()
 	own := map[string]bool{}
 	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	if err != nil || len(fds) == 0 {
-		s.t.Fatalf("no descriptors of process %d: %v", pid, err)
+		t.Fatalf("no descriptors of process %d: %v", pid, err)
 	}
 	for _, fd := range fds {
 		if to, err := os.Readlink(fd); err == nil {

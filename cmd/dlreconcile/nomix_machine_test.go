@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // mixMachine boots again and again, each step when it is told to. What it saw of
@@ -26,6 +27,15 @@ type mixMachine struct {
 
 	turn chan bool     // a step may be taken; closed: no more
 	rest chan struct{} // it was taken
+
+	// What follows may be nil. pace stands for a turn after the first. use is called
+	// with the root of a boot attached, before and after the machine may have reported
+	// that it is up. fetched is told of each file that came. imageOf says which image
+	// a commit uses.
+	pace    func() error
+	use     func(b *mixBoot, before bool) error
+	fetched func(name string, content []byte)
+	imageOf func(commit int) int
 
 	// oldest is the commit that a boot may be of that can only be taken for the one
 	// before, which was given up: it had not got far enough to tell.
@@ -76,6 +86,9 @@ func (m *mixMachine) live() {
 
 // pause waits until the next step may be taken.
 func (m *mixMachine) pause() error {
+	if m.pace != nil {
+		return m.pace()
+	}
 	m.rest <- struct{}{}
 	if _, more := <-m.turn; !more {
 		return errOver
@@ -169,7 +182,11 @@ func (b *mixBoot) verdict() []string {
 			return []string{fmt.Sprintf("%s, boot %d: %v", b.name, b.number, err)}
 		}
 		commit = n
-		images[strconv.Itoa(n%mixImages)] = true
+		image := n % mixImages
+		if b.imageOf != nil {
+			image = b.imageOf(n)
+		}
+		images[strconv.Itoa(image)] = true
 	}
 	switch {
 	case len(commits) > 1, len(images) > 1, len(trees) > 1:
@@ -188,6 +205,9 @@ func (b *mixBoot) fetch(what, name string) ([]byte, error) {
 	content, err := b.get(b.ctx, name)
 	if err != nil {
 		return nil, err
+	}
+	if b.fetched != nil {
+		b.fetched(name, content)
 	}
 	b.saw(what, append([]byte(name+"\n"), content...))
 	if b.got {
@@ -225,10 +245,16 @@ func (b *mixBoot) system(line string, dhcp bool, undigested bool) error {
 		export, _, _ = strings.Cut(m[2], "@")
 	}
 	before := b.root
-	if before != nil && b.chance.IntN(2) == 0 {
-		before.close() // else it is found out when the new one is there
+	// Else it is found out when the new one is there. From another address nobody gets
+	// that far while the server believes that the machine is up.
+	if before != nil && (b.chance.IntN(2) == 0 || before.addr != b.addr) {
+		before.close()
 	}
 	root, err := b.attach(b.ctx, export)
+	for until := time.Now().Add(walkerTimeout); err != nil && before != nil && before.addr != b.addr && time.Now().Before(until); {
+		<-time.After(300 * time.Millisecond) // as nbdroot does; the server has not seen yet that the old one is over
+		root, err = b.attach(b.ctx, export)
+	}
 	if err != nil {
 		return err
 	}
@@ -238,10 +264,16 @@ func (b *mixBoot) system(line string, dhcp bool, undigested bool) error {
 	b.root, b.rootOf = root, b.starts.Load()
 	b.distinct()
 	b.saw("root", root.first)
+	if err := b.used(true); err != nil {
+		return err
+	}
 	if b.chance.IntN(3) > 0 {
 		if err := b.post(b.ctx, "userland"); err != nil {
 			return err
 		}
+	}
+	if err := b.used(false); err != nil {
+		return err
 	}
 	for range b.chance.IntN(4) {
 		if err := b.step(); err != nil {
@@ -252,6 +284,13 @@ func (b *mixBoot) system(line string, dhcp bool, undigested bool) error {
 		}
 	}
 	return nil
+}
+
+func (b *mixBoot) used(before bool) error {
+	if b.use == nil {
+		return nil
+	}
+	return b.use(b, before)
 }
 
 // unchanged fails unless the root is what it was. A connection that a restart of the

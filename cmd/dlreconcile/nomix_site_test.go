@@ -31,7 +31,7 @@ func mixFiles(n int) (map[string]string, error) {
 		return files, nil
 	}
 	for k := range mixImages {
-		root, err := mixRoot(k)
+		root, err := mixRoot(k, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -41,6 +41,54 @@ func mixFiles(n int) (map[string]string, error) {
 }
 
 func mixSite(n int) string {
+	return mixText(mixParts{
+		commit: n, image: n % mixImages, mode: "copy-on-write", pools: []string{"127.0.1.1-127.0.1.99"}, hosts: mixHosts(""),
+	})
+}
+
+// mixParts is what differs between the commits of a site.
+type mixParts struct {
+	commit, image int
+	args          string   // more arguments of the entry, each with a comma and a space before it
+	mode, allow   string   // of the export; allow is whole lines
+	pools         []string // ranges
+	hosts         []mixHost
+	more          string // blocks
+}
+
+// mixHost is a host block; what is empty is left out of it.
+type mixHost struct{ name, mac, address, boot, arg string }
+
+func (h mixHost) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nhost %q {\n  mac = %q\n", h.name, h.mac)
+	if h.address != "" {
+		fmt.Fprintf(&b, "  address = %q\n", h.address)
+	}
+	if h.boot != "" {
+		fmt.Fprintf(&b, "  boot = [bootloader.%s]\n", h.boot)
+	}
+	if h.arg != "" {
+		fmt.Fprintf(&b, "  args = [%q]\n", h.arg)
+	}
+	return b.String() + "}\n"
+}
+
+// mixHosts are the hosts that get another boot loader than their subnet says. suffix is of the
+// names of the machines.
+func mixHosts(suffix string) []mixHost {
+	var list []mixHost
+	for _, h := range [][2]string{
+		{"pxe", "pxelinux.pxe"}, {"lpxe", "pxelinux.lpxe"},
+		{"grub", "grub.core"}, {"signed", "grub.signed"}, {"proxied-signed", "grub.signed"},
+	} {
+		name := h[0] + suffix
+		list = append(list, mixHost{name: name, mac: mixMAC(name).String(), boot: h[1]})
+	}
+	return list
+}
+
+func mixText(p mixParts) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `server "main" {
   address = "127.0.0.1"
@@ -59,14 +107,14 @@ image "root" {
 
 export "nbd" "root" {
   image = image.root
-  mode  = "copy-on-write"
-}
+  mode  = %[4]q
+%[5]s}
 
 entry "root" {
   image = image.root
   title = "commit-%[2]d"
   root  = export.nbd.root
-  args  = ["commit=%[2]d"]
+  args  = ["commit=%[2]d"%[3]s]
 }
 
 bootloader "ipxe" "menu" {
@@ -95,29 +143,33 @@ subnet "lan" {
   cidr        = "127.0.0.0/16"
   domain_name = "commit-%[2]d.example"
   boot        = [bootloader.ipxe.menu]
-  pool {
-    range = "127.0.1.1-127.0.1.99"
-  }
-}
+%[6]s}
 
 subnet "far" { # another DHCP server's
   mode = "proxy"
   cidr = "127.9.0.0/16"
   boot = [bootloader.ipxe.menu, bootloader.pxelinux.pxe, bootloader.grub.signed]
 }
-`, n%mixImages, n)
-	for name, boot := range map[string]string{
-		"pxe": "pxelinux.pxe", "lpxe": "pxelinux.lpxe",
-		"grub": "grub.core", "signed": "grub.signed", "proxied-signed": "grub.signed",
-	} {
-		fmt.Fprintf(&b, "\nhost %q {\n  mac  = %q\n  boot = [bootloader.%s]\n}\n", name, mixMAC(name), boot)
+`, p.image, p.commit, p.args, p.mode, p.allow, pools(p.pools))
+	for _, h := range p.hosts {
+		b.WriteString(h.String())
+	}
+	b.WriteString(p.more)
+	return b.String()
+}
+
+func pools(ranges []string) string {
+	var b strings.Builder
+	for _, r := range ranges {
+		fmt.Fprintf(&b, "  pool {\n    range = %q\n  }\n", r)
 	}
 	return b.String()
 }
 
 // mixRoot packs the least that counts as a bootable root, with boot programs of its
-// own; each file that a machine loads says which image it is of.
-func mixRoot(k int) (string, error) {
+// own; each file that a machine loads says which image it is of. more is behind the
+// kernel and the initrd, and is a file of the root.
+func mixRoot(k int, more []byte) (string, error) {
 	const kernel = "6.1.0-mix-amd64"
 	mark := fmt.Appendf(nil, "image-%d\n", k)
 	files := []struct {
@@ -127,8 +179,14 @@ func mixRoot(k int) (string, error) {
 		{"etc/os-release", []byte("ID=mix\n")},
 		{"sbin/init", mark},
 		{"lib/modules/" + kernel + "/modules.dep", mark},
-		{"boot/vmlinuz-" + kernel, append(mixKernel(kernel), mark...)},
-		{"boot/initrd.img-" + kernel, append(emptyInitrd(), mark...)},
+		{"boot/vmlinuz-" + kernel, slices.Concat(mixKernel(kernel), mark, more)},
+		{"boot/initrd.img-" + kernel, slices.Concat(emptyInitrd(), mark, more)},
+	}
+	if more != nil {
+		files = append(files, struct {
+			name    string
+			content []byte
+		}{"srv/data", more})
 	}
 	for _, name := range []string{"PXELINUX/pxelinux.0", "PXELINUX/lpxelinux.0", "shim/shimx64.efi.signed", "grub/x86_64-efi-signed/grubnetx64.efi.signed"} {
 		files = append(files, struct {

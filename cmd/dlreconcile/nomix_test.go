@@ -37,7 +37,7 @@ func TestNoMixing(t *testing.T) {
 	providertest.Need(t, "mke2fs", "ip", "grub-mkimage")
 	inside := os.Getenv(mixInside)
 	if inside == "" {
-		out, err := ownNetwork(t, os.Args[0], 200)
+		out, err := ownNetwork(t, os.Args[0], "TestNoMixing", mixInside+"=200").CombinedOutput()
 		if err != nil {
 			t.Errorf("in a network of its own: %v", err)
 		}
@@ -63,7 +63,7 @@ func TestMixingWithoutPinning(t *testing.T) {
 	if out, err := exec.Command("go", "test", "-c", "-tags", "unpinned", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("go test -c: %v\n%s", err, out)
 	}
-	out, err := ownNetwork(t, binary, 60)
+	out, err := ownNetwork(t, binary, "TestNoMixing", mixInside+"=60").CombinedOutput()
 	if err == nil {
 		t.Fatalf("it passes without pinning:\n%s", out)
 	}
@@ -80,20 +80,21 @@ func TestMixingWithoutPinning(t *testing.T) {
 	}
 }
 
-// ownNetwork runs TestNoMixing of a test binary in a network namespace.
-func ownNetwork(t *testing.T, binary string, switches int) ([]byte, error) {
+// ownNetwork is a test of a test binary in a network namespace, with more of the
+// environment.
+func ownNetwork(t *testing.T, binary, test string, env ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), binary, "-test.run=^TestNoMixing$", "-test.v", "-test.timeout=10m")
-	cmd.Env = append(os.Environ(), mixInside+"="+strconv.Itoa(switches))
+	cmd := exec.CommandContext(t.Context(), binary, "-test.run=^"+test+"$", "-test.v", "-test.timeout=50m")
+	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	return cmd.CombinedOutput()
+	return cmd
 }
 
 // mixDaemon starts the daemon, and waits until it serves what is recorded.
-func mixDaemon(t *testing.T, s *story) {
+func mixDaemon(t *testing.T, s *story, env ...string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "serve", "--repo", s.repo, "--state", s.state, "--config", os.DevNull)
-	cmd.Env = append(os.Environ(), asCommand+"=1")
+	cmd.Env = append(append(os.Environ(), asCommand+"=1"), env...)
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -106,20 +107,38 @@ func mixDaemon(t *testing.T, s *story) {
 	}
 }
 
-// mixAll makes the switches while one machine of each kind boots.
-func mixAll(t *testing.T, switches int) {
+// mixStory gives a new repo, and a state directory in which nothing is.
+func mixStory(t *testing.T, ctx context.Context) *story {
+	t.Helper()
 	dir := t.TempDir()
 	log, err := os.Create(filepath.Join(dir, "daemon.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
 	s := &story{ctx: ctx, repo: filepath.Join(dir, "site"), state: filepath.Join(dir, "state"), log: log}
-	defer s.end()
-	defer cancel()
 	if err := source.Init(s.repo); err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+// reached waits until a revision is what the daemon serves.
+func (s *story) reached(rev string) (engine.Status, error) {
+	st, err := s.wait(rev, func(st engine.Status) bool {
+		return st.Synced == rev && st.Phase == engine.PhaseIdle || st.Failure != nil && st.Failure.Revision == rev
+	})
+	if err == nil && st.Failure != nil {
+		err = fmt.Errorf("it is refused: %+v", st.Failure)
+	}
+	return st, err
+}
+
+// mixAll makes the switches while one machine of each kind boots.
+func mixAll(t *testing.T, switches int) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := mixStory(t, ctx)
+	defer s.end()
+	defer cancel()
 	var newest, starts atomic.Int64
 	commit := func(n int) (applied func()) {
 		files, err := mixFiles(n)
@@ -131,14 +150,8 @@ func mixAll(t *testing.T, switches int) {
 			t.Fatal(err)
 		}
 		return func() {
-			st, err := s.wait(fmt.Sprintf("commit %d", n), func(st engine.Status) bool {
-				return st.Synced == rev.Hash && st.Phase == engine.PhaseIdle || st.Failure != nil && st.Failure.Revision == rev.Hash
-			})
-			if err == nil && st.Failure != nil {
-				err = fmt.Errorf("commit %d is refused: %+v", n, st.Failure)
-			}
-			if err != nil {
-				t.Fatal(err)
+			if _, err := s.reached(rev.Hash); err != nil {
+				t.Fatalf("commit %d: %v", n, err)
 			}
 			newest.Store(int64(n))
 		}
@@ -208,16 +221,22 @@ func mixMachines(ctx context.Context, newest, starts *atomic.Int64) []*mixMachin
 	ways := mixWays()
 	var list []*mixMachine
 	for i, name := range slices.Sorted(maps.Keys(ways)) {
-		m := &mixMachine{
-			name: name, ctx: ctx, newest: newest, starts: starts, boots: ways[name],
-			chance: rand.New(rand.NewPCG(1, uint64(i))),
-			turn:   make(chan bool, 1), rest: make(chan struct{}, 1),
-		}
-		m.mac, m.relay = mixMAC(name), netip.AddrFrom4([4]byte{127, 0, 2, byte(i)})
-		if strings.HasPrefix(name, "foreign") || strings.HasPrefix(name, "proxied") {
-			m.addr, m.relay = netip.AddrFrom4([4]byte{127, 9, 1, byte(i)}), netip.AddrFrom4([4]byte{127, 9, 2, byte(i)})
-		}
+		m := newMixMachine(ctx, name, i, ways[name])
+		m.newest, m.starts = newest, starts
 		list = append(list, m)
 	}
 	return list
+}
+
+// newMixMachine gives machine number i, of at most 250.
+func newMixMachine(ctx context.Context, name string, i int, boots func(*mixBoot) error) *mixMachine {
+	m := &mixMachine{
+		name: name, ctx: ctx, boots: boots, chance: rand.New(rand.NewPCG(1, uint64(i))),
+		turn: make(chan bool, 1), rest: make(chan struct{}, 1),
+	}
+	m.mac, m.relay = mixMAC(name), netip.AddrFrom4([4]byte{127, 0, 2, byte(i)})
+	if strings.HasPrefix(name, "foreign") || strings.HasPrefix(name, "proxied") {
+		m.addr, m.relay = netip.AddrFrom4([4]byte{127, 9, 1, byte(i)}), netip.AddrFrom4([4]byte{127, 9, 2, byte(i)})
+	}
+	return m
 }

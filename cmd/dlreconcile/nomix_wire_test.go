@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -78,6 +79,12 @@ func (w *mixWire) late(p *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error) {
 func (w *mixWire) send(from netip.AddrPort, port int, p *dhcpv4.DHCPv4, await bool) (*dhcpv4.DHCPv4, error) {
 	d := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(from)}
 	conn, err := d.Dial("udp4", net.JoinHostPort(mixServer, strconv.Itoa(port)))
+	// A program that is just being started holds every socket of this process until it
+	// runs, closed ones too.
+	for until := time.Now().Add(walkerTimeout); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(until); {
+		<-time.After(time.Millisecond)
+		conn, err = d.Dial("udp4", net.JoinHostPort(mixServer, strconv.Itoa(port)))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -165,18 +172,21 @@ func (w *mixWire) tftp(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(walkerTimeout)); err != nil {
-		return nil, err
-	}
 	const block = 1408
 	rrq := fmt.Appendf([]byte{0, tftpRRQ}, "%s\x00octet\x00blksize\x00%d\x00", name, block)
 	server := &net.UDPAddr{IP: net.ParseIP(mixServer), Port: 69}
+	if err := conn.SetDeadline(time.Now().Add(walkerTimeout)); err != nil {
+		return nil, err
+	}
 	if _, err := conn.WriteTo(rrq, server); err != nil {
 		return nil, err
 	}
 	var out []byte
 	buf := make([]byte, 4+block)
 	for next := uint16(1); ; {
+		if err := conn.SetDeadline(time.Now().Add(walkerTimeout)); err != nil {
+			return nil, err
+		}
 		n, from, err := conn.ReadFromUDP(buf)
 		if err != nil {
 			return nil, fmt.Errorf("tftp %s: %w", name, err)
