@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dlreconcile/dlreconcile/cmd/internal/lab"
 	"github.com/dlreconcile/dlreconcile/engine"
 	"github.com/dlreconcile/dlreconcile/engine/api"
 	"github.com/dlreconcile/dlreconcile/engine/source"
@@ -21,6 +22,7 @@ type loopback struct {
 	ports       []int
 	repo, state string
 	client      *api.Client
+	lab         *lab.Lab // whose network the daemon is in; nil: the test's own
 }
 
 func newLoopback(t testing.TB) *loopback {
@@ -40,7 +42,11 @@ func newLoopback(t testing.TB) *loopback {
 
 // command is dlreconcile with arguments, on this site.
 func (s *loopback) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], append(args, "--repo", s.repo, "--state", s.state, "--config", os.DevNull, "--poll", "1s")...)
+	args = append(args, "--repo", s.repo, "--state", s.state, "--config", os.DevNull, "--poll", "1s")
+	cmd := exec.Command(os.Args[0], args...)
+	if s.lab != nil {
+		cmd = s.lab.Command(context.Background(), os.Args[0], args...)
+	}
 	cmd.Env = append(os.Environ(), asCommand+"=1")
 	return cmd
 }
