@@ -75,11 +75,16 @@ type Config struct {
 	// for its second attempt; the wait doubles up to 60 times that. 0 means 5 s.
 	// The time of other causes than the common one is in proportion: see waits.
 	Retry time.Duration
-	Log   *slog.Logger
-	Now   func() time.Time
+	// PrepareLimit is how long one provider may prepare one generation, builds
+	// included. 0 means 3 hours.
+	PrepareLimit time.Duration
+	Log          *slog.Logger
+	Now          func() time.Time
 	// Elapsed gives the time since some moment in the past, that goes on while the
 	// machine sleeps and that nobody sets. nil: CLOCK_BOOTTIME.
 	Elapsed func() time.Duration
+
+	leave time.Duration // leaveTime, but for tests
 }
 
 // Engine serves the newest good generation and follows the repo. Make one with
@@ -97,6 +102,9 @@ type Engine struct {
 	stopped  chan struct{}           // closed when Run has returned
 	report   func(provider.Progress) // set before an offline attempt, else nil
 	wake     chan struct{}           // capacity 1: the one slot that all triggers fall into
+
+	prepares sync.WaitGroup    // all that prepare; Run waits for them
+	hung     map[string]*hangs // by provider; see hanging
 
 	// unserved holds the kept generations that could not be served beside the
 	// current one, and why. Start and then the loop touch it.
@@ -146,6 +154,12 @@ func New(cfg Config) *Engine {
 	if cfg.Elapsed == nil {
 		cfg.Elapsed = bootTime
 	}
+	if cfg.PrepareLimit == 0 {
+		cfg.PrepareLimit = 3 * time.Hour
+	}
+	if cfg.leave == 0 {
+		cfg.leave = leaveTime
+	}
 	e := &Engine{
 		cfg:      cfg,
 		log:      cfg.Log,
@@ -156,6 +170,7 @@ func New(cfg Config) *Engine {
 		stopped:  make(chan struct{}),
 		wake:     make(chan struct{}, 1),
 		unserved: map[uint64]error{},
+		hung:     map[string]*hangs{},
 		changed:  make(chan struct{}),
 		status:   Status{Phase: PhaseStarting, Seq: 1},
 	}
@@ -207,6 +222,7 @@ func (e *Engine) Run(ctx context.Context, ready func()) error {
 		return e.loop(ctx)
 	})
 	err := g.Wait()
+	e.prepares.Wait()
 	if outer.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
 	}

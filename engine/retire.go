@@ -38,6 +38,10 @@ func (e *Engine) retire(ctx context.Context) {
 	whole := true
 	for i := len(e.cfg.Providers) - 1; i >= 0; i-- {
 		p := e.cfg.Providers[i]
+		if e.hanging(p) != nil {
+			whole = false
+			continue
+		}
 		err := failpoint.Hit("engine.retire.provider")
 		if err == nil {
 			err = p.Retire(ctx, live)

@@ -33,7 +33,7 @@ func (e *Engine) prepare(ctx context.Context, providers []provider.Provider, in 
 	}()
 	for _, p := range providers {
 		in.Built = t.built
-		txn, err := e.guarded(ctx, p, in)
+		txn, err := e.bounded(ctx, p, in)
 		if err != nil {
 			return nil, err
 		}

@@ -77,6 +77,7 @@ var goroutines = map[string]string{
 	"cmd/internal/lab/starter.go":             "holds a thread in a namespace; Close waits",
 	"engine/api/change.go":                    "runs a change while its progress is streamed; ends with the request",
 	"engine/api/server.go":                    "ends the HTTP server with ctx; Serve waits",
+	"engine/hang.go":                          "what a provider prepares; Run waits",
 	"engine/engine.go":                        "the loop, the source's watcher, one Run per provider; one errgroup",
 	"engine/provider/providertest/running.go": "asks a provider while it publishes; the check waits",
 	"engine/provider/providertest/suite.go":   "runs a provider; the check's end waits",

@@ -1,0 +1,80 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+)
+
+// hangs is a Prepare that did not end with its context. Its provider is asked for
+// nothing else until it does.
+type hangs struct {
+	since time.Time
+	over  chan struct{} // closed when it has ended
+}
+
+// leaveTime is how long a Prepare may take to end after its context has.
+const leaveTime = 30 * time.Second
+
+// bounded prepares one provider within Config.PrepareLimit, and gives up waiting for one
+// that does not end when it is told to: what is served goes on, and so does the loop.
+func (e *Engine) bounded(ctx context.Context, p provider.Provider, in provider.Input) (provider.Txn, error) {
+	if h := e.hanging(p); h != nil {
+		return nil, fmt.Errorf("%s: it has not come back from what it was asked to prepare at %s; restart the daemon if it never does", p.Name(), h.since.UTC().Format(time.RFC3339))
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, e.cfg.PrepareLimit, fmt.Errorf("%s: preparing took longer than %s", p.Name(), e.cfg.PrepareLimit))
+	defer cancel()
+	type result struct {
+		txn provider.Txn
+		err error
+	}
+	done := make(chan result, 1)
+	h := &hangs{since: e.now(), over: make(chan struct{})}
+	e.prepares.Go(func() {
+		defer close(h.over)
+		var r result
+		r.txn, r.err = e.guarded(ctx, p, in)
+		done <- r
+	})
+	select {
+	case r := <-done:
+		return r.txn, r.err
+	case <-ctx.Done():
+	}
+	leave := time.NewTimer(e.cfg.leave)
+	defer leave.Stop()
+	select {
+	case r := <-done:
+		if r.err == nil && r.txn != nil {
+			r.txn.Abort()
+		}
+		return nil, context.Cause(ctx)
+	case <-leave.C:
+	}
+	e.log.Error("a provider does not come back; it is left alone until it does", "provider", p.Name())
+	e.hung[p.Name()] = h
+	e.prepares.Go(func() {
+		if r := <-done; r.err == nil && r.txn != nil {
+			r.txn.Abort()
+		}
+	})
+	return nil, context.Cause(ctx)
+}
+
+// hanging gives what a provider has not come back from; nil: nothing. One goroutine at
+// a time calls it: the attempt's, or the loop's while there is none.
+func (e *Engine) hanging(p provider.Provider) *hangs {
+	h := e.hung[p.Name()]
+	if h == nil {
+		return nil
+	}
+	select {
+	case <-h.over:
+		delete(e.hung, p.Name())
+		return nil
+	default:
+		return h
+	}
+}
