@@ -96,7 +96,7 @@ func (s *loopback) synced(rev string) {
 	for st.Synced != rev || st.Phase != engine.PhaseIdle {
 		got, err := s.client.Status(ctx, st.Seq)
 		switch {
-		case err == nil && got.Failure != nil:
+		case err == nil && got.Failure != nil && got.Failure.Revision == rev:
 			s.t.Fatalf("%s is refused: %+v", rev, got.Failure)
 		case err == nil:
 			st = got

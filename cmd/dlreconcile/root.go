@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dlreconcile/dlreconcile/engine"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
 
@@ -23,8 +25,12 @@ type cli struct {
 	settings settings
 	json     bool
 	noColor  bool
-	daemon   bool          // this process is the daemon: it logs what it does
-	cache    *schema.Cache // what was loaded last: the state that is served is much like the one that is wanted
+	// around and limits, when not nil, are a test's: what stands in for a provider, and
+	// what the engine waits for.
+	around func(provider.Provider) provider.Provider
+	limits func(*engine.Config)
+	daemon bool          // this process is the daemon: it logs what it does
+	cache  *schema.Cache // what was loaded last: the state that is served is much like the one that is wanted
 }
 
 // textOnly marks commands that have no JSON form.

@@ -105,7 +105,7 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 	if err != nil {
 		return err
 	}
-	h.engine = engine.New(engine.Config{
+	cfg := engine.Config{
 		Store:     h.store,
 		Source:    h.source,
 		Providers: []provider.Provider{images, exports, loaders, leases},
@@ -117,7 +117,16 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 		Open:      identity.File{Path: c.settings.AgeIdentity}.Open,
 		Settings:  c.settings.judging(),
 		Log:       h.log,
-	})
+	}
+	if c.around != nil {
+		for i, p := range cfg.Providers {
+			cfg.Providers[i] = c.around(p)
+		}
+	}
+	if c.limits != nil {
+		c.limits(&cfg)
+	}
+	h.engine = engine.New(cfg)
 	return nil
 }
 
