@@ -215,7 +215,8 @@ func (s *story) isRefused(st engine.Status) bool {
 
 func cmdWaitApplied(s *story, _ *testscript.TestScript, _ []string) error {
 	st, err := s.wait("the newest commit to be served", func(st engine.Status) bool {
-		return st.Synced == s.tip && st.Phase == engine.PhaseIdle && st.Held == nil && st.Failure == nil || s.isRefused(st)
+		// Before the first look is over, that is only what is recorded.
+		return st.Polls > 0 && st.Synced == s.tip && st.Phase == engine.PhaseIdle && st.Held == nil && st.Failure == nil || s.isRefused(st)
 	})
 	if err == nil && st.Failure != nil {
 		err = fmt.Errorf("it is refused: %+v", st.Failure)
