@@ -80,7 +80,7 @@ func serveFaulty(t *testing.T) (*loopback, map[string]*faulty) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- c.serveOn(ctx, h, l) }()
+	go func() { done <- c.serveOn(ctx, h, l, nil) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil && ctx.Err() == nil {

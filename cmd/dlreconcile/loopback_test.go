@@ -60,6 +60,17 @@ func (s *loopback) commit(files map[string]string) string {
 	return rev.Hash
 }
 
+// start runs a daemon that the test ends.
+func (s *loopback) start() *exec.Cmd {
+	s.t.Helper()
+	daemon := s.command("serve")
+	if err := daemon.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = daemon.Process.Kill() }) // it has ended, in good order
+	return daemon
+}
+
 // serve runs the daemon, and gives its process. stop ends it, which the end of the test
 // does too.
 func (s *loopback) serve() (daemon *exec.Cmd, stop func()) {
