@@ -50,6 +50,7 @@ type recollection struct {
 	known  bool
 	around [sha256.Size]byte
 	took   map[*Host]bool  // from before
+	value  []byte          // the last that was digested
 	simple map[string]bool // files of which the next Load may know
 	words  map[string]int  // of all files of configuration; see affordWords
 }
@@ -83,9 +84,8 @@ func (l *loader) recall(b *block, m *made, ctx *hcl.EvalContext, decode func()) 
 	}
 	var each [sha256.Size]byte
 	if b.forEach != nil {
-		h := sha256.New()
-		digestValue(h, ctx.Variables["each"])
-		h.Sum(each[:0])
+		l.kept.value = appendValue(l.kept.value[:0], ctx.Variables["each"])
+		each = sha256.Sum256(l.kept.value)
 	}
 	if old := l.kept.before.blocks[b.addr]; old != nil && old.surroundings == around {
 		if d := old.instances[m.addr.Key]; d != nil && d.each == each && l.meter.has(d.steps, d.text) && l.unread(d.files) {

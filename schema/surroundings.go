@@ -204,27 +204,24 @@ func (l *loader) digestOutputs(h hash.Hash, o outputName, noted func(*noted)) bo
 }
 
 // digestValue writes a value to a digest: no two that differ give the same bytes.
-func digestValue(h hash.Hash, v cty.Value) {
+func digestValue(h hash.Hash, v cty.Value) { h.Write(appendValue(nil, v)) }
+
+// appendValue appends what digestValue digests.
+func appendValue(b []byte, v cty.Value) []byte {
 	v, marks := v.Unmark()
 	if len(marks) > 0 {
-		h.Write([]byte("m"))
+		b = append(b, 'm')
 	}
 	if v == cty.NilVal || !v.IsKnown() {
-		h.Write([]byte("?"))
-		return
+		return append(b, '?')
 	}
 	ty := v.Type()
 	if v.IsNull() {
-		fmt.Fprintf(h, "n%s", ty.GoString())
-		return
+		return append(append(b, 'n'), ty.GoString()...)
 	}
 	text := func(tag byte, s string) {
-		var head [24]byte
-		b := append(head[:0], tag)
-		b = strconv.AppendInt(b, int64(len(s)), 10)
-		b = append(b, ':')
-		h.Write(b)
-		h.Write([]byte(s))
+		b = strconv.AppendInt(append(b, tag), int64(len(s)), 10)
+		b = append(append(b, ':'), s...)
 	}
 	switch {
 	case ty == cty.String:
@@ -236,8 +233,7 @@ func digestValue(h hash.Hash, v cty.Value) {
 	case ty == refType:
 		text('r', v.EncapsulatedValue().(*Addr).String())
 	case ty.IsObjectType(), ty.IsTupleType(), ty.IsCollectionType():
-		kind := map[bool]string{ty.IsObjectType(): "object", ty.IsTupleType(): "tuple", ty.IsMapType(): "map", ty.IsListType(): "list", ty.IsSetType(): "set"}[true]
-		text('c', kind)
+		text('c', shapeOf(ty))
 		if ty.IsCollectionType() && v.LengthInt() == 0 {
 			text('t', ty.GoString())
 		}
@@ -247,9 +243,25 @@ func digestValue(h hash.Hash, v cty.Value) {
 			if key.Type() == cty.String && !ty.IsSetType() {
 				text('k', key.AsString())
 			}
-			digestValue(h, el)
+			b = appendValue(b, el)
 		}
 	default:
 		text('x', ty.GoString()+v.GoString())
 	}
+	return b
+}
+
+// shapeOf names what holds other values.
+func shapeOf(ty cty.Type) string {
+	switch {
+	case ty.IsObjectType():
+		return "object"
+	case ty.IsTupleType():
+		return "tuple"
+	case ty.IsMapType():
+		return "map"
+	case ty.IsListType():
+		return "list"
+	}
+	return "set"
 }
