@@ -63,11 +63,18 @@ func (e *Engine) guarded(ctx context.Context, p provider.Provider, in provider.I
 
 // answer is what a machine would get if t were committed.
 func (t *transaction) answer(q provider.Query) []provider.Answer {
-	var all []provider.Answer
+	// Check asks ten thousand machines half a dozen questions each, and answers are
+	// large: none is copied twice.
+	lists := make([][]provider.Answer, 0, len(t.txns))
 	for _, txn := range t.txns {
-		all = append(all, txn.Answer(q)...)
+		if list := txn.Answer(q); len(list) > 0 {
+			lists = append(lists, list)
+		}
 	}
-	return all
+	if len(lists) == 1 {
+		return lists[0]
+	}
+	return slices.Concat(lists...)
 }
 
 // commit publishes in the providers' order: what DHCP will offer is served

@@ -78,13 +78,14 @@ func (t *table) offered(q provider.Query) ([]*offer, *schema.Host, *schema.Subne
 
 // boots lists what a client fetches that is told a target.
 func (o *offer) boots(target provider.Target, q provider.Query, at func(choice) schema.Range) []provider.Answer {
-	var list []provider.Answer
-	if target.Class == "" {
-		a := o.answer(provider.AnswerLoader, target.File, o.boot.Range)
-		a.Again = o.again()
-		list = append(list, a)
+	rest := o.family.follow(o, target, q, at)
+	if target.Class != "" {
+		return rest
 	}
-	return append(list, o.family.follow(o, target, q, at)...)
+	list := make([]provider.Answer, 1, 1+len(rest))
+	list[0] = o.answer(provider.AnswerLoader, target.File, o.boot.Range)
+	list[0].Again = o.again()
+	return append(list, rest...)
 }
 
 // again is the user class under which the offer's programs ask DHCP anew.

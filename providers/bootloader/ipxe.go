@@ -3,6 +3,7 @@ package bootloader
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -151,7 +152,8 @@ func (o *offer) targetsFor(p schema.Platform, http bool, name string) []provider
 func (f ipxe) follow(o *offer, target provider.Target, q provider.Query, at func(choice) schema.Range) []provider.Answer {
 	s := o.answer(provider.AnswerScript, o.places.url(f.protocol(o), o.tree.path(scriptName)), o.boot.Range)
 	s.Text = o.tree.file(scriptName).text
-	list := append(f.lead(o, target, q), s)
+	// Each has a kernel, and mostly two initrds: that of the image, and its own.
+	list := append(slices.Grow(f.lead(o, target, q), 1+3*len(o.choices)), s)
 	for _, c := range o.choices {
 		kernel := len(list)
 		list = append(list, o.kernelAnswers(f.protocol(o), c, q, at)...)

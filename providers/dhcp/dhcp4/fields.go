@@ -3,7 +3,6 @@ package dhcp4
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -61,12 +60,11 @@ var echoed = [...]uint8{53, 61, 82, 97}
 // for options that are never sent. Numbers are decimal, times in seconds,
 // addresses joined by commas, bytes without a meaning in hex.
 func Fields(p *dhcpv4.DHCPv4) map[string]string {
-	m := map[string]string{
-		"yiaddr": addrText(p.YourIPAddr),
-		"siaddr": addrText(p.ServerIPAddr),
-		"file":   p.BootFileName,
-		"sname":  p.ServerHostName,
-	}
+	m := make(map[string]string, 4+len(p.Options))
+	m["yiaddr"] = addrText(p.YourIPAddr)
+	m["siaddr"] = addrText(p.ServerIPAddr)
+	m["file"] = p.BootFileName
+	m["sname"] = p.ServerHostName
 options:
 	for code, value := range p.Options {
 		for _, e := range echoed {
@@ -75,9 +73,10 @@ options:
 			}
 		}
 		o := optionNames[code]
-		key := fmt.Sprintf("option %d", code)
+		number := strconv.Itoa(int(code))
+		key := "option " + number
 		if o.name != "" {
-			key += " " + o.name
+			key = "option " + number + " " + o.name
 		}
 		m[key] = optionText(o.form, value)
 	}
@@ -97,6 +96,8 @@ func optionText(form optionForm, b []byte) string {
 	switch {
 	case form == formText:
 		return string(b)
+	case form == formAddrs && len(b) == 4:
+		return addrText(b)
 	case form == formAddrs && len(b) > 0 && len(b)%4 == 0:
 		var as []string
 		for ; len(b) > 0; b = b[4:] {
