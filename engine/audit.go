@@ -83,6 +83,9 @@ func (e *Engine) auditOrder(trigger string, by store.Actor, revision, message st
 
 // writeDown writes one line, and tells when it cannot.
 func (e *Engine) writeDown(entry store.AuditEntry) {
+	if e.cfg.Meter != nil {
+		e.cfg.Meter.Attempt(entry.Result, entry.Reason)
+	}
 	if err := e.writeAudit(entry); err != nil {
 		e.log.Error("what was done cannot be written down", "revision", entry.Revision, "result", entry.Result, "error", err)
 		e.emit(provider.Note{Kind: provider.NoteAuditFailed, Revision: entry.Revision, Message: err.Error()})

@@ -48,6 +48,14 @@ type Nodes interface {
 // calls the engine: locks are held.
 type Notes interface{ Note(provider.Note) }
 
+// Meter counts what the engine does. Its methods neither block nor call the engine:
+// locks are held.
+type Meter interface {
+	Attempt(result, reason string)     // a line of the audit log: store.AuditApplied, …
+	Phase(p Phase, took time.Duration) // a phase of an attempt is over
+	Collected(blobs int, bytes int64)  // a collection of what nobody needs is over
+}
+
 // Config is what an Engine is made of. Store and Providers are needed; the
 // Engine owns neither.
 type Config struct {
@@ -56,6 +64,7 @@ type Config struct {
 	Providers []provider.Provider
 	Nodes     Nodes
 	Notes     Notes             // nil: nobody
+	Meter     Meter             // nil: nobody counts
 	Server    string            // name of the server block that is this daemon's own; "" when there is one
 	Vars      map[string]string // values for the repo's variables
 	Env       string            // the set of values in the repo that counts, as schema.Options.Env
@@ -124,6 +133,7 @@ type Engine struct {
 	mu      sync.Mutex // guards the fields below
 	status  Status
 	told    Status        // as it was when it was told last
+	marks   marks         // when what happened that metrics are made of
 	changed chan struct{} // closed and replaced whenever status changes
 	applied *applied      // what is served; nil: nothing
 	// auditErr is why the audit log lacks lines, or cannot be read; nil: it is whole.

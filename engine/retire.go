@@ -73,6 +73,9 @@ func (e *Engine) retire(ctx context.Context) {
 		e.log.Error("collect", "error", err)
 		return
 	}
+	if e.cfg.Meter != nil {
+		e.cfg.Meter.Collected(report.Blobs, report.Bytes)
+	}
 	if report.Blobs > 0 || report.Records > 0 {
 		e.log.Info("collected", "blobs", report.Blobs, "bytes", report.Bytes, "generations", report.Records)
 	}

@@ -174,6 +174,7 @@ func (e *Engine) update(f func(*Status)) {
 func (e *Engine) tell() {
 	e.status.Seq++
 	e.status.reassess(e.now)
+	e.measure(&e.told, &e.status)
 	e.noteChanges(&e.told, &e.status)
 	e.told = e.status
 	close(e.changed)

@@ -56,6 +56,8 @@ type Provider struct {
 	// pub is read without a lock; it is replaced under mu.
 	pub published.Pointer[*table]
 	mu  sync.Mutex
+
+	sentTFTP, sentHTTP transfers
 }
 
 // New makes a provider that serves nothing yet.

@@ -80,6 +80,7 @@ func slow(name string) bool {
 
 func (p *Provider) openTFTP(r tftp.Request) (tftp.File, error) {
 	of, err := p.fetch(asked{from: r.Client.Addr(), name: r.Name, byIPXE: strings.HasPrefix(r.Options, optionsIPXE)})
+	p.sentTFTP.opened(err)
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +89,7 @@ func (p *Provider) openTFTP(r tftp.Request) (tftp.File, error) {
 
 func (p *Provider) openHTTP(r httpboot.Request) (httpboot.File, error) {
 	of, err := p.fetch(asked{from: r.Client.Addr(), name: r.Name, byIPXE: strings.HasPrefix(r.Agent, agentIPXE)})
+	p.sentHTTP.opened(err)
 	if err != nil {
 		return nil, err
 	}
@@ -96,13 +98,16 @@ func (p *Provider) openHTTP(r httpboot.Request) (httpboot.File, error) {
 
 func (p *Provider) doneTFTP(tr tftp.Transfer) {
 	if tr.Probe {
+		p.sentTFTP.ended(tr.Bytes, nil) // the size was all it wanted
 		return
 	}
+	p.sentTFTP.ended(tr.Bytes, tr.Err)
 	of, _ := tr.File.(*openFile)
 	p.delivered("tftp", tr.Client.Addr(), tr.Name, of, tr.Bytes, tr.Err)
 }
 
 func (p *Provider) doneHTTP(tr httpboot.Transfer) {
+	p.sentHTTP.ended(tr.Bytes, tr.Err)
 	if !tr.Whole && tr.Err == nil {
 		return // a part, as it was asked for
 	}

@@ -109,6 +109,9 @@ func New(cfg Config) (*Provider, error) {
 // none ever was.
 func (p *Provider) Newest() time.Time { return p.leases.Newest() }
 
+// Counts says how many packets of which type got which answer so far.
+func (p *Provider) Counts() []dhcp4.Count { return p.server.Counts() }
+
 // Name implements provider.Provider.
 func (p *Provider) Name() string { return Name }
 

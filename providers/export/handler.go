@@ -43,6 +43,7 @@ func (p *Provider) refused(remote netip.AddrPort, raw string, c provider.Client,
 	if !errors.As(err, &d) {
 		return
 	}
+	p.denied.Add(1)
 	const longest = 255
 	p.event(provider.Event{
 		Kind: provider.EventDenied, MAC: c.MAC, Addr: remote.Addr(), Host: c.Host, Subnet: c.Subnet,

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -48,6 +49,8 @@ type Provider struct {
 	// table is dropped. It is not held over network or long disk work.
 	mu    sync.Mutex
 	conns map[*attachment]struct{}
+
+	denied atomic.Uint64 // clients that may not have what they asked for
 }
 
 // New opens the overlays and makes a provider that serves nothing yet.

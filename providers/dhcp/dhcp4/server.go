@@ -70,8 +70,9 @@ type Event struct {
 // Server answers packets. It is safe for concurrent use and serves any number of
 // sockets.
 type Server struct {
-	cfg   Config
-	quiet quiet
+	cfg    Config
+	quiet  quiet
+	counts counts
 }
 
 // New makes a server. It starts nothing.
@@ -101,8 +102,15 @@ func (s *Server) Handle(ep Endpoint, src netip.AddrPort, b []byte) *Answer {
 	f, err := Parse(b)
 	if err != nil {
 		s.cfg.Log.Debug("dhcp: packet ignored", "from", src, "error", err)
+		s.counts.add(nil, nil)
 		return nil
 	}
+	a := s.handle(ep, src, f)
+	s.counts.add(f, a)
+	return a
+}
+
+func (s *Server) handle(ep Endpoint, src netip.AddrPort, f *Facts) *Answer {
 	here := s.ours(ep, f)
 	if here == nil {
 		return nil

@@ -29,6 +29,7 @@ func (t *transmission) read(req protocol.TransmissionRequestHeader) error {
 	putReply(b, errnoNone, req.Handle)
 	t.out.commit(replySize + n)
 	t.stats.Read += uint64(n)
+	t.srv.counts.read.Add(uint64(n))
 	return nil
 }
 
@@ -68,6 +69,7 @@ func (t *transmission) readLong(req protocol.TransmissionRequestHeader) error {
 		done += len(piece)
 	}
 	t.stats.Read += uint64(req.Length)
+	t.srv.counts.read.Add(uint64(req.Length))
 	return nil
 }
 

@@ -20,6 +20,7 @@ type Server struct {
 	census  census
 	buffers buffers
 	conns   sync.WaitGroup
+	counts  counts
 }
 
 // New makes a server. A nil log discards.
@@ -71,10 +72,12 @@ func (s *Server) Wait() { s.conns.Wait() }
 func (s *Server) start(ctx context.Context, nc net.Conn) {
 	remote := addrPort(nc.RemoteAddr())
 	if !s.census.enter(remote.Addr()) {
+		s.counts.refused.Add(1)
 		s.log.Debug("nbd: connection refused: too many", "remote", remote)
 		nc.Close()
 		return
 	}
+	s.counts.connections.Add(1)
 	s.conns.Add(1)
 	go func() {
 		defer s.conns.Done()

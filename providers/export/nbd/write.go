@@ -89,6 +89,7 @@ func (t *transmission) takePayload(req protocol.TransmissionRequestHeader) (errn
 func (t *transmission) writeBackend(req protocol.TransmissionRequestHeader, b []byte, off int64) uint32 {
 	n, err := t.exp.Backend.WriteAt(b, off)
 	t.stats.Written += uint64(n)
+	t.srv.counts.written.Add(uint64(n))
 	if err == nil && n < len(b) {
 		err = io.ErrShortWrite
 	}
