@@ -161,7 +161,7 @@ func TestWithoutSource(t *testing.T) {
 		t.Errorf("%+v", out)
 	}
 	h.Poke()
-	outcome(t)(h.Release(t.Context(), ""))
+	outcome(t)(h.Release(t.Context(), "", store.Actor{}))
 }
 
 // A client that goes away ends its wait, not the work.

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"slices"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -58,25 +57,29 @@ func (e *Engine) audited(j *job, out *Outcome, saved bool, changes ...store.Audi
 	e.noteAudited(&entry, out.Plan, out.Failure)
 }
 
-// auditOrder writes down what became of an order that makes no generation. by is whose
-// it was, revision what it was about ("": everything, or hosts), message the reason that
-// was given with it, and err why it was refused.
-func (e *Engine) auditOrder(trigger string, by store.Actor, revision, message string, hosts []string, err error) {
+// order is an operator's order that makes no generation.
+type order struct {
+	trigger  string // store.TriggerRelease, …
+	by       store.Actor
+	revision string   // that it was about; "": everything, or hosts
+	message  string   // the reason that was given with it
+	hosts    []string // that it was about
+}
+
+// auditOrder writes down what became of an order.
+func (e *Engine) auditOrder(o order, out Outcome) {
 	entry := store.AuditEntry{
-		Time: e.now(), Trigger: trigger, Who: by, Revision: revision, Generation: e.Generation(),
-		Result: store.AuditDone, Message: message, Hosts: hosts,
+		Time: e.now(), Trigger: o.trigger, Who: o.by, Revision: o.revision, Generation: out.Generation,
+		Result: store.AuditDone, Message: o.message, Hosts: o.hosts,
 	}
 	if entry.Who.Via == "" {
 		entry.Who.Via = store.ViaDaemon
 	}
-	if err != nil {
-		entry.Result, entry.Reason, entry.Message = store.AuditRefused, ReasonMachine, err.Error()
-		if f := new(Failure); errors.As(err, &f) {
-			entry.Reason = f.Reason
-		}
+	if f := out.Failure; f != nil {
+		entry.Result, entry.Reason, entry.Message = store.AuditRefused, f.Reason, f.Message
 	}
 	e.writeDown(entry)
-	if err == nil {
+	if out.Failure == nil {
 		e.noteAudited(&entry, nil, nil)
 	}
 }

@@ -193,3 +193,43 @@ func (h *house) audit() []store.AuditEntry {
 	}
 	return out
 }
+
+// Orders that make no generation are written down too, with whose they were.
+func TestOrdersAreAudited(t *testing.T) {
+	told := &notes{}
+	h := newHouse(t, func(c *Config) { c.Notes = told })
+	h.reachedOnce(site("one"))
+	h.reached(h.repo.commit(site("two")))
+	uid := uint32(1000)
+	by := store.Actor{Via: store.ViaSocket, UID: &uid}
+	outcome(t)(h.Rollback(t.Context(), 1, by))
+	outcome(t)(h.Suspend(t.Context(), SuspendOrder{Hosts: []string{"ws01"}, Reason: "a talk", By: by}))
+	outcome(t)(h.Resume(t.Context(), []string{"ws01"}, by))
+	if out, err := h.Confirm(t.Context(), 0, by); err != nil || out.Failure == nil {
+		t.Errorf("%+v, %v", out, err)
+	}
+	outcome(t)(h.Release(t.Context(), "", by))
+	h.wait("the second again", func(s Status) bool { return s.Generation == 4 && s.Phase == PhaseIdle })
+	var got []string
+	for _, e := range h.audit()[2:] {
+		who := e.Who.Via
+		if e.Who.UID != nil {
+			who = fmt.Sprint(*e.Who.UID)
+		}
+		got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s %s %s", who, e.Trigger, e.Result, e.Reason, strings.Join(e.Hosts, " "))))
+	}
+	want := []string{"1000 rollback applied", "1000 suspend done  host.ws01", "1000 resume done  host.ws01", "1000 confirm refused stale", "1000 release done", "daemon commit applied"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	kinds := strings.Join(told.take(), "\n")
+	for _, kind := range []string{"suspended", "resumed", "released"} {
+		if !strings.Contains("\n"+kinds, "\n"+kind) {
+			t.Errorf("%s is not told:\n%s", kind, kinds)
+		}
+	}
+	r, err := h.store.VerifyAudit("")
+	if err != nil || r.Wrong != nil || r.Lines != 8 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}

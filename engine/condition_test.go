@@ -156,7 +156,7 @@ func readyStory(t *testing.T, dice *rand.Rand) {
 		case 5:
 			_, _ = h.Rollback(t.Context(), 0, store.Actor{}) // there may be nothing to go back to
 		case 6:
-			outcome(t)(h.Release(t.Context(), ""))
+			outcome(t)(h.Release(t.Context(), "", store.Actor{}))
 		case 7:
 			s, _ := h.Status()
 			if _, err := h.Apply(t.Context(), Order{Revision: s.Revision}); err != nil {

@@ -68,7 +68,7 @@ func (e *Engine) noteAudited(entry *store.AuditEntry, p *plan.Plan, f *Failure) 
 		n.Kind = provider.NoteUnchanged
 	case store.AuditApplied:
 		n.Kind = provider.NoteApplied
-		if entry.Trigger == "revert" {
+		if entry.Trigger == store.TriggerRevert {
 			n.Kind = provider.NoteReverted
 		}
 		if p != nil {

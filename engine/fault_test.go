@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/engine/store"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
 
@@ -213,7 +214,7 @@ func TestRetryBacksOff(t *testing.T) {
 		t.Errorf("tried %d times within the back-off, want 1", len(tries))
 	}
 	// Release tries at once.
-	if out, err := h.Release(t.Context(), ""); err != nil || out.Failure != nil {
+	if out, err := h.Release(t.Context(), "", store.Actor{}); err != nil || out.Failure != nil {
 		t.Fatal(out, err)
 	}
 	<-tries
@@ -258,7 +259,7 @@ func TestRunEndsWithItsParts(t *testing.T) {
 		if err := h.Engine.Run(t.Context(), nil); err == nil || err.Error() != "export: out of descriptors" {
 			t.Error(err)
 		}
-		if _, err := h.Release(t.Context(), ""); !errors.Is(err, ErrStopped) {
+		if _, err := h.Release(t.Context(), "", store.Actor{}); !errors.Is(err, ErrStopped) {
 			t.Errorf("a command after the end: %v", err)
 		}
 	})

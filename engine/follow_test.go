@@ -256,7 +256,7 @@ subnet "lan" {
 	if s := h.polls(3); s.Revision != rev || h.served() != "one" {
 		t.Errorf("held: serving %q", h.served())
 	}
-	outcome(t)(h.Release(t.Context(), ""))
+	outcome(t)(h.Release(t.Context(), "", store.Actor{}))
 	h.wait("generation 4", func(s Status) bool { return s.Generation == 4 && s.Phase == PhaseIdle })
 	if h.served() != "two" {
 		t.Errorf("released, serving %q", h.served())

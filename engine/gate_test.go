@@ -140,7 +140,7 @@ func TestDeletionIsDenied(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	// A release has it looked at again, and lets nothing through.
-	outcome(t)(h.Release(t.Context(), ""))
+	outcome(t)(h.Release(t.Context(), "", store.Actor{}))
 	if s = h.refused(two); h.served() != "one" {
 		t.Errorf("%+v", s)
 	}

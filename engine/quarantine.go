@@ -191,9 +191,14 @@ func (e *Engine) unrefuse() {
 // hold, and the refusal of the tip; with one, whatever there is about that revision:
 // a hash, its beginning, or anything that the source resolves. The tip of the tracked
 // ref is then looked at again.
-func (e *Engine) Release(ctx context.Context, name string) (Outcome, error) {
+func (e *Engine) Release(ctx context.Context, name string, by store.Actor) (Outcome, error) {
 	if name == "" {
-		return e.send(ctx, command{do: func(st *loopState) Outcome { return e.release(st, "") }})
+		return e.send(ctx, command{do: func(st *loopState) Outcome {
+			s, _ := e.Status()
+			out := e.release(st, "")
+			e.auditOrder(order{trigger: store.TriggerRelease, by: by, revision: s.freed()}, out)
+			return out
+		}})
 	}
 	s, _ := e.Status()
 	hash, err := s.kept(name)
@@ -208,7 +213,19 @@ func (e *Engine) Release(ctx context.Context, name string) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	return e.send(ctx, command{do: func(st *loopState) Outcome { return e.release(st, hash) }})
+	return e.send(ctx, command{do: func(st *loopState) Outcome {
+		out := e.release(st, hash)
+		e.auditOrder(order{trigger: store.TriggerRelease, by: by, revision: hash}, out)
+		return out
+	}})
+}
+
+// freed gives the revision that a release without a name is about.
+func (s *Status) freed() string {
+	if s.Held != nil {
+		return s.Held.Revision
+	}
+	return s.Tip
 }
 
 // kept gives the one revision that is kept from being tried and whose hash begins with

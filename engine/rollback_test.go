@@ -142,7 +142,7 @@ func TestRollbackFromRefused(t *testing.T) {
 		t.Errorf("%+v", out.Held)
 	}
 	h.held(4, "two", bad)
-	outcome(t)(h.Release(t.Context(), ""))
+	outcome(t)(h.Release(t.Context(), "", store.Actor{}))
 	h.refused(bad)
 }
 
@@ -150,7 +150,7 @@ func TestRelease(t *testing.T) {
 	h := newHouse(t, nil)
 	_, _, three := h.history()
 	outcome(t)(h.Rollback(t.Context(), 0, store.Actor{}))
-	if out := outcome(t)(h.Release(t.Context(), "")); out.Held != nil || out.Generation != 4 {
+	if out := outcome(t)(h.Release(t.Context(), "", store.Actor{})); out.Held != nil || out.Generation != 4 {
 		t.Errorf("%+v", out)
 	}
 	if s := h.reached(three); s.Held != nil || h.served() != "three" || s.Generation != 5 {

@@ -45,9 +45,10 @@ func (e *Engine) Suspend(ctx context.Context, o SuspendOrder) (Outcome, error) {
 		}
 		hosts = append(hosts, h.Addr.String())
 	}
+	audited := order{trigger: store.TriggerSuspend, by: o.By, message: one.Reason, hosts: hosts}
 	return e.send(ctx, command{do: func(st *loopState) Outcome {
 		if len(o.Hosts) > 0 {
-			return e.suspended(func(m *store.Memory) {
+			out := e.suspended(func(m *store.Memory) {
 				m.SuspendedHosts = clone(m.SuspendedHosts)
 				for _, h := range hosts {
 					mine := one
@@ -57,8 +58,11 @@ func (e *Engine) Suspend(ctx context.Context, o SuspendOrder) (Outcome, error) {
 					m.SuspendedHosts[h] = mine
 				}
 			})
+			e.auditOrder(audited, out)
+			return out
 		}
 		out := e.suspended(func(m *store.Memory) { m.Suspended = &one })
+		e.auditOrder(audited, out)
 		if out.Failure == nil {
 			// What a commit brought under way is not wanted now.
 			if st.next != nil && !st.next.ordered() {
@@ -74,7 +78,7 @@ func (e *Engine) Suspend(ctx context.Context, o SuspendOrder) (Outcome, error) {
 
 // Resume ends what Suspend began: for the hosts that are named, else for everything
 // else. What is not suspended is no error.
-func (e *Engine) Resume(ctx context.Context, hosts []string) (Outcome, error) {
+func (e *Engine) Resume(ctx context.Context, hosts []string, by store.Actor) (Outcome, error) {
 	s, _ := e.Status()
 	var gone []string
 	for _, name := range hosts {
@@ -85,7 +89,7 @@ func (e *Engine) Resume(ctx context.Context, hosts []string) (Outcome, error) {
 		gone = append(gone, key)
 	}
 	return e.send(ctx, command{do: func(*loopState) Outcome {
-		return e.suspended(func(m *store.Memory) {
+		out := e.suspended(func(m *store.Memory) {
 			if len(hosts) == 0 {
 				m.Suspended = nil
 			}
@@ -94,6 +98,8 @@ func (e *Engine) Resume(ctx context.Context, hosts []string) (Outcome, error) {
 				delete(m.SuspendedHosts, h)
 			}
 		})
+		e.auditOrder(order{trigger: store.TriggerResume, by: by, hosts: gone}, out)
+		return out
 	}})
 }
 

@@ -252,8 +252,12 @@ func (e *Engine) planBack(from, to *store.Record) *plan.Plan {
 
 // Confirm keeps the generation that is on trial. generation, when not 0, is the one
 // that the caller means.
-func (e *Engine) Confirm(ctx context.Context, generation uint64) (Outcome, error) {
-	return e.send(ctx, command{do: func(st *loopState) Outcome { return e.confirm(st, generation) }})
+func (e *Engine) Confirm(ctx context.Context, generation uint64, by store.Actor) (Outcome, error) {
+	return e.send(ctx, command{do: func(st *loopState) Outcome {
+		out := e.confirm(st, generation)
+		e.auditOrder(order{trigger: store.TriggerConfirm, by: by, revision: out.Revision}, out)
+		return out
+	}})
 }
 
 func (e *Engine) confirm(st *loopState, generation uint64) Outcome {

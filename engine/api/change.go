@@ -76,7 +76,7 @@ func (s *Server) release(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
-		return s.Engine.Release(ctx, req.Revision)
+		return s.Engine.Release(ctx, req.Revision, actor(ctx))
 	})
 }
 
@@ -86,7 +86,7 @@ func (s *Server) confirm(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
-		return s.Engine.Confirm(ctx, req.Generation)
+		return s.Engine.Confirm(ctx, req.Generation, actor(ctx))
 	})
 }
 
@@ -106,7 +106,7 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
-		return s.Engine.Resume(ctx, req.Hosts)
+		return s.Engine.Resume(ctx, req.Hosts, actor(ctx))
 	})
 }
 
