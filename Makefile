@@ -80,7 +80,7 @@ soak: build ## $(SOAK) applies under load, of which nobody notices anything (roo
 
 .PHONY: generate
 generate: ## rewrite the golden files of the tests
-	$(GO) test ./schema ./engine/plan ./cmd/dlreconcile -run "Valid|Invalid|Corpus|Stories|Examples|Formatted|LanguagePage" -update
+	$(GO) test ./schema ./engine/plan ./engine/api ./cmd/dlreconcile -run "OpenAPIIsOfTheTypes|Valid|Invalid|Corpus|Stories|Examples|Formatted|LanguagePage" -update
 
 .PHONY: demo
 demo: demo-deps build ## boot a machine from a commit, change the commit, boot again (root)

@@ -44,6 +44,13 @@ func (r *repo) commit(text string) string {
 	return hash
 }
 
+// back makes an earlier commit the tip.
+func (r *repo) back(hash string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tip = hash
+}
+
 func (r *repo) Tip(context.Context) (source.Revision, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

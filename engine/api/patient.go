@@ -78,10 +78,13 @@ func (t *timedWriter) Write(p []byte) (int, error) {
 	return t.ResponseWriter.Write(p)
 }
 
-func (t *timedWriter) Flush() {
+// FlushError is for http.ResponseController.
+func (t *timedWriter) FlushError() error {
 	t.extend()
-	_ = t.c.Flush()
+	return t.c.Flush()
 }
+
+func (t *timedWriter) Flush() { _ = t.FlushError() }
 
 // Unwrap is for http.ResponseController.
 func (t *timedWriter) Unwrap() http.ResponseWriter { return t.ResponseWriter }

@@ -37,6 +37,7 @@ func Routes() []Route {
 		{"POST", "/v1/suspend", RoleOperator, true, (*Server).suspend},
 		{"POST", "/v1/resume", RoleOperator, true, (*Server).resume},
 		{"POST", "/v1/poll", RoleOperator, false, (*Server).poll},
+		{"GET", "/v1/openapi.yaml", RoleViewer, false, (*Server).openapi},
 	}
 }
 

@@ -25,21 +25,22 @@ import (
 
 // roles is who may ask for what. Whoever adds a route decides it here again.
 var roles = map[string]Role{
-	"GET /v1/status":    RoleViewer,
-	"GET /v1/observed":  RoleViewer,
-	"GET /v1/plan":      RoleViewer,
-	"POST /v1/plan":     RoleOperator,
-	"GET /v1/nodes":     RoleViewer,
-	"GET /v1/history":   RoleViewer,
-	"GET /v1/explain":   RoleViewer,
-	"GET /v1/events":    RoleViewer,
-	"POST /v1/apply":    RoleOperator,
-	"POST /v1/rollback": RoleOperator,
-	"POST /v1/release":  RoleOperator,
-	"POST /v1/confirm":  RoleOperator,
-	"POST /v1/suspend":  RoleOperator,
-	"POST /v1/resume":   RoleOperator,
-	"POST /v1/poll":     RoleOperator,
+	"GET /v1/status":       RoleViewer,
+	"GET /v1/observed":     RoleViewer,
+	"GET /v1/plan":         RoleViewer,
+	"POST /v1/plan":        RoleOperator,
+	"GET /v1/nodes":        RoleViewer,
+	"GET /v1/history":      RoleViewer,
+	"GET /v1/explain":      RoleViewer,
+	"GET /v1/events":       RoleViewer,
+	"POST /v1/apply":       RoleOperator,
+	"POST /v1/rollback":    RoleOperator,
+	"POST /v1/release":     RoleOperator,
+	"POST /v1/confirm":     RoleOperator,
+	"POST /v1/suspend":     RoleOperator,
+	"POST /v1/resume":      RoleOperator,
+	"POST /v1/poll":        RoleOperator,
+	"GET /v1/openapi.yaml": RoleViewer,
 }
 
 // Every route, asked by somebody of every role and by nobody.
