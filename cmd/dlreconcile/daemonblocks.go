@@ -77,7 +77,8 @@ type apiPrincipalBlock struct {
 
 // metricsBlock is a plain HTTP listener that answers /metrics alone.
 type metricsBlock struct {
-	Listen string `hcl:"listen"`
+	Listen   string    `hcl:"listen"` // "ADDRESS:PORT"
+	ListenAt hcl.Range `hcl:"listen,attr_value_range"`
 }
 
 // commitStatusBlock tells a forge what became of its commits.

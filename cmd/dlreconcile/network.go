@@ -49,7 +49,12 @@ func (b *daemonBlocks) network(h *house, srv *api.Server) []func(context.Context
 				}
 			}
 		}
-		part("webhook", w.Listen, webhook.New(conf).Serve)
+		hook := webhook.New(conf)
+		readWebhook(h.meter, hook)
+		part("webhook", w.Listen, hook.Serve)
+	}
+	if m := b.Metrics; m != nil {
+		part("metrics", m.Listen, func(ctx context.Context, l net.Listener) error { return h.meter.Serve(ctx, l, h.log) })
 	}
 	return parts
 }

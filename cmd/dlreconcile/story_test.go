@@ -22,7 +22,7 @@ import (
 const storyLimit = 30 * time.Second
 
 // portNames are the protocols of story.ports.
-var portNames = []string{"dhcp", "tftp", "http", "nbd", "api", "webhook"}
+var portNames = []string{"dhcp", "tftp", "http", "nbd", "api", "webhook", "metrics"}
 
 // story is what one script of testdata/script works on.
 type story struct {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dlreconcile/dlreconcile/engine"
 	"github.com/dlreconcile/dlreconcile/engine/identity"
+	"github.com/dlreconcile/dlreconcile/engine/metrics"
 	"github.com/dlreconcile/dlreconcile/engine/node"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/source"
@@ -38,6 +39,7 @@ type house struct {
 	source engine.Source // nil: none is followed
 	clock  *store.Clock
 	nodes  *node.Tracker
+	meter  *metrics.Metrics
 	engine *engine.Engine
 	log    *slog.Logger
 }
@@ -71,6 +73,7 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 		return err
 	}
 	now := h.clock.Now
+	h.meter = metrics.New(buildVersion().String())
 	h.nodes, err = node.New(node.Config{
 		DB:         h.store.DB(),
 		Log:        h.log,
@@ -85,7 +88,8 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 	if err != nil {
 		return err
 	}
-	leases, err = dhcp.New(dhcp.Config{DB: h.store.DB(), Sessions: h.nodes, Sink: h.nodes, Now: now, Log: h.log})
+	sink := h.meter.Tap(h.nodes)
+	leases, err = dhcp.New(dhcp.Config{DB: h.store.DB(), Sessions: h.nodes, Sink: sink, Now: now, Log: h.log})
 	if err != nil {
 		return err
 	}
@@ -96,21 +100,26 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 	}
 	exports, err := export.New(export.Config{
 		Content: h.store.Content(), Dir: filepath.Join(c.settings.State, "overlays"),
-		Clients: h.nodes, Sink: h.nodes, Now: now, Log: h.log,
+		Clients: h.nodes, Sink: sink, Now: now, Log: h.log,
 	})
 	if err != nil {
 		return err
 	}
-	loaders, err := bootloader.New(bootloader.Config{Content: h.store.Content(), Clients: h.nodes, Sessions: h.nodes, Sink: h.nodes, Now: now, Log: h.log})
+	loaders, err := bootloader.New(bootloader.Config{Content: h.store.Content(), Clients: h.nodes, Sessions: h.nodes, Sink: sink, Now: now, Log: h.log})
 	if err != nil {
 		return err
 	}
+	readDHCP(h.meter, leases)
+	readTransfers(h.meter, loaders)
+	readExports(h.meter, exports)
+	readDisk(h.meter, c.settings.State, h.log)
 	cfg := engine.Config{
 		Store:     h.store,
 		Source:    h.source,
 		Providers: []provider.Provider{images, exports, loaders, leases},
 		Nodes:     h.nodes,
 		Notes:     h.nodes,
+		Meter:     h.meter,
 		Server:    c.settings.Server,
 		Vars:      c.settings.Vars,
 		Env:       c.settings.Env,
@@ -127,6 +136,7 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 		c.limits(&cfg)
 	}
 	h.engine = engine.New(cfg)
+	h.meter.Watch(h.engine)
 	return nil
 }
 

@@ -51,6 +51,13 @@ func (s *Server) routes(identify func(http.ResponseWriter, *http.Request) (calle
 			}
 		})
 	}
+	if s.Metrics != nil {
+		mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+			if allowed(w, r, RoleViewer, "GET /metrics") {
+				s.Metrics.ServeHTTP(w, r)
+			}
+		})
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Nobody learns what there is before he has said who he is.
 		if c, ok := identify(w, r); ok {

@@ -30,6 +30,8 @@ type Server struct {
 	Log    *slog.Logger
 	// Principals are those whose role the settings name; nil: nobody.
 	Principals *Principals
+	// Metrics answers GET /metrics, beside what Routes lists; nil: nothing does.
+	Metrics http.Handler
 
 	patience patience   // with clients
 	large    sync.Mutex // held by the one request whose body may be large, to its end

@@ -19,16 +19,6 @@ const (
 	mostHeader = 8 << 10
 )
 
-// Listen binds the plain listener.
-func Listen(ctx context.Context, address string) (net.Listener, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
-	}
-	return l, nil
-}
-
 // Serve answers GET /metrics on l, and nothing else, until ctx ends. It closes l, and
 // returns when every request is over.
 func (m *Metrics) Serve(ctx context.Context, l net.Listener, log *slog.Logger) error {

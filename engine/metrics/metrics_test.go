@@ -226,7 +226,7 @@ func TestLint(t *testing.T) {
 func TestListener(t *testing.T) {
 	m, _ := full(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	l, err := Listen(ctx, "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func cmdScrape(s *story, ts *testscript.TestScript, args []string) error {
+	if len(args) != 1 || args[0] != "socket" && args[0] != "network" {
+		return errors.New("usage: scrape socket|network")
+	}
+	t := &http.Transport{DisableKeepAlives: true}
+	url := "http://127.0.0.1:" + ts.Getenv("METRICS_PORT") + "/metrics"
+	if args[0] == "socket" {
+		url = "http://localhost/metrics"
+		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(s.state, "api.sock"))
+		}
+	}
+	req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	_, err = io.Copy(ts.Stdout(), io.LimitReader(resp.Body, fileLimit))
+	return err
+}
