@@ -20,6 +20,7 @@ const (
 	CausePermission = "permission"
 	CauseNetwork    = "network" // a mirror or the repo did not answer
 	CauseProgram    = "program" // one that this machine runs failed: a build
+	CauseKeys       = "keys"    // the operator's files of trusted keys cannot be read
 	CauseOther      = "other"
 )
 
@@ -41,6 +42,8 @@ func causeOf(err error) string {
 		return false
 	}
 	switch {
+	case is(source.ErrKeys): // whatever keeps the file from being read
+		return CauseKeys
 	case is(syscall.ENOSPC, syscall.EDQUOT):
 		return CauseDisk
 	case is(syscall.EADDRINUSE):
@@ -76,6 +79,8 @@ func waits(cause string) (first, most time.Duration) {
 		return time.Minute, 30 * time.Minute
 	case CauseNetwork:
 		return 5 * time.Second, 5 * time.Minute
+	case CauseKeys:
+		return 5 * time.Second, time.Minute
 	case CauseProgram:
 		return 30 * time.Second, 30 * time.Minute
 	}

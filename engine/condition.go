@@ -19,7 +19,8 @@ const (
 	ConditionSynced = "Synced"
 	// ConditionSourceReachable says that the last look at the repo found a commit.
 	ConditionSourceReachable = "SourceReachable"
-	// ConditionTrusted says that no commit was refused for its signature or history.
+	// ConditionTrusted says that no commit was refused for its signature or history, and
+	// that it could be checked.
 	ConditionTrusted = "Trusted"
 	// ConditionHealthy says that what is served is served whole.
 	ConditionHealthy = "Healthy"
@@ -171,6 +172,8 @@ func sourceCondition(s *Status) Condition {
 func trustedCondition(s *Status) Condition {
 	if f := s.Failure; f != nil && f.Reason == ReasonUntrusted {
 		return Condition{Type: ConditionTrusted, Reason: "Untrusted", Message: f.Message}
+	} else if f != nil && f.Cause == CauseKeys {
+		return Condition{Type: ConditionTrusted, Reason: "KeysUnreadable", Message: f.Message}
 	}
 	return Condition{Type: ConditionTrusted, Status: true, Reason: "NothingRefused"}
 }
