@@ -69,6 +69,11 @@ func (t *tree) locate(name string, right func(fs.FileMode) bool, what string) er
 			return &fileError{fmt.Sprintf("Cannot read %q", name), cause(err)}
 		case st.Mode()&fs.ModeSymlink != 0:
 			return &fileError{fmt.Sprintf("%q is a symbolic link", name[:i]), "Symbolic links are not followed, so that a commit means the same everywhere. Name the file itself."}
+		case st.Mode()&fs.ModeIrregular != 0: // not of these files: the tree knows what it is
+			if _, err := fs.ReadDir(t.fsys, name[:i]); err != nil {
+				return &fileError{fmt.Sprintf("Cannot read %q", name), cause(err)}
+			}
+			return t.missing(name, name[:i], what)
 		case i < len(name) && !st.IsDir():
 			return t.missing(name, name[:i], what)
 		case i == len(name) && !right(st.Mode()):

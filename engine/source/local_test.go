@@ -287,3 +287,21 @@ func TestConcurrentReadersWhileGitRepacks(t *testing.T) {
 	cancel()
 	wg.Wait()
 }
+
+func TestLocalRepositoryGoesAway(t *testing.T) {
+	dir := gitRepo(t)
+	s := mustOpen(t, Config{Repo: dir})
+	tip := mustTip(t, s)
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Tip(t.Context()); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("a repository that is gone: %v", err)
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	if again := mustTip(t, s); again != tip {
+		t.Errorf("back again: %+v", again)
+	}
+}

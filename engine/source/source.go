@@ -27,8 +27,8 @@ var (
 	ErrNoRef = errors.New("no such branch, tag or revision")
 	// ErrNoPath: the commit has no folder of that name.
 	ErrNoPath = errors.New("no such folder in the commit")
-	// ErrUnreachable: the remote repository did not answer, or refused. What was
-	// fetched before can still be read.
+	// ErrUnreachable: the remote repository did not answer, or refused, and what was
+	// fetched before can still be read; or the local one is not there any more.
 	ErrUnreachable = errors.New("the repository cannot be reached")
 	// ErrLimit: something in the tree is larger than Limits allow.
 	ErrLimit = errors.New("over the limit")
@@ -129,6 +129,7 @@ type Revision struct {
 type Source struct {
 	cfg    Config
 	log    *slog.Logger
+	local  string  // where the local repository is
 	dirs   gitDirs // of the local repository, or of the mirror
 	objs   *objects
 	ref    wantedRef
@@ -171,7 +172,8 @@ func Open(cfg Config) (*Source, error) {
 		return nil, err
 	}
 	if loc.remote == "" {
-		if s.dirs, err = findRepo(loc.local); err != nil {
+		s.local = loc.local
+		if s.dirs, err = findRepo(s.local); err != nil {
 			return nil, err
 		}
 		s.objs = &objects{dirs: s.dirs}
@@ -236,6 +238,9 @@ func (s *Source) Tip(ctx context.Context) (Revision, error) {
 func (s *Source) localTip() (plumbing.Hash, error) {
 	ref, err := s.objs.tracked(s.ref)
 	if err != nil {
+		if _, away := findRepo(s.local); away != nil {
+			return plumbing.ZeroHash, fmt.Errorf("%w: %w", ErrUnreachable, away)
+		}
 		return plumbing.ZeroHash, err
 	}
 	c, err := s.objs.peel(ref.Hash())
