@@ -51,7 +51,7 @@ const (
 func (s *settings) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.Config, "config", defaultConfig, "`FILE` with the daemon's own settings")
 	f.StringVar(&s.Repo, "repo", ".", "Git repo: a local `PATH` or an https:// URL")
-	f.StringVar(&s.Ref, "ref", "", "`BRANCH` or tag to follow (default: what the repo's HEAD names)")
+	f.StringVar(&s.Ref, "ref", "", "`BRANCH`, tag, or semver:RANGE of tags to follow (default: what the repo's HEAD names)")
 	f.StringVar(&s.Path, "path", "", "`FOLDER` of the repo that holds the desired state (default: its top)")
 	f.StringVar(&s.TokenFile, "token-file", "", "`FILE` with the credentials for an https:// repo: a token, or user:password")
 	f.StringVar(&s.AgeIdentity, "age-identity", "", "`FILE` with the identity that secrets of the repo are encrypted for, as age-keygen writes it, or an SSH private key")
