@@ -109,11 +109,17 @@ func (e *Engine) applyJob(ctx context.Context, name string, needsTip bool) (job,
 // holds the tracked ref where it is. number 0 is the generation before the one
 // that is served. No policy is asked.
 func (e *Engine) Rollback(ctx context.Context, number uint64, by store.Actor) (Outcome, error) {
+	return e.RollbackFrom(ctx, nil, number, by)
+}
+
+// RollbackFrom is Rollback for what somebody decided on a generation: when another one
+// is served as its turn comes, it is refused as stale. A nil expect is any.
+func (e *Engine) RollbackFrom(ctx context.Context, expect *uint64, number uint64, by store.Actor) (Outcome, error) {
 	j, err := e.rollbackJob(number)
 	if err != nil {
 		return Outcome{}, err
 	}
-	j.by = by
+	j.by, j.expect = by, expect
 	return e.send(ctx, command{job: j})
 }
 

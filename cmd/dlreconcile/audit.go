@@ -91,6 +91,9 @@ func sinceTime(text string, now time.Time) (time.Time, error) {
 
 // records opens the state directory for reading.
 func (c *cli) records() (*store.Store, error) {
+	if err := c.here(); err != nil {
+		return nil, err
+	}
 	st, err := store.OpenReadOnly(c.settings.State)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &coded{exitLocked, fmt.Errorf("there is no state directory %s: name it with --state", c.settings.State)}
@@ -117,6 +120,9 @@ func (c *cli) printAudit(list []store.AuditEntry) error {
 
 // actorText names who gave an order.
 func actorText(a store.Actor) string {
+	if a.Name != "" {
+		return a.Via + " " + a.Name
+	}
 	if a.UID == nil {
 		return a.Via
 	}

@@ -22,7 +22,7 @@ func (b *daemonBlocks) network(h *house, srv *api.Server) []func(context.Context
 	var parts []func(context.Context) error
 	part := func(what, address string, serve func(context.Context, net.Listener) error) {
 		parts = append(parts, func(ctx context.Context) error {
-			return keepListening(ctx, h.log.With("listener", what), address, serve)
+			return keepListening(ctx, h.log.With("listener", what), address, listenAgain, serve)
 		})
 	}
 	if a := b.API; a != nil {
@@ -64,8 +64,9 @@ func unreadable(log *slog.Logger, what string) func(error) {
 	return func(err error) { log.Error("a file of keys cannot be used", "listener", what, "error", err) }
 }
 
-// keepListening serves on a listener of its own until ctx ends, again and again.
-func keepListening(ctx context.Context, log *slog.Logger, address string, serve func(context.Context, net.Listener) error) error {
+// keepListening serves on a listener of its own until ctx ends. When it cannot be had, or
+// fails, it is tried again after a while.
+func keepListening(ctx context.Context, log *slog.Logger, address string, after time.Duration, serve func(context.Context, net.Listener) error) error {
 	told := ""
 	for {
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
@@ -84,7 +85,7 @@ func keepListening(ctx context.Context, log *slog.Logger, address string, serve 
 			told = err.Error()
 			log.Error("a listener fails, and is tried again", "address", address, "error", err)
 		}
-		again := time.NewTimer(listenAgain)
+		again := time.NewTimer(after)
 		select {
 		case <-again.C:
 		case <-ctx.Done():

@@ -18,6 +18,15 @@ type apiSettings struct {
 	CA        string // "": the system's authorities
 }
 
+// here refuses what only works on the state directory of this machine, where another
+// machine's daemon is meant.
+func (c *cli) here() error {
+	if c.settings.API.URL == "" {
+		return nil
+	}
+	return &coded{exitUsage, fmt.Errorf("this works on a state directory, and --api names a daemon elsewhere (%s): run it there, without --api", c.settings.API.URL)}
+}
+
 // client makes the client for the daemon elsewhere.
 func (a apiSettings) client() (*api.Client, error) {
 	r := api.Remote{URL: a.URL, TLS: &tls.Config{}}

@@ -49,6 +49,11 @@ func (h *house) Close() error { return h.store.Close() }
 // wire opens the state directory and puts the parts together. The order of the
 // providers is the order of Prepare and Commit.
 func (c *cli) wire(mode wireMode) (*house, error) {
+	if mode != wireServe {
+		if err := c.here(); err != nil {
+			return nil, err
+		}
+	}
 	log := c.logger()
 	st, err := store.Open(c.settings.State, store.Options{Log: log})
 	if err != nil {

@@ -32,7 +32,7 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, err)
 		return
 	}
-	if len(req.Overrides) > 0 && !allowed(w, r, RoleAdmin, "passing rules of the policy ("+strings.Join(req.Overrides, ", ")+")") {
+	if len(req.Overrides) > 0 && !s.allowed(w, r, RoleAdmin, "passing rules of the policy ("+strings.Join(req.Overrides, ", ")+")") {
 		return
 	}
 	var try time.Duration
@@ -66,7 +66,7 @@ func (s *Server) rollback(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
-		return s.Engine.Rollback(ctx, req.Generation, actor(ctx))
+		return s.Engine.RollbackFrom(ctx, decidedOn(r), req.Generation, actor(ctx))
 	})
 }
 

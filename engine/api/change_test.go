@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/dlreconcile/dlreconcile/engine"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/engine/store"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
 
@@ -231,4 +233,39 @@ func TestSocketMode(t *testing.T) {
 	if _, err := os.Stat(d.path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket is left behind: %v", err)
 	}
+}
+
+// What was decided on a generation is not done on another one, also when that one comes
+// between the question and its turn.
+func TestDecidedOn(t *testing.T) {
+	d := newDaemon(t)
+	d.served(1)
+	d.repo.commit(site("two"))
+	if _, err := d.ChangeOf(t.Context(), 1, "/v1/apply", ApplyRequest{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	var f *engine.Failure
+	if _, err := d.ChangeOf(t.Context(), 1, "/v1/rollback", RollbackRequest{}, nil); !errors.As(err, &f) || f.Reason != engine.ReasonStale || !strings.Contains(f.Message, "generation 2 is served now") {
+		t.Errorf("%v", err)
+	}
+	seen := uint64(1)
+	if out, err := d.engine.RollbackFrom(t.Context(), &seen, 1, store.Actor{}); err != nil || out.Failure == nil || out.Failure.Reason != engine.ReasonStale || out.Generation != 2 {
+		t.Errorf("%+v, %v", out, err)
+	}
+	if out, err := d.ChangeOf(t.Context(), 2, "/v1/rollback", RollbackRequest{}, nil); err != nil || out.Generation != 3 {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+// FuzzIfMatch reads the header as strangers may send it: a generation is only read out
+// of its own entity tag.
+func FuzzIfMatch(f *testing.F) {
+	for _, s := range []string{`"7"`, `*`, `W/"7"`, `"7", "8"`, `"07"`, `"+7"`, `""`, `"`, `"18446744073709551616"`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if n := decidedOn(&http.Request{Header: http.Header{"If-Match": {text}}}); n != nil && etag(*n) != text {
+			t.Errorf("%q is read as %d", text, *n)
+		}
+	})
 }

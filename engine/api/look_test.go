@@ -210,8 +210,8 @@ func TestBadRequests(t *testing.T) {
 		if resp.StatusCode != c.code {
 			t.Errorf("%s %s: %s, want %d", c.method, c.path, resp.Status, c.code)
 		}
-		if c.code == http.StatusNotFound || c.code == http.StatusMethodNotAllowed {
-			continue
+		if allow := resp.Header.Get("Allow"); (allow != "") != (c.code == http.StatusMethodNotAllowed) {
+			t.Errorf("%s %s: Allow: %s", c.method, c.path, allow)
 		}
 		var p Problem
 		if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || p.Error == "" || resp.Header.Get("Content-Type") != "application/json" {

@@ -18,10 +18,8 @@ func decidedOn(r *http.Request) *uint64 {
 	if len(given) != 1 {
 		return nil
 	}
-	text, ok := strings.CutPrefix(given[0], `"`)
-	text, ok2 := strings.CutSuffix(text, `"`)
-	n, err := strconv.ParseUint(text, 10, 64)
-	if !ok || !ok2 || err != nil {
+	n, err := strconv.ParseUint(strings.Trim(given[0], `"`), 10, 64)
+	if err != nil || etag(n) != given[0] {
 		return nil
 	}
 	return &n

@@ -46,7 +46,7 @@ func (s *Server) routes(identify func(http.ResponseWriter, *http.Request) (calle
 	mux := http.NewServeMux()
 	for _, rt := range Routes() {
 		mux.HandleFunc(rt.Method+" "+rt.Path, func(w http.ResponseWriter, r *http.Request) {
-			if allowed(w, r, rt.Role, rt.Method+" "+rt.Path) && (!rt.Changes || s.matches(w, r)) {
+			if s.allowed(w, r, rt.Role, rt.Method+" "+rt.Path) && (!rt.Changes || s.matches(w, r)) {
 				rt.handle(s, w, r)
 			}
 		})
@@ -60,18 +60,45 @@ func (s *Server) routes(identify func(http.ResponseWriter, *http.Request) (calle
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Nobody learns what there is before he has said who he is.
-		if c, ok := identify(w, r); ok {
-			mux.ServeHTTP(w, r.WithContext(withCaller(r.Context(), c)))
+		c, ok := identify(w, r)
+		if !ok {
+			return
 		}
+		if h, pattern := mux.Handler(r); pattern == "" {
+			nothing(w, r, h)
+			return
+		}
+		mux.ServeHTTP(w, r.WithContext(withCaller(r.Context(), c)))
 	})
 }
 
+// nothing answers, as a Problem, what no route is for; h is how the mux would.
+func nothing(w http.ResponseWriter, r *http.Request, h http.Handler) {
+	said := &unsent{header: http.Header{}}
+	h.ServeHTTP(said, r)
+	if allow := said.header.Get("Allow"); allow != "" {
+		w.Header().Set("Allow", allow)
+	}
+	problem(w, said.code, fmt.Errorf("%s %s: %d %s: GET /v1/openapi.yaml says what there is", r.Method, r.URL.Path, said.code, http.StatusText(said.code)))
+}
+
+// unsent is an answer that nobody gets.
+type unsent struct {
+	header http.Header
+	code   int
+}
+
+func (u *unsent) Header() http.Header         { return u.header }
+func (u *unsent) WriteHeader(code int)        { u.code = code }
+func (u *unsent) Write(p []byte) (int, error) { return len(p), nil }
+
 // allowed reports whether who asks has at least a role, and answers when not.
-func allowed(w http.ResponseWriter, r *http.Request, least Role, what string) bool {
+func (s *Server) allowed(w http.ResponseWriter, r *http.Request, least Role, what string) bool {
 	c := callerOf(r.Context())
 	if c.role >= least {
 		return true
 	}
+	s.log().Warn("the API denies somebody something", "who", c.name(), "role", c.role.String(), "what", what)
 	problem(w, http.StatusForbidden, fmt.Errorf("%s takes the role %s, and %s has the role %s: the daemon's settings say who has which", what, least, c.name(), c.role))
 	return false
 }
