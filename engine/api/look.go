@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -87,6 +88,15 @@ func (s *Server) history(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	reply(w, list)
+}
+
+// metrics answers GET /metrics, in the text format of Prometheus.
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
+	if s.Metrics == nil {
+		problem(w, http.StatusNotFound, errors.New("this daemon counts nothing"))
+		return
+	}
+	s.Metrics.ServeHTTP(w, r)
 }
 
 // History lists the generations that st keeps, oldest first.

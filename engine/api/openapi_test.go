@@ -206,7 +206,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 			t.Errorf("%s is not described", what)
 			return
 		}
-		kind := resp.Header.Get("Content-Type")
+		kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
 		if len(answer.Value.Content) == 0 {
 			if len(b) > 0 {
 				t.Errorf("%s has a body, which is not described", what)
@@ -247,6 +247,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	try("viewer", "GET", "/v1/explain?machine=ws01", "", "", 200)
 	try("viewer", "GET", "/v1/explain?all=1&file=pxelinux.0", "", "", 200)
 	try("viewer", "GET", "/v1/explain", "", "", 400)
+	try("viewer", "GET", "/metrics", "", "", 200)
 	try("admin", "POST", "/v1/apply", "", "", 428)
 	try("admin", "POST", "/v1/apply", "", `"5"`, 412)
 	try("viewer", "POST", "/v1/apply", "", "*", 403)

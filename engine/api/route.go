@@ -38,6 +38,7 @@ func Routes() []Route {
 		{"POST", "/v1/resume", RoleOperator, true, (*Server).resume},
 		{"POST", "/v1/poll", RoleOperator, false, (*Server).poll},
 		{"GET", "/v1/openapi.yaml", RoleViewer, false, (*Server).openapi},
+		{"GET", "/metrics", RoleViewer, false, (*Server).metrics},
 	}
 }
 
@@ -48,13 +49,6 @@ func (s *Server) routes(identify func(http.ResponseWriter, *http.Request) (calle
 		mux.HandleFunc(rt.Method+" "+rt.Path, func(w http.ResponseWriter, r *http.Request) {
 			if s.allowed(w, r, rt.Role, rt.Method+" "+rt.Path) && (!rt.Changes || s.matches(w, r)) {
 				rt.handle(s, w, r)
-			}
-		})
-	}
-	if s.Metrics != nil {
-		mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-			if allowed(w, r, RoleViewer, "GET /metrics") {
-				s.Metrics.ServeHTTP(w, r)
 			}
 		})
 	}

@@ -30,7 +30,7 @@ type Server struct {
 	Log    *slog.Logger
 	// Principals are those whose role the settings name; nil: nobody.
 	Principals *Principals
-	// Metrics answers GET /metrics, beside what Routes lists; nil: nothing does.
+	// Metrics answers GET /metrics; nil: nothing is counted.
 	Metrics http.Handler
 
 	patience patience   // with clients

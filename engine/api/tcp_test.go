@@ -41,6 +41,7 @@ var roles = map[string]Role{
 	"POST /v1/resume":      RoleOperator,
 	"POST /v1/poll":        RoleOperator,
 	"GET /v1/openapi.yaml": RoleViewer,
+	"GET /metrics":         RoleViewer,
 }
 
 // Every route, asked by somebody of every role and by nobody.
