@@ -11,6 +11,7 @@ import (
 // systemd.exec(5).
 type daemonBlocks struct {
 	Trust        *trustBlock          `hcl:"trust,block"`
+	Limits       *limitsBlock         `hcl:"limits,block"`
 	Webhook      *webhookBlock        `hcl:"webhook,block"`
 	API          *apiBlock            `hcl:"api,block"`
 	Metrics      *metricsBlock        `hcl:"metrics,block"`
@@ -104,6 +105,9 @@ func parseBlocks(body hcl.Body) (daemonBlocks, hcl.Diagnostics) {
 	diags := gohcl.DecodeBody(body, nil, &b)
 	if b.Trust != nil {
 		diags = append(diags, b.Trust.check()...)
+	}
+	if b.Limits != nil {
+		diags = append(diags, b.Limits.check()...)
 	}
 	if !diags.HasErrors() {
 		diags = append(diags, b.checkAccess()...)

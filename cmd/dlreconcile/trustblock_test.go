@@ -49,3 +49,33 @@ func TestTrustBlock(t *testing.T) {
 		})
 	}
 }
+
+func TestLimitsBlock(t *testing.T) {
+	for _, tc := range []struct {
+		text string
+		want source.Limits
+		at   string // of the diagnostic
+	}{
+		{text: ""},
+		{text: "limits {\n}"},
+		{text: "limits {\n  files = 10\n  depth = \"3\"\n  file = \"1MiB\"\n  total = \"2 GiB\"\n  fetch = \"300B\"\n}",
+			want: source.Limits{Files: 10, Depth: 3, Blob: 1 << 20, Total: 2 << 30, Fetch: 300}},
+		{text: "limits {\n  files = 0\n}", at: "d.hcl:2,11-12"},
+		{text: "limits {\n  depth = 1.5\n}", at: "d.hcl:2,11-14"},
+		{text: "limits {\n  fetch = 4096\n}", at: "d.hcl:2,11-15"},
+		{text: "limits {\n  fetch = \"4G\"\n}", at: "d.hcl:2,11-15"},
+		{text: "limits {\n  total = \"9999999TiB\"\n}", at: "d.hcl:2,11-23"},
+		{text: "limits {\n  blob = \"1GiB\"\n}", at: "d.hcl:2,3-7"},
+	} {
+		file, diags := parseDaemonFile("d.hcl", []byte(tc.text))
+		if tc.at != "" {
+			if len(diags) != 1 || diags[0].Subject.String() != tc.at {
+				t.Errorf("%q: %v, want a diagnostic at %s", tc.text, diags, tc.at)
+			}
+			continue
+		}
+		if diff := cmp.Diff(tc.want, file.Limits.sourceLimits()); diags.HasErrors() || diff != "" {
+			t.Errorf("%q: %v\n%s", tc.text, diags, diff)
+		}
+	}
+}

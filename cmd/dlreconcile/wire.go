@@ -176,6 +176,6 @@ func (c *cli) wireSource(h *house, mode wireMode) error {
 func (c *cli) openSource(mirror string) (*source.Source, error) {
 	return source.Open(source.Config{
 		Repo: c.settings.Repo, Ref: c.settings.Ref, Path: c.settings.Path, TokenFile: c.settings.TokenFile,
-		Mirror: mirror, Poll: c.settings.Poll, Trust: c.settings.blocks.Trust.trust(), Log: c.logger(),
+		Mirror: mirror, Poll: c.settings.Poll, Trust: c.settings.blocks.Trust.trust(), Limits: c.settings.blocks.Limits.sourceLimits(), Log: c.logger(),
 	})
 }

@@ -46,6 +46,9 @@ type mirror struct {
 
 	turn chan struct{} // holds one token: who has it may write the mirror
 
+	now  func() time.Time
+	over overLimit // who has the turn may touch it
+
 	// seen is the wanted ref as the remote repository had it last; nil before. For an
 	// annotated tag it points at the tag.
 	seen atomic.Pointer[plumbing.Reference]
@@ -60,7 +63,7 @@ func newMirror(cfg Config, remote string, ref wantedRef, objs *objects, log *slo
 		return nil, fmt.Errorf("repository %s: the token would cross the network in the clear; use https", remote)
 	}
 	m := &mirror{dir: filepath.Clean(cfg.Mirror), url: remote, ref: ref, token: cfg.TokenFile,
-		timeout: cfg.Timeout, limits: cfg.Limits, objs: objs, log: log, turn: make(chan struct{}, 1)}
+		timeout: cfg.Timeout, limits: cfg.Limits, now: cfg.Now, objs: objs, log: log, turn: make(chan struct{}, 1)}
 	m.turn <- struct{}{}
 	return m, nil
 }
@@ -103,6 +106,9 @@ func (m *mirror) tip(ctx context.Context) (plumbing.Hash, error) {
 	if err != nil {
 		return plumbing.ZeroHash, err
 	}
+	if err := m.over.holds(want.Hash(), m.now()); err != nil {
+		return plumbing.ZeroHash, err
+	}
 	var commit plumbing.Hash
 	take := func(h plumbing.Hash) error {
 		c, err := m.objs.peel(h)
@@ -122,7 +128,30 @@ func (m *mirror) tip(ctx context.Context) (plumbing.Hash, error) {
 		return take(h)
 	}
 	err = m.sync(ctx, remote.head, have, fetched, tipSpec(want.Name()))
+	m.over = overLimit{}
+	if errors.Is(err, ErrLimit) {
+		m.over = overLimit{want.Hash(), m.now(), err}
+	}
 	return commit, err
+}
+
+// overLimit is a tip that cannot be fetched because it brings too much.
+type overLimit struct {
+	hash plumbing.Hash
+	at   time.Time
+	err  error
+}
+
+// overAgain is when it is tried again: the server may have packed it in another way.
+const overAgain = time.Hour
+
+// holds gives why a tip is not fetched now. Without it each poll would bring gigabytes
+// for nothing.
+func (o overLimit) holds(h plumbing.Hash, now time.Time) error {
+	if waited := now.Sub(o.at); o.err == nil || o.hash != h || waited < 0 || waited >= overAgain {
+		return nil
+	}
+	return o.err
 }
 
 func tipSpec(name plumbing.ReferenceName) config.RefSpec {

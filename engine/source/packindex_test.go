@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing/format/idxfile"
 )
@@ -125,13 +126,21 @@ func TestFetchLimit(t *testing.T) {
 	noGit(t)
 	mirror := t.TempDir()
 	first := r.commit("first", files{"a": "1"})
-	s := mustOpen(t, Config{Repo: r.url, Mirror: mirror, Limits: Limits{Fetch: 1 << 20}})
+	now := testNow
+	s := mustOpen(t, Config{Repo: r.url, Mirror: mirror, Limits: Limits{Fetch: 1 << 20}, Now: func() time.Time { return now }})
 	mustTip(t, s)
 	r.commit("large", files{"a": "2", "large": string(noise(1, 2<<20))})
 	for range 2 {
 		if _, err := s.Tip(t.Context()); !errors.Is(err, ErrLimit) || !strings.Contains(err.Error(), "brings more than 1048576 bytes") {
 			t.Fatalf("a large fetch: %v", err)
 		}
+	}
+	if n := r.fetches.Load(); n != 2 {
+		t.Errorf("%d fetches, want one of each commit", n)
+	}
+	now = now.Add(overAgain)
+	if _, err := s.Tip(t.Context()); !errors.Is(err, ErrLimit) || r.fetches.Load() != 3 {
+		t.Errorf("an hour later: %v, %d fetches", err, r.fetches.Load())
 	}
 	if left, err := filepath.Glob(filepath.Join(mirror, "objects/pack/tmp_*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
