@@ -16,7 +16,8 @@ func (c *cli) nodesCommand() *cobra.Command {
 		Use:   "nodes [MACHINE]",
 		Short: "List the machines seen, what each runs, and how its boot went",
 		Long: `nodes lists every machine that booted from here: its state, the generation and the
-artifact it is pinned to. With the MAC, name or address of one machine it also prints
+artifact it is pinned to, and, for a host that is suspended, the generation that its next
+boots stay on. With the MAC, name or address of one machine it also prints
 the timeline of its boots, in seconds since the first DHCP packet. A machine whose
 address is another DHCP server's is listed by that address.
 
@@ -61,7 +62,11 @@ func (c *cli) printNodes(list []node.Node, boots bool) error {
 		if n.Address.IsValid() {
 			address = n.Address.String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", nodeKey(n), n.Host, address, n.State, n.Generation, n.Export)
+		generation := fmt.Sprint(n.Generation)
+		if n.Stays != 0 {
+			generation += fmt.Sprintf(" (stays on %d)", n.Stays)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", nodeKey(n), n.Host, address, n.State, generation, n.Export)
 	}
 	if err := w.Flush(); err != nil {
 		return err

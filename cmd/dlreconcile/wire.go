@@ -89,6 +89,7 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 			return leases.Lookup(a)
 		},
 		Current: func() uint64 { return h.engine.Generation() },
+		Pinned:  func(mac provider.MAC) uint64 { return h.engine.Pinned(mac) },
 	})
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ type Node struct {
 	Arch       *uint16      `json:"arch,omitempty"`       // client architecture (option 93) that its firmware said last; nil: none
 	State      string       `json:"state"`                // StateBooting, StateUp or StateGone
 	Generation uint64       `json:"generation,omitempty"` // it is tied to; 0: none
+	Stays      uint64       `json:"stays,omitempty"`      // its next boots, by order, on this generation; 0: on what is served then
 	Session    string       `json:"session,omitempty"`    // of the boot that State speaks of
 	Tree       string       `json:"tree,omitempty"`
 	Image      schema.Addr  `json:"image,omitzero"`
@@ -102,7 +103,9 @@ func (t *Tracker) Nodes() []Node {
 	list := make([]Node, 0, len(t.machines))
 	for _, m := range t.machines {
 		t.expire(m, now)
-		list = append(list, m.node(now, &t.cfg))
+		n := m.node(now, &t.cfg)
+		n.Stays = t.cfg.Pinned(m.mac)
+		list = append(list, n)
 	}
 	t.mu.Unlock()
 	t.poke()
@@ -129,7 +132,9 @@ func (t *Tracker) Node(mac provider.MAC) (Node, bool) {
 		return Node{}, false
 	}
 	t.expire(m, now)
-	return m.node(now, &t.cfg), true
+	n := m.node(now, &t.cfg)
+	n.Stays = t.cfg.Pinned(mac)
+	return n, true
 }
 
 func (m *machine) node(now time.Time, cfg *Config) Node {

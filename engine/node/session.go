@@ -110,15 +110,19 @@ func opens(m *machine, v voice, discover bool) bool {
 	}
 }
 
-// open starts b as the session of a machine, in the place of an open one. It leaves
-// the running boot alone. It gives nil when there is no room. The caller holds t.mu.
+// open starts b as the session of a machine, in the place of an open one, on the
+// generation that is served or that an order keeps it on. It leaves the running boot
+// alone. It gives nil when there is no room. The caller holds t.mu.
 func (t *Tracker) open(mac provider.MAC, b *boot, now time.Time) *machine {
 	m := t.admit(mac, now)
 	if m == nil {
 		return nil
 	}
 	t.close(m)
-	b.ID, b.Generation, b.Opened, b.Seen = newID(), t.cfg.Current(), now, now
+	b.ID, b.Generation, b.Opened, b.Seen = newID(), t.cfg.Pinned(mac), now, now
+	if b.Generation == 0 {
+		b.Generation = t.cfg.Current()
+	}
 	m.booting = b
 	t.startTimeline(m, b)
 	t.touch(m)

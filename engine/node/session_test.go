@@ -218,3 +218,52 @@ func TestManyOpenAtOnceShareWrites(t *testing.T) {
 		t.Errorf("%d machines after the crash, want 200", n)
 	}
 }
+
+// The boots of a suspended machine begin on the generation of the order, over a
+// restart too, and those of others on what is served; a boot that has begun goes on
+// where it is.
+func TestSuspendedMachineStays(t *testing.T) {
+	var mu sync.Mutex
+	stays := uint64(0)
+	set := func(n uint64) {
+		mu.Lock()
+		defer mu.Unlock()
+		stays = n
+	}
+	l := newLab(t, func(c *Config) {
+		c.Pinned = func(mac provider.MAC) uint64 {
+			mu.Lock()
+			defer mu.Unlock()
+			if mac == macA {
+				return stays
+			}
+			return 0
+		}
+	})
+	l.commit(3)
+	first := l.boot(macA, true, "PXEClient", "")
+	set(2)
+	if again := l.boot(macA, false, "PXEClient", ""); again != first || first.Generation != 3 {
+		t.Errorf("a boot under way got %+v after %+v", again, first)
+	}
+	l.pass(20 * time.Minute)
+	if s := l.boot(macA, true, "PXEClient", ""); s.Generation != 2 {
+		t.Errorf("it boots on generation %d, want 2", s.Generation)
+	}
+	if s := l.boot(macB, true, "PXEClient", ""); s.Generation != 3 {
+		t.Errorf("another machine boots on generation %d, want 3", s.Generation)
+	}
+	if n, ok := l.Node(macA); !ok || n.Stays != 2 || n.Generation != 2 {
+		t.Errorf("%+v", n)
+	}
+	l.close()
+	l.open()
+	if live := l.Live(); !live[2] {
+		t.Errorf("after a restart %v are live", live)
+	}
+	set(0)
+	l.pass(20 * time.Minute)
+	if s := l.boot(macA, true, "PXEClient", ""); s.Generation != 3 {
+		t.Errorf("resumed, it boots on generation %d, want 3", s.Generation)
+	}
+}

@@ -36,6 +36,10 @@ type Config struct {
 	// Current gives the number of the generation that is served. It is called
 	// with a lock held and must not call back.
 	Current func() uint64
+	// Pinned gives the generation that the boot sessions of a machine are opened on, by
+	// an operator's order; 0, and nil: on the current one. It is called with a lock held
+	// and must not call back.
+	Pinned func(provider.MAC) uint64
 
 	SessionTimeout time.Duration // a session without a sign of life ends; 0: DefaultSessionTimeout
 	// RootTimeout is how long a root that is detached and silent is kept for its
@@ -93,6 +97,9 @@ var (
 func New(cfg Config) (*Tracker, error) {
 	if cfg.DB == nil || cfg.Current == nil {
 		return nil, errors.New("node: Config needs DB and Current")
+	}
+	if cfg.Pinned == nil {
+		cfg.Pinned = func(provider.MAC) uint64 { return 0 }
 	}
 	if cfg.SessionTimeout <= 0 {
 		cfg.SessionTimeout = DefaultSessionTimeout

@@ -40,6 +40,7 @@ func (c *comparison) impact(ch *Change) []Impact {
 	case kindHost:
 		c.hostImpact(i, ch)
 	}
+	c.seen.stay(i)
 	return i.done()
 }
 

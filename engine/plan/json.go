@@ -100,7 +100,7 @@ func ReadObserved(r io.Reader) ([]Observation, error) {
 
 func (o *Observation) check() error {
 	switch o.Kind {
-	case SawNode, SawConnection, SawOverlay, SawLease:
+	case SawNode, SawConnection, SawOverlay, SawLease, SawSuspended:
 	default:
 		return fmt.Errorf("unknown kind %q", o.Kind)
 	}

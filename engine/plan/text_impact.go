@@ -43,7 +43,7 @@ func impactText(im Impact) string {
 		}
 		who = strconv.Itoa(len(im.Machines)) + " " + kind
 	}
-	if im.Effect == EffectKeeps {
+	if im.Effect == EffectKeeps && !im.suspended() {
 		return who + " " + effectText(im)
 	}
 	return who + ": " + effectText(im)
@@ -64,6 +64,7 @@ func detail(im Impact) string {
 		return d
 	}
 	return strings.NewReplacer(
+		"suspended: stays", "suspended: stay",
 		"until it reboots", "until they reboot",
 		"until its lease ends", "until their leases end",
 		"its next", "their next",
@@ -75,6 +76,9 @@ func detail(im Impact) string {
 // effectText is the effect without who it is about.
 func effectText(im Impact) string {
 	words := effectWords(im.Effect)
+	if im.suspended() {
+		return detail(im)
+	}
 	if im.Effect == EffectKeeps {
 		if len(im.Machines) != 1 {
 			words = "keep"

@@ -14,8 +14,9 @@ type world struct {
 	machines []*machine // sorted by name and hardware address
 	byHost   map[schema.Addr][]*machine
 	byMAC    map[string]*machine
-	leases   []Observation // sorted
-	overlays []Observation // sorted
+	leases   []Observation     // sorted
+	overlays []Observation     // sorted
+	stays    map[string]uint64 // generation of suspended hosts, by address
 }
 
 // machine is what was observed of one machine.
@@ -56,9 +57,14 @@ func (m *machine) runs() bool {
 // newWorld merges what several observers saw of the same machine. What engine/node
 // saw comes first, connections and leases fill the gaps.
 func newWorld(in Input, c *comparison) *world {
-	w := &world{byHost: map[schema.Addr][]*machine{}, byMAC: map[string]*machine{}}
+	w := &world{byHost: map[schema.Addr][]*machine{}, byMAC: map[string]*machine{}, stays: map[string]uint64{}}
 	obs := slices.Clone(in.Observations)
 	slices.SortFunc(obs, compareObservations)
+	for _, o := range obs {
+		if o.Kind == SawSuspended {
+			w.stays[o.Host.String()] = o.Generation
+		}
+	}
 	merged := map[string]*machine{} // by MAC, and by address
 	for _, kind := range []ObservationKind{SawNode, SawConnection, SawLease, SawOverlay} {
 		for _, o := range obs {
