@@ -209,7 +209,7 @@ func (e *Engine) tip(ctx context.Context, st *loopState, l look) {
 	e.update(func(s *Status) {
 		s.RepoError, s.RepoSince, s.RepoRead = "", time.Time{}, e.now()
 		s.Tip, s.TipSubject = l.tip.Hash, l.tip.Subject
-		q, refused := s.quarantined(l.tip.Hash)
+		q, refused := s.InQuarantine(l.tip.Hash)
 		switch {
 		case s.Suspended != nil, s.Try != nil: // it waits; what it is of is seen then
 			settled = true

@@ -49,8 +49,8 @@ func refusalOf(q store.Quarantine) *Failure {
 	return &Failure{Revision: q.Revision, Stage: Phase(q.Stage), Reason: q.Reason, Message: q.Message, At: q.Since}
 }
 
-// quarantined gives the entry of a revision; false when it has none.
-func (s *Status) quarantined(revision string) (store.Quarantine, bool) {
+// InQuarantine gives the entry of a revision; false when it has none.
+func (s *Status) InQuarantine(revision string) (store.Quarantine, bool) {
 	i := slices.IndexFunc(s.Quarantined, func(q store.Quarantine) bool { return q.Revision == revision })
 	if i < 0 {
 		return store.Quarantine{}, false

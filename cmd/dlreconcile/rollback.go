@@ -72,28 +72,50 @@ func (c *cli) rollback(ctx context.Context, number uint64) error {
 
 func (c *cli) releaseCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "release",
-		Short: "Follow the newest commit again after a rollback",
+		Use:   "release [REVISION]",
+		Short: "Try again what is held or was refused",
 		Long: `release gives up what holds the tracked ref: a rollback, a revision applied by hand,
-or a refusal. The newest commit is planned and applied again; it does not wait for that.
+or the refusal of its newest commit. That is planned and applied again; it does not wait
+for that.
 
-Exit codes: 0 released, 5 no daemon.`,
-		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx := cmd.Context()
-			client, err := c.needDaemon(ctx)
-			if err != nil {
-				return err
+A commit that was refused, because it is wrong, denied or not trusted, or that was tried
+and not confirmed, is quarantined: it is not tried by itself any more, and stays so over
+restarts. With a REVISION (a hash, its beginning, a branch or a tag) that one alone is let
+out. ` + "`dlreconcile status`" + ` lists them.
+
+Exit codes: 0 released, 1 nothing is known against that revision, 5 no daemon.`,
+		Example: "  dlreconcile release\n  dlreconcile release 3f2a9c1d",
+		Args:    atMostOne,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var req api.ReleaseRequest
+			text := "Released: the newest commit is followed again."
+			if len(args) == 1 {
+				req.Revision = args[0]
+				text = "Released: nothing is held against revision " + args[0] + " any more."
 			}
-			out, err := client.Change(ctx, "/v1/release", nil, nil)
-			if err != nil {
-				return goesOn(ctx, err)
-			}
-			if c.json || out.Failure != nil {
-				return c.outcome(ctx, out, true)
-			}
-			fmt.Fprintln(c.out, "Released: the newest commit is followed again. `dlreconcile status` shows what comes of it.")
-			return nil
+			return c.order(cmd.Context(), "/v1/release", req, text+" `dlreconcile status` shows what comes of it.")
 		},
 	}
+}
+
+// order has the daemon do something that concerns no generation, and prints text when
+// it is done.
+func (c *cli) order(ctx context.Context, path string, body any, text string) error {
+	client, err := c.needDaemon(ctx)
+	if err != nil {
+		return err
+	}
+	out, err := client.Change(ctx, path, body, nil)
+	if err != nil {
+		return goesOn(ctx, err)
+	}
+	if c.json {
+		return c.outcome(ctx, out, true)
+	}
+	if f := out.Failure; f != nil {
+		fmt.Fprintf(c.err, "Nothing was changed: %s.\n", f.Message)
+		return &silent{exitCode(f)}
+	}
+	fmt.Fprintln(c.out, text)
+	return nil
 }

@@ -56,13 +56,15 @@ Everyday use:
   dlreconcile serve --repo URL    follow the repo and serve it
   dlreconcile status              what is served, and if not the newest commit, why
   dlreconcile explain MAC         every answer one machine would get, and why
+  dlreconcile apply --try 60s     serve it on trial, and go back unless it is confirmed
+  dlreconcile suspend             leave everything as it is, or some hosts; resume ends it
 
 Every setting has a flag, an environment variable (--repo is DLRECONCILE_REPO, a
 --var x=… is DLRECONCILE_VAR_x) and a line in daemon.hcl; the first of these counts.
 
 Exit codes: 0 done, 1 failed, 2 changes pending (plan --detailed-exitcode),
-3 invalid configuration, 4 stale plan, 5 locked, or no daemon, 6 denied by policy,
-64 wrong usage.`,
+3 invalid configuration, 4 stale plan, 5 locked, or no daemon, 6 denied by policy
+or not trusted, 7 applied on trial and then reverted, 64 wrong usage.`,
 		Version:       buildVersion().String(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -93,9 +95,9 @@ Exit codes: 0 done, 1 failed, 2 changes pending (plan --detailed-exitcode),
 	f.BoolVar(&c.noColor, "no-color", false, "print without colours (also: NO_COLOR)")
 	c.settings.flags(f)
 	root.AddCommand(
-		c.applyCommand(), c.auditCommand(), c.demoCommand(), c.eventsCommand(), c.explainCommand(), c.fmtCommand(), c.graphCommand(), c.historyCommand(),
-		c.imageCommand(), c.nodesCommand(), c.planCommand(), c.releaseCommand(),
-		c.rollbackCommand(), c.serveCommand(), c.statusCommand(), c.validateCommand(),
+		c.applyCommand(), c.auditCommand(), c.confirmCommand(), c.demoCommand(), c.eventsCommand(), c.explainCommand(), c.fmtCommand(), c.graphCommand(), c.historyCommand(),
+		c.imageCommand(), c.nodesCommand(), c.planCommand(), c.releaseCommand(), c.resumeCommand(),
+		c.rollbackCommand(), c.serveCommand(), c.statusCommand(), c.suspendCommand(), c.validateCommand(),
 		c.versionCommand(),
 	)
 	// These two are made when they are first needed; here they get their marks.

@@ -3,11 +3,14 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dlreconcile/dlreconcile/engine"
+	"github.com/dlreconcile/dlreconcile/engine/store"
 )
 
 func (c *cli) statusCommand() *cobra.Command {
@@ -81,8 +84,10 @@ func printStatus(w io.Writer, s *engine.Status) {
 		fmt.Fprintf(w, "Held        %s; %s until a newer commit or `dlreconcile release`\n", s.Held.Reason, skipped(s.Held))
 	}
 	printWaiting(w, s.Waiting)
+	printOrders(w, s)
 	if s.RepoError != "" {
 		fmt.Fprintf(w, "Repo        %s\n", clean(s.RepoError))
+		fmt.Fprintf(w, "            It cannot be read since %s; what is served is served on.\n", s.RepoSince.Local().Format(time.DateTime))
 	}
 	if s.ServeError != "" {
 		fmt.Fprintf(w, "Trouble     %s\n", clean(s.ServeError))
@@ -92,8 +97,18 @@ func printStatus(w io.Writer, s *engine.Status) {
 		for _, line := range reasons(f) {
 			fmt.Fprintf(w, "            %s\n", line)
 		}
-		if f.Retry {
+		switch _, listed := s.InQuarantine(f.Revision); {
+		case f.Retry && !f.NextTry.IsZero():
+			fmt.Fprintf(w, "            It is tried again by itself at %s (%s).\n", f.NextTry.Local().Format(time.DateTime), f.Cause)
+		case f.Retry:
 			fmt.Fprintln(w, "            It is tried again by itself.")
+		case listed:
+			fmt.Fprintln(w, "            It is quarantined until a newer commit or `dlreconcile release`.")
+		}
+	}
+	for _, q := range s.Quarantined {
+		if s.Failure == nil || s.Failure.Revision != q.Revision {
+			fmt.Fprintf(w, "Quarantine  %s (%s) since %s\n", short(q.Revision), q.Reason, q.Since.Local().Format(time.DateTime))
 		}
 	}
 	for _, cond := range s.Conditions {
@@ -102,6 +117,27 @@ func printStatus(w io.Writer, s *engine.Status) {
 			since = " since " + cond.LastTransition.Local().Format(time.DateTime)
 		}
 		fmt.Fprintf(w, "%-18s%v (%s)%s\n", cond.Type, cond.Status, cond.Reason, since)
+	}
+}
+
+// printOrders says what operators want left as it is, or tried.
+func printOrders(w io.Writer, s *engine.Status) {
+	because := func(o store.Suspension) string {
+		text := " since " + o.Since.Local().Format(time.DateTime)
+		if o.Reason != "" {
+			text += ": " + clean(o.Reason)
+		}
+		return text
+	}
+	if s.Suspended != nil {
+		fmt.Fprintf(w, "Suspended   commits wait until `dlreconcile resume`,%s\n", because(*s.Suspended))
+	}
+	for _, host := range slices.Sorted(maps.Keys(s.SuspendedHosts)) {
+		fmt.Fprintf(w, "Suspended   %s stays on generation %d%s\n", host, s.SuspendedHosts[host].Generation, because(s.SuspendedHosts[host]))
+	}
+	if t := s.Try; t != nil {
+		fmt.Fprintf(w, "On trial    generation %d, until about %s; `dlreconcile confirm` keeps it, else generation %d is served again\n",
+			t.Generation, t.Deadline.Local().Format(time.DateTime), t.Back)
 	}
 }
 
