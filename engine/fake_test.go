@@ -28,6 +28,7 @@ type repo struct {
 	looks    int              // at the tip, begun
 	distrust map[string]error // what Verify gives, by commit; nothing: it is trusted
 	verified []string         // "COMMIT SINCE" of what Verify was asked
+	rewound  map[string]bool  // commits whose only fault is that they follow nothing
 	gate     chan struct{}    // when not nil, a look waits until it is closed
 	wake     chan struct{}
 }
@@ -40,14 +41,19 @@ func newRepo() *repo {
 func (r *repo) commit(files map[string]string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.tip = r.add(files)
+	r.poke()
+	return r.tip
+}
+
+// add makes a commit that no branch is at. The caller holds r.mu.
+func (r *repo) add(files map[string]string) string {
 	tree := fstest.MapFS{}
 	for name, text := range files {
 		tree[name] = &fstest.MapFile{Data: []byte(text)}
 	}
 	hash := fmt.Sprintf("%040d", len(r.commits)+1)
 	r.commits[hash] = tree
-	r.tip = hash
-	r.poke()
 	return hash
 }
 
@@ -122,6 +128,9 @@ func (r *repo) Verify(_ context.Context, rev source.Revision, since string) erro
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.verified = append(r.verified, rev.Hash+" "+since)
+	if since == "" && r.rewound[rev.Hash] {
+		return nil
+	}
 	return r.distrust[rev.Hash]
 }
 
