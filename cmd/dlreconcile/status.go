@@ -106,17 +106,31 @@ func printStatus(w io.Writer, s *engine.Status) {
 			fmt.Fprintln(w, "            It is quarantined until a newer commit or `dlreconcile release`.")
 		}
 	}
-	for _, q := range s.Quarantined {
-		if s.Failure == nil || s.Failure.Revision != q.Revision {
-			fmt.Fprintf(w, "Quarantine  %s (%s) since %s\n", short(q.Revision), q.Reason, q.Since.Local().Format(time.DateTime))
-		}
-	}
+	printQuarantine(w, s)
 	for _, cond := range s.Conditions {
 		since := ""
 		if !cond.LastTransition.IsZero() {
 			since = " since " + cond.LastTransition.Local().Format(time.DateTime)
 		}
 		fmt.Fprintf(w, "%-18s%v (%s)%s\n", cond.Type, cond.Status, cond.Reason, since)
+	}
+}
+
+// printQuarantine names what is not tried by itself, but for the newest commit, which is
+// told above: the newest few.
+func printQuarantine(w io.Writer, s *engine.Status) {
+	const shown = 3
+	n := 0
+	for _, q := range slices.Backward(s.Quarantined) {
+		if s.Failure != nil && s.Failure.Revision == q.Revision {
+			continue
+		}
+		if n++; n <= shown {
+			fmt.Fprintf(w, "Quarantine  %s (%s) since %s\n", short(q.Revision), q.Reason, q.Since.Local().Format(time.DateTime))
+		}
+	}
+	if n > shown {
+		fmt.Fprintf(w, "            and %d more: see --json\n", n-shown)
 	}
 }
 
