@@ -36,7 +36,8 @@ func (p *Principals) tokens() bool {
 
 // ofToken finds who a token belongs to; nil: nobody. Digests are compared, each of
 // them and in constant time, so that how long it takes tells nothing. A file that
-// cannot be read, or is open to everybody, makes its token nobody's.
+// cannot be read, or is open to everybody, makes its token nobody's. Of two with the
+// same token it is the first one's.
 func (p *Principals) ofToken(token string) *Principal {
 	if p == nil {
 		return nil
@@ -50,7 +51,7 @@ func (p *Principals) ofToken(token string) *Principal {
 		}
 		secret, err := one.Token.Get()
 		want := sha256.Sum256(secret)
-		if subtle.ConstantTimeCompare(have[:], want[:]) == 1 && err == nil {
+		if subtle.ConstantTimeCompare(have[:], want[:]) == 1 && err == nil && found == nil {
 			found = one
 		}
 	}

@@ -463,3 +463,46 @@ func TestStreamOutlivesTimeouts(t *testing.T) {
 		t.Errorf("%+v, %v", out, err)
 	}
 }
+
+// Who asks for much and reads nothing of it is cut off.
+func TestDeafClient(t *testing.T) {
+	d := newDaemon(t, withToken(t, "olga", RoleViewer))
+	d.served(1)
+	ended := make(chan error, 1)
+	d.server.patience = patience{write: 300 * time.Millisecond}
+	d.server.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		b := make([]byte, 64<<10)
+		for {
+			if _, err := w.Write(b); err != nil {
+				ended <- err
+				return
+			}
+		}
+	})
+	n := d.onNetwork(nil)
+	deaf, err := tls.Dial("tcp", n.addr, &tls.Config{RootCAs: n.ca.pool()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer deaf.Close()
+	if _, err := io.WriteString(deaf, "GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+tokenOf("olga")+"\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it is still written to")
+	}
+}
+
+// Of two principals with one token it is the first one's, however often it is asked.
+func TestOneTokenTwice(t *testing.T) {
+	first, second := withToken(t, "peggy", RoleViewer), withToken(t, "peggy", RoleAdmin)
+	second.Name = "peggy too"
+	if p := NewPrincipals([]Principal{first, second}).ofToken(tokenOf("peggy")); p == nil || p.Role != RoleViewer {
+		t.Errorf("%+v", p)
+	}
+}
