@@ -88,7 +88,9 @@ type commitStatusBlock struct {
 	URL       string `hcl:"url,optional"`     // of the forge's API; default: the public one
 	Project   string `hcl:"project"`          // "owner/name"
 	TokenFile string `hcl:"token_file"`       //
-	Context   string `hcl:"context,optional"` // default "dlreconcile/SERVER"
+	Context   string `hcl:"context,optional"` // default "dlreconcile/SERVER", "dlreconcile" without --server
+
+	At hcl.Range `hcl:",def_range"`
 }
 
 // notifyBlock posts events to a URL.
@@ -97,6 +99,8 @@ type notifyBlock struct {
 	URL        string   `hcl:"url"`
 	SecretFile string   `hcl:"secret_file,optional"` // signs the body with HMAC-SHA256
 	Events     []string `hcl:"events,optional"`      // kinds, "*" at the end of one matches the rest; default: all of the engine's
+
+	At hcl.Range `hcl:",def_range"`
 }
 
 // parseBlocks reads the blocks out of what is left of daemon.hcl after its attributes.
@@ -111,6 +115,7 @@ func parseBlocks(body hcl.Body) (daemonBlocks, hcl.Diagnostics) {
 	}
 	if !diags.HasErrors() {
 		diags = append(diags, b.checkAccess()...)
+		diags = append(diags, b.checkNotify()...)
 	}
 	return b, diags
 }

@@ -38,6 +38,8 @@ import (
 //	http get PATH           prints a file; with ! there must be none
 //	tftp get PATH           likewise
 //	scrape socket|network   prints the metrics, of the API's socket or of the plain listener
+//	forge up|down           starts, ends a forge that takes whatever is posted
+//	posted REGEXP           waits until something like it was posted: METHOD PATH BODY
 //	json [PATH [WANT]]      stdout must be one JSON document; prints what is at PATH
 //	spoil FILE A B TO       writes FILE to TO, with the first A in it replaced by B
 //	lose-blob               removes the largest blob of the state directory
@@ -86,7 +88,7 @@ func scriptParams(t *testing.T, take func(name string) bool) testscript.Params {
 			"wait-applied": told(cmdWaitApplied), "wait-refused": told(cmdWaitRefused), "wait-status": told(cmdWaitStatus),
 			"spoil": told(cmdSpoil), "lose-blob": told(cmdLoseBlob), "hunt": told(cmdHunt), "answers": told(cmdAnswers),
 			"keys": told(cmdKeys), "configure": told(cmdConfigure), "hangup": told(cmdHangup), "wait-log": told(cmdWaitLog),
-			"dhcp": told(cmdDHCP), "http": told(cmdHTTP), "tftp": told(cmdTFTP), "scrape": told(cmdScrape),
+			"dhcp": told(cmdDHCP), "http": told(cmdHTTP), "tftp": told(cmdTFTP), "scrape": told(cmdScrape), "forge": told(cmdForge), "posted": told(cmdPosted),
 		},
 	}
 }

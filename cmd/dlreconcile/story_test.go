@@ -22,7 +22,7 @@ import (
 const storyLimit = 30 * time.Second
 
 // portNames are the protocols of story.ports.
-var portNames = []string{"dhcp", "tftp", "http", "nbd", "api", "webhook", "metrics"}
+var portNames = []string{"dhcp", "tftp", "http", "nbd", "api", "webhook", "metrics", "forge"}
 
 // story is what one script of testdata/script works on.
 type story struct {
@@ -34,6 +34,7 @@ type story struct {
 	daemon *exec.Cmd
 	exited chan error
 	log    *os.File
+	forge  *forge
 	client *walker // who asked DHCP last: files are asked for from its address
 }
 
@@ -43,6 +44,10 @@ func (s *story) end() {
 		_ = s.daemon.Process.Kill()
 		<-s.exited
 		s.daemon = nil
+	}
+	if s.forge != nil {
+		s.forge.close()
+		s.forge = nil
 	}
 	if s.log != nil {
 		s.log.Close()

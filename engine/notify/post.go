@@ -1,0 +1,93 @@
+package notify
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// requestLimit is how long one request may take.
+const requestLimit = 15 * time.Second
+
+// mostAnswer bounds how much of an answer is read, in bytes.
+const mostAnswer = 16 << 10
+
+// newClient makes a client that follows no redirects: a token, or what is signed, goes
+// where the settings say and nowhere else.
+func newClient() *http.Client {
+	return &http.Client{
+		Timeout:       requestLimit,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSHandshakeTimeout: requestLimit, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 1},
+	}
+}
+
+// post sends body, and gives the beginning of the answer when it was not taken.
+func post(ctx context.Context, client *http.Client, to string, header http.Header, body []byte) (answer string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
+	if err != nil {
+		return "", hopelessError{err}
+	}
+	req.Header = header
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "dlreconcile")
+	resp, err := client.Do(req)
+	if err != nil {
+		// *url.Error names the URL, and a URL may have a secret in it.
+		if u := (*url.Error)(nil); errors.As(err, &u) {
+			err = u.Err
+		}
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, mostAnswer)) // what there is of it
+	answer = strings.TrimSpace(string(b))
+	switch code := resp.StatusCode; {
+	case code/100 == 2:
+		return answer, nil
+	case code/100 == 3:
+		return answer, fmt.Errorf("%s: redirects are not followed: write the address it has now", resp.Status)
+	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
+		return answer, laterError{errors.New(resp.Status), retryAfter(resp.Header)}
+	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusNotFound, code == http.StatusRequestTimeout, code/100 == 5:
+		// The first three are mended there, or with another token.
+		return answer, laterError{fmt.Errorf("%s: %s", resp.Status, excerpt(answer)), retryAfter(resp.Header)}
+	}
+	return answer, hopelessError{fmt.Errorf("%s: %s", resp.Status, excerpt(answer))}
+}
+
+// retryAfter reads the header of that name in seconds (RFC 9110, section 10.2.3); 0
+// when there is none such.
+func retryAfter(h http.Header) time.Duration {
+	n, err := strconv.Atoi(h.Get("Retry-After"))
+	if err != nil || n < 0 || n > 1<<20 {
+		return 0
+	}
+	return time.Duration(n) * time.Second
+}
+
+// excerpt gives what of a foreign answer fits into a line of the log.
+func excerpt(text string) string {
+	const most = 200
+	if r := []rune(printable(text)); len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return printable(text)
+}
+
+// printable puts blanks in the place of what is no text.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return ' '
+		}
+		return r
+	}, text)
+}
