@@ -412,7 +412,7 @@ func TestStopsWithSlowClients(t *testing.T) {
 func TestSlowClients(t *testing.T) {
 	d := newDaemon(t, withToken(t, "mike", RoleOperator))
 	d.served(1)
-	d.server.patience = patience{header: 300 * time.Millisecond, body: 300 * time.Millisecond}
+	d.server.patience = patience{header: 2 * time.Second, body: 300 * time.Millisecond}
 	n := d.onNetwork(nil)
 	open := func() net.Conn {
 		c, err := net.Dial("tcp", n.addr)
@@ -434,15 +434,18 @@ func TestSlowClients(t *testing.T) {
 		{"half a header", tlsOpen, "GET /v1/status HTTP/1.1\r\nX: ", ""},
 		{"half a body", tlsOpen, "POST /v1/rollback HTTP/1.1\r\nHost: x\r\nIf-Match: *\r\nAuthorization: Bearer " + tokenOf("mike") + "\r\nContent-Length: 20\r\n\r\n{", "400 Bad Request"},
 	} {
-		conn := c.open()
-		if _, err := io.WriteString(conn, c.text); err != nil {
-			t.Fatalf("%s: %v", c.what, err)
-		}
-		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
-		b, err := io.ReadAll(conn)
-		if errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(string(b), c.want) {
-			t.Errorf("%s: %q, %v", c.what, b, err)
-		}
+		t.Run(c.what, func(t *testing.T) {
+			t.Parallel()
+			conn := c.open()
+			if _, err := io.WriteString(conn, c.text); err != nil {
+				t.Fatal(err)
+			}
+			_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+			b, err := io.ReadAll(conn)
+			if errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(string(b), c.want) {
+				t.Errorf("%q, %v", b, err)
+			}
+		})
 	}
 }
 
@@ -450,7 +453,7 @@ func TestSlowClients(t *testing.T) {
 func TestStreamOutlivesTimeouts(t *testing.T) {
 	d := newDaemon(t, withToken(t, "nora", RoleOperator))
 	d.served(1)
-	d.server.patience = patience{header: 200 * time.Millisecond, body: 200 * time.Millisecond, write: 200 * time.Millisecond}
+	d.server.patience = patience{header: 5 * time.Second, body: 300 * time.Millisecond, write: 300 * time.Millisecond}
 	n := d.onNetwork(nil)
 	d.repo.commit(site("two"))
 	d.provider.set(func(ctx context.Context, _ provider.Input) error {
