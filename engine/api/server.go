@@ -93,11 +93,11 @@ func vacate(path string) error {
 // Serve answers on l, a unix socket, until ctx ends, and returns when every request
 // has ended. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	return s.serve(ctx, l, &http.Server{Handler: s.routes(s.local), ConnContext: withPeer})
+	return s.serve(ctx, l, &http.Server{Handler: s.routes(s.local), ConnContext: withPeer}, shutdownGrace)
 }
 
-// serve runs srv on l.
-func (s *Server) serve(ctx context.Context, l net.Listener, srv *http.Server) error {
+// serve runs srv on l. Requests have grace to end when ctx does.
+func (s *Server) serve(ctx context.Context, l net.Listener, srv *http.Server, grace time.Duration) error {
 	// Requests see this ctx, so they end by themselves.
 	ctx, cancel := context.WithCancel(ctx)
 	var requests sync.WaitGroup
@@ -114,9 +114,9 @@ func (s *Server) serve(ctx context.Context, l net.Listener, srv *http.Server) er
 	go func() {
 		defer close(done)
 		<-ctx.Done()
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
-		if srv.Shutdown(grace) != nil {
+		if srv.Shutdown(end) != nil {
 			srv.Close() // who does not read what it asked for is cut off
 		}
 	}()
@@ -139,8 +139,12 @@ func (s *Server) log() *slog.Logger {
 	return s.Log
 }
 
-// shutdownGrace is how long a request may take to see that it is over.
-const shutdownGrace = 5 * time.Second
+// shutdownGrace is how long a request may take to see that it is over. Over TCP it is
+// less: a stranger who opens a connection and says nothing must not hold up a restart.
+const (
+	shutdownGrace    = 5 * time.Second
+	shutdownGraceTCP = time.Second
+)
 
 func reply(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")

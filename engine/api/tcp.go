@@ -50,7 +50,7 @@ func (s *Server) ServeTCP(ctx context.Context, l net.Listener, t TCP) error {
 		ErrorLog:    log.New(&connectionLog{log: g.log, some: rate.Sometimes{First: 10, Interval: time.Second}}, "", 0),
 	}
 	l = throttle.Listen(l, maxConnections, maxConnectionsEach)
-	return s.serve(ctx, tls.NewListener(l, t.config(s.Principals.tokens())), srv)
+	return s.serve(ctx, tls.NewListener(l, t.config(s.Principals.tokens())), srv, shutdownGraceTCP)
 }
 
 // config gives the settings of TLS. They are looked up for each connection, so that a

@@ -46,7 +46,7 @@ const (
 	headerTimeout = 10 * time.Second
 	bodyTimeout   = 30 * time.Second
 	idleTimeout   = 30 * time.Second
-	shutdownGrace = 5 * time.Second
+	shutdownGrace = time.Second
 )
 
 // limits are far above what a forge sends, and far below what costs this machine
