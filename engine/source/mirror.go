@@ -62,6 +62,7 @@ func newMirror(cfg Config, remote string, ref wantedRef, objs *objects, log *slo
 	if cfg.TokenFile != "" && u.Scheme != "https" {
 		return nil, fmt.Errorf("repository %s: the token would cross the network in the clear; use https", remote)
 	}
+	boundTransports()
 	m := &mirror{dir: filepath.Clean(cfg.Mirror), url: remote, ref: ref, token: cfg.TokenFile,
 		timeout: cfg.Timeout, limits: cfg.Limits, now: cfg.Now, objs: objs, log: log, turn: make(chan struct{}, 1)}
 	m.turn <- struct{}{}
