@@ -123,10 +123,13 @@ func actorText(a store.Actor) string {
 	if a.Name != "" {
 		return a.Via + " " + a.Name
 	}
-	if a.UID == nil {
-		return a.Via
+	switch {
+	case a.Name != "":
+		return clean(a.Name)
+	case a.UID != nil:
+		return fmt.Sprintf("uid %d", *a.UID)
 	}
-	return fmt.Sprintf("uid %d", *a.UID)
+	return a.Via
 }
 
 // auditText says in a few words what a line is about.

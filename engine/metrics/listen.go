@@ -9,13 +9,15 @@ import (
 	"net/http"
 	"time"
 
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/dlreconcile/dlreconcile/engine/throttle"
 )
 
 // Limits of the plain listener, which anybody on its network may reach.
 const (
 	mostConns  = 64
+	mostEach   = 16 // of one address
 	mostHeader = 8 << 10
 )
 
@@ -44,7 +46,7 @@ func (m *Metrics) Serve(ctx context.Context, l net.Listener, log *slog.Logger) e
 		return nil
 	})
 	g.Go(func() error {
-		if err := srv.Serve(netutil.LimitListener(l, mostConns)); !errors.Is(err, http.ErrServerClosed) {
+		if err := srv.Serve(throttle.Listen(l, mostConns, mostEach)); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("metrics: %w", err)
 		}
 		return nil

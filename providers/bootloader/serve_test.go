@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -102,6 +103,14 @@ func TestServedIsWhatIsAnswered(t *testing.T) {
 	ev := b.sink.wait(t, func(ev provider.Event) bool { return ev.Kind == provider.EventFileError })
 	if ev.Err == "" || ev.Tree != id || ev.Role != "" {
 		t.Errorf("%+v", ev)
+	}
+	var bytes uint64
+	for _, a := range answers {
+		bytes += uint64(a.Size)
+	}
+	n := uint64(len(answers))
+	if got, want := b.Transfers(), (map[string]Transfers{"tftp": {n, n, 0, bytes}, "http": {n, n, 1, bytes}}); !maps.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 

@@ -48,7 +48,7 @@ func (c *counts) add(f *Facts, a *Answer) {
 		}
 	}
 	if a != nil {
-		switch a.Packet.MessageType() {
+		switch messageType(a.Packet) {
 		case dhcpv4.MessageTypeOffer:
 			column = 1
 		case dhcpv4.MessageTypeAck:
@@ -60,6 +60,14 @@ func (c *counts) add(f *Facts, a *Answer) {
 		}
 	}
 	c[row][column].Add(1)
+}
+
+// messageType is dhcpv4's MessageType, which allocates.
+func messageType(p *dhcpv4.DHCPv4) dhcpv4.MessageType {
+	if v := p.Options[dhcpv4.OptionDHCPMessageType.Code()]; len(v) == 1 {
+		return dhcpv4.MessageType(v[0])
+	}
+	return dhcpv4.MessageTypeNone
 }
 
 // Counts says what came of all packets so far: the pairs that were seen.
