@@ -109,18 +109,19 @@ func (m *meter) read(t testing.TB, heap bool) gauges {
 		t.Fatal(err)
 	}
 	g.descriptors = len(fds)
-	g.dropped = m.dropped(t, mixServer)
+	if g.dropped, err = m.dropped(mixServer); err != nil {
+		t.Fatal(err)
+	}
 	g.resident = processMemory(t, m.pid, "RssAnon:")
 	return g
 }
 
 // dropped counts the packets that came to a UDP socket of an address in the daemon's
 // network when its buffer was full.
-func (m *meter) dropped(t testing.TB, addr string) int {
-	t.Helper()
+func (m *meter) dropped(addr string) (int, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/udp", m.pid))
 	if err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
 	ip := netip.MustParseAddr(addr).As4()
 	local := fmt.Sprintf("%08X:", binary.LittleEndian.Uint32(ip[:]))
@@ -129,18 +130,18 @@ func (m *meter) dropped(t testing.TB, addr string) int {
 		if f := strings.Fields(line); len(f) > 12 && strings.HasPrefix(f[1], local) {
 			n, err := strconv.Atoi(f[12])
 			if err != nil {
-				t.Fatal(err)
+				return 0, err
 			}
 			sum += n
 		}
 	}
-	return sum
+	return sum, nil
 }
 
-// processor is the processor time that the daemon has used.
-func (m *meter) processor(t testing.TB) time.Duration {
+// processorTime is what a process has used.
+func processorTime(t testing.TB, pid int) time.Duration {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
