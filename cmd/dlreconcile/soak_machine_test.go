@@ -22,6 +22,9 @@ const (
 	soakCopies   = (soakMachines + 14) / 15 // of each way to boot
 	// soakBeat is how often a machine reads from its root.
 	soakBeat = 100 * time.Millisecond
+	// soakReset is the least that firmware takes before it asks for anything, and so how
+	// late the daemon may learn that what was loaded before the reset was got whole.
+	soakReset = time.Second
 	// nbdReadOnly is the transmission flag NBD_FLAG_READ_ONLY.
 	nbdReadOnly = 1 << 1
 )
@@ -87,7 +90,12 @@ func (l *soakLoad) machines() []*soakMachine {
 		m := &soakMachine{load: l}
 		m.mixMachine = newMixMachine(l.ctx, fmt.Sprintf("%s-%d", way, i/len(names)), i, func(b *mixBoot) error {
 			m.names = nil
-			return ways[way](b)
+			select {
+			case <-l.over:
+				return errOver
+			case <-time.After(soakReset):
+				return ways[way](b)
+			}
 		})
 		m.newest, m.starts, m.imageOf = &l.newest, &l.starts, l.imageOf
 		m.pace = func() error {

@@ -24,10 +24,11 @@ type perfDHCP struct {
 // perfCounts are those of DISCOVERs and OFFERs, or of REQUESTs and ACKs.
 type perfCounts struct{ sent, drops int }
 
-// perfTime is how long it runs, and then it waits for what is on its way.
+// perfTime is how long it runs, and then it waits for what is on its way: for as long
+// as an answer may take, because it counts what it does not wait for as lost.
 const (
-	perfTime = 8 * time.Second
-	perfRest = 2 * time.Second
+	perfTime = 10 * time.Second
+	perfRest = dhcpUnanswered
 )
 
 var perfLine = regexp.MustCompile(`(?m)^(sent packets|drops): +([0-9]+)`)

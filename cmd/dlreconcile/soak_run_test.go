@@ -134,7 +134,7 @@ func (r *soakRun) work() {
 		r.t.Fatal(err)
 	}
 	r.perf = &perfDHCP{
-		relay: soakPerfRelay, server: mixServer, rate: soakRate * int(perfTime+perfRest+time.Second) / int(perfTime), clients: soakClients,
+		relay: soakPerfRelay, server: mixServer, rate: soakPerfRate, clients: soakClients,
 		dropped: func() (int, error) { return r.meter.dropped(soakPerfRelay) },
 	}
 	r.began = time.Now()

@@ -18,7 +18,9 @@ const (
 	soakInside = "DLRECONCILE_TEST_SOAK_INSIDE"
 
 	soakRelay, soakPerfRelay = "127.0.2.251", "127.0.2.252"
-	soakRate                 = 100 // exchanges a second of each of two generators
+	soakRate                 = 150 // exchanges a second of the one generator
+	soakPerfRate             = 100 // and of the other one, which rests half of the time
+	soakTotal                = 190 // both, at the least
 	soakClients              = 500 // of each
 )
 
