@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/store"
 )
@@ -36,6 +37,7 @@ func (e *Engine) start(ctx context.Context) error {
 	}
 	e.noteTrouble()
 	e.update(func(s *Status) { s.Phase = PhaseIdle })
+	failpoint.Hit("engine.start.end")
 	return nil
 }
 

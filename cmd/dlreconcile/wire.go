@@ -55,7 +55,9 @@ func (c *cli) wire(mode wireMode) (*house, error) {
 		}
 	}
 	log := c.logger()
-	st, err := store.Open(c.settings.State, store.Options{Log: log})
+	o := store.Options{Log: log}
+	hurryStore(&o)
+	st, err := store.Open(c.settings.State, o)
 	if err != nil {
 		return nil, err
 	}
@@ -141,6 +143,7 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 	if c.limits != nil {
 		c.limits(&cfg)
 	}
+	hurryEngine(&cfg)
 	h.engine = engine.New(cfg)
 	h.meter.Watch(h.engine)
 	return nil
