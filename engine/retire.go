@@ -16,8 +16,17 @@ import (
 )
 
 // retire drops what no client needs: first from the servers, the last provider
-// first, then from the store.
+// first, then from the store. That ends the attempts that were recorded; where it
+// fails, the next start does it again.
 func (e *Engine) retire(ctx context.Context) {
+	if e.dropUnneeded(ctx) {
+		e.cfg.Store.Retired()
+	}
+	failpoint.Hit("engine.retire.end")
+}
+
+// dropUnneeded does retire, and reports whether nothing failed.
+func (e *Engine) dropUnneeded(ctx context.Context) bool {
 	live := provider.Live{Generations: map[uint64]bool{}}
 	if e.cfg.Nodes != nil {
 		maps.Copy(live.Generations, e.cfg.Nodes.Live())
@@ -34,7 +43,6 @@ func (e *Engine) retire(ctx context.Context) {
 		}
 	}
 	e.spare(live.Generations)
-	defer failpoint.Hit("engine.retire.end")
 	whole := true
 	for i := len(e.cfg.Providers) - 1; i >= 0; i-- {
 		p := e.cfg.Providers[i]
@@ -51,27 +59,24 @@ func (e *Engine) retire(ctx context.Context) {
 			e.log.Error("retire", "provider", p.Name(), "error", err)
 		}
 	}
-	if whole {
-		e.cfg.Store.Retired()
-	}
 	maps.DeleteFunc(e.unserved, func(n uint64, _ error) bool {
 		return !live.Generations[n] && (e.broken == nil || e.broken.Number != n)
 	})
 	e.noteTrouble()
 	// Reading every record takes a while; nothing hangs on when blobs go.
 	if settling || e.now().Sub(e.collected) < collectEvery {
-		return
+		return whole
 	}
 	e.collected = e.now()
 	obs, err := e.observe(ctx)
 	if err != nil {
 		e.log.Error("collect", "error", err)
-		return
+		return false
 	}
 	report, err := e.cfg.Store.GC(ctx, roots(live, obs, e.cfg.Keep))
 	if err != nil {
 		e.log.Error("collect", "error", err)
-		return
+		return false
 	}
 	if e.cfg.Meter != nil {
 		e.cfg.Meter.Collected(report.Blobs, report.Bytes)
@@ -79,6 +84,7 @@ func (e *Engine) retire(ctx context.Context) {
 	if report.Blobs > 0 || report.Records > 0 {
 		e.log.Info("collected", "blobs", report.Blobs, "bytes", report.Bytes, "generations", report.Records)
 	}
+	return whole
 }
 
 // collectEvery is how often blobs are collected at most.

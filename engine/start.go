@@ -37,6 +37,9 @@ func (e *Engine) start(ctx context.Context) error {
 	}
 	e.noteTrouble()
 	e.update(func(s *Status) { s.Phase = PhaseIdle })
+	if slices.ContainsFunc(e.cfg.Store.Unfinished(), func(u store.Unfinished) bool { return u.Recorded }) {
+		e.retire(ctx) // which the process before did not come to, or not to its end
+	}
 	failpoint.Hit("engine.start.end")
 	return nil
 }

@@ -89,19 +89,19 @@ func (c *crashClient) address(ctx context.Context) (netip.Addr, error) {
 	return got, err
 }
 
-// giveUp gives the address back, which no server answers.
-func (c *crashClient) giveUp() error {
+// decline says that somebody else has the address, which no server answers.
+func (c *crashClient) decline(addr netip.Addr) error {
 	conn, err := net.Dial("udp", c.w.server(0))
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	release, err := dhcpv4.New(dhcpv4.WithMessageType(dhcpv4.MessageTypeRelease), dhcpv4.WithHwAddr(c.w.mac[:]),
-		dhcpv4.WithClientIP(c.leased.AsSlice()), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(net.IPv4(127, 0, 0, 1))))
+	decline, err := dhcpv4.New(dhcpv4.WithMessageType(dhcpv4.MessageTypeDecline), dhcpv4.WithHwAddr(c.w.mac[:]),
+		dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(addr.AsSlice())), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(net.IPv4(127, 0, 0, 1))))
 	if err != nil {
 		return err
 	}
-	_, err = conn.Write(release.ToBytes())
+	_, err = conn.Write(decline.ToBytes())
 	return err
 }
 

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/dlreconcile/dlreconcile/engine/plan"
 	"github.com/dlreconcile/dlreconcile/engine/store"
 )
 
@@ -25,8 +27,11 @@ func recordedState(dir string) (string, error) {
 		return "", err
 	}
 	rec, ok, err := s.Current()
-	if err != nil || !ok {
-		return "", fmt.Errorf("nothing is current: %w", err)
+	if err != nil {
+		return "", err
+	}
+	if !ok {
+		return "nothing\n", nil
 	}
 	st, err := s.State()
 	if err != nil {
@@ -56,11 +61,21 @@ func normalRecord(rec *store.Record) (string, error) {
 	}
 	if r.Plan != nil {
 		p := *r.Plan
-		p.BaseGeneration = 0
+		// A plan also says what was known when it was made: which machines were up,
+		// what was built already.
+		p.BaseGeneration, p.Warnings, p.Changes = 0, nil, nil
+		for i := range r.Plan.Changes {
+			p.Changes = append(p.Changes, plan.Change{Address: r.Plan.Changes[i].Address, Action: r.Plan.Changes[i].Action})
+		}
 		r.Plan = &p
 	}
+	r.Files = nil
+	var files strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(rec.Files)) {
+		fmt.Fprintf(&files, " %s %x", name, sha256.Sum256(rec.Files[name]))
+	}
 	b, err := json.Marshal(&r)
-	return string(b), err
+	return string(b) + files.String(), err
 }
 
 // wholeState is recordedState, and all else that must not depend on whether a daemon
@@ -102,9 +117,6 @@ func wholeState(dir string) (string, error) {
 				lines = append(lines, rel)
 				return fs.SkipDir
 			}
-			if rel == "overlays" || rel == "generations" || rel == "blobs" {
-				return nil
-			}
 			return nil
 		}
 		top, _, _ := strings.Cut(rel, string(filepath.Separator))
@@ -125,7 +137,13 @@ func wholeState(dir string) (string, error) {
 			}
 			lines = append(lines, fmt.Sprintf("journal, %d bytes", st.Size()))
 		case "overlays":
-			lines = append(lines, "overlays/…/"+d.Name())
+			// Which boots there were, the clients know.
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), "meta.json")); err != nil {
+				return fmt.Errorf("a file of an overlay that never was: %w", err)
+			}
+			if !slices.Contains([]string{"meta.json", "data", "live", "flushed"}, d.Name()) {
+				lines = append(lines, "overlays/…/"+d.Name())
+			}
 		case "generations":
 			lines = append(lines, "generations/….json")
 			if filepath.Ext(rel) != ".json" {

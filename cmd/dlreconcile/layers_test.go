@@ -114,7 +114,7 @@ type listed struct {
 	TestGoFiles []string
 }
 
-func packages(t *testing.T) []listed {
+func packages(t testing.TB) []listed {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,Imports,GoFiles,TestGoFiles", "./...")
 	cmd.Dir = filepath.Join("..", "..")

@@ -123,6 +123,13 @@ func (s *Store) scan() error {
 			}
 			continue
 		}
+		// What a killed process did not come to rename.
+		half, _ := filepath.Glob(filepath.Join(dir, "."+recordFile+"*")) // the pattern is sound
+		for _, name := range half {
+			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
 		if err == nil && rec.Key != key {
 			err = fmt.Errorf("its record is that of %s", rec.Key)
 		}

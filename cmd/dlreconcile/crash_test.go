@@ -1,0 +1,582 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider/providertest"
+)
+
+// crashSite is the site of the crash tests as of a commit: 0 was served long ago, 1
+// is what is served, and 2 changes the pool, the boot arguments, the image, the
+// exports and the hosts. image.small, which machines write to, is always the same: an
+// ext4 has the times of its build in it, so that no two builds of one are equal.
+func crashSite(t testing.TB, ports []int, commit int) map[string]string {
+	t.Helper()
+	files, err := loopbackSite(ports, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	site := strings.Replace(files["site.hcl"], "[entry.small]", "[entry.small, entry.sealed]", 1)
+	site += fmt.Sprintf(`
+image "sealed" {
+  tar {
+    path = "root.tar"
+  }
+  initramfs "none" {}
+  filesystem "squashfs" {}
+  file "/etc/noise" {
+    content = file("noise.txt") # so large that a record has it in the content store
+  }
+}
+
+export "nbd" "sealed" {
+  image = image.sealed
+  mode  = "read-only"
+}
+
+entry "sealed" {
+  image = image.sealed
+  root  = export.nbd.sealed
+}
+
+host "ws01" {
+  mac     = "52:54:00:00:01:01"
+  address = "127.0.1.1"
+  entry   = entry.sealed
+  args    = ["ws.commit=%d"]
+}
+`, commit)
+	noise := make([]byte, 64<<10)
+	_, _ = rand.NewChaCha8([32]byte{byte(commit)}).Read(noise) // never fails
+	files["noise.txt"] = fmt.Sprintf("%x", noise)
+	if commit == 2 {
+		site = strings.Replace(site, "127.0.0.100-127.0.0.199", "127.0.0.100-127.0.0.180", 1)
+		site = strings.Replace(site, "  root  = export.nbd.small\n", "  root  = export.nbd.small\n  args  = [\"quiet\"]\n", 1)
+		site += `
+export "nbd" "second" {
+  image = image.sealed
+  mode  = "read-only"
+}
+
+host "ws02" {
+  mac     = "52:54:00:00:01:02"
+  address = "127.0.1.2"
+}
+`
+	}
+	files["site.hcl"] = site
+	return files
+}
+
+// crashStory is something that a daemon is made to fail in.
+type crashStory struct {
+	name string
+	base string // state directory that it begins with
+	shut bool   // the repo does not answer while it is told
+	upTo string // points behind the first hit of this one are told elsewhere; "": none
+	rest bool   // only those points fail that no story before comes past
+	// act has the daemon do it. It may die at any time, which ends act without an
+	// error.
+	act func(l *crashLane, d *crashDaemon, c *crashClient) error
+	// again is what an operator does about a daemon that was cut off, if anything.
+	again func(l *crashLane, d *crashDaemon, undone bool) error
+}
+
+func crashStories() []crashStory {
+	reconcile := func(l *crashLane, d *crashDaemon) error {
+		// Shut until here: the tip is looked at now.
+		before := l.points.count("engine.retire.end")
+		l.gate.open()
+		return d.passes("engine.retire.end", before+1)
+	}
+	apply := func(l *crashLane, d *crashDaemon, c *crashClient) error {
+		if err := d.passes("engine.start.end", 1); err != nil {
+			return err
+		}
+		ctx, cancel := d.context()
+		defer cancel()
+		if err := c.boot(ctx, l); err != nil {
+			return err
+		}
+		// The machine's former boot is over, and another one is forgotten.
+		if err := d.passes("cow.remove.record", 1); err != nil {
+			return err
+		}
+		guest := newCrashClient(l, 2)
+		addr, err := guest.address(ctx)
+		if err != nil {
+			return fmt.Errorf("DHCP: %w", err)
+		}
+		if err := guest.decline(addr); err != nil {
+			return err
+		}
+		if err := d.passes("lease.remove.commit", 1); err != nil {
+			return err
+		}
+		return reconcile(l, d)
+	}
+	follow := func(l *crashLane, d *crashDaemon, _ *crashClient) error {
+		if err := d.passes("engine.start.end", 1); err != nil {
+			return err
+		}
+		return reconcile(l, d)
+	}
+	again := func(l *crashLane, d *crashDaemon, _ bool) error { return reconcile(l, d) }
+	rollback := func(l *crashLane, d *crashDaemon) error {
+		if d.dead() {
+			return nil // and without a daemon, the command would do it itself
+		}
+		before := l.points.count("engine.retire.end")
+		if out, err := l.command("", "rollback").CombinedOutput(); err != nil {
+			select {
+			case <-d.exited:
+				return nil
+			case <-time.After(crashLimit):
+				return fmt.Errorf("rollback: %w: %s", err, out)
+			}
+		}
+		return d.passes("engine.retire.end", before+1)
+	}
+	return []crashStory{
+		{name: "apply", base: "old", act: apply, again: again},
+		{name: "rollback", base: "new", shut: true,
+			act: func(l *crashLane, d *crashDaemon, _ *crashClient) error {
+				if err := d.passes("engine.start.end", 1); err != nil {
+					return err
+				}
+				return rollback(l, d)
+			},
+			again: func(l *crashLane, d *crashDaemon, undone bool) error {
+				if !undone {
+					return nil
+				}
+				return rollback(l, d)
+			}},
+		{name: "recovery", base: "torn", upTo: "engine.start.end", act: follow, again: again},
+		{name: "first", base: "empty", rest: true, act: follow, again: again},
+	}
+}
+
+// crashTale is what a story comes to on one lane when nothing fails.
+type crashTale struct {
+	points                       []string // hit, in their order
+	answers, answersThen         string   // before and after
+	recorded, recordedThen, then string
+}
+
+// crashCase is one failure.
+type crashCase struct {
+	story  int
+	point  string
+	nth    int
+	action string
+	sure   bool // it is always hit
+}
+
+func (c crashCase) String() string { return fmt.Sprintf("%s#%d=%s", c.point, c.nth, c.action) }
+
+// A daemon that is killed at any point, or at which any step fails, serves what it
+// served or what it was about to; and after one more start and one more look at the
+// repo nobody can tell that anything happened.
+func TestCrash(t *testing.T) {
+	providertest.NeedRoot(t)
+	providertest.Need(t, "mke2fs", "git", gitBackend)
+	if testing.Short() {
+		t.Skip("it takes minutes")
+	}
+	full := os.Getenv("DLRECONCILE_TEST_FULL") != ""
+	bin := filepath.Join(t.TempDir(), "dlreconcile")
+	build := exec.Command("go", "build", "-tags", "failpoints", "-o", bin, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	stories := crashStories()
+	lanes := []*crashLane{newCrashLane(t, bin), newCrashLane(t, bin)}
+	tales := make([][]crashTale, len(lanes))
+	var wg sync.WaitGroup
+	for i, l := range lanes {
+		wg.Go(func() {
+			tales[i] = l.prepare(stories)
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		return
+	}
+
+	var cases []crashCase
+	hit := map[string]bool{}
+	for i, s := range stories {
+		counts, order := map[string]int{}, []string{}
+		for _, p := range tales[0][i].points {
+			if counts[p]++; counts[p] == 1 {
+				order = append(order, p)
+			}
+			if p == s.upTo {
+				break
+			}
+		}
+		for _, p := range order {
+			fresh := !hit[p]
+			hit[p] = true
+			for n := 1; n <= counts[p]; n++ {
+				edge := n == 1 || n == counts[p]
+				if edge && (fresh || !s.rest) || full {
+					cases = append(cases, crashCase{i, p, n, "kill", fresh})
+				}
+				if fresh && n == 1 || full && edge {
+					cases = append(cases, crashCase{i, p, n, "error", fresh})
+				}
+				if full && n == 1 {
+					cases = append(cases, crashCase{i, p, n, "panic", fresh})
+				}
+			}
+		}
+	}
+	if only := os.Getenv("DLRECONCILE_TEST_CRASH"); only != "" { // such as ^apply store.seal
+		re := regexp.MustCompile(only)
+		cases = slices.DeleteFunc(cases, func(c crashCase) bool { return !re.MatchString(stories[c.story].name + " " + c.String()) })
+	}
+	queue := make(chan crashCase, len(cases))
+	for _, c := range cases {
+		queue <- c
+	}
+	close(queue)
+	var mu sync.Mutex
+	survived, told := map[string]int{}, map[string]int{}
+	for i, l := range lanes {
+		wg.Go(func() {
+			for c := range queue {
+				started := time.Now()
+				err := l.survives(stories[c.story], tales[i][c.story], c)
+				mu.Lock()
+				told[c.action]++
+				if err == nil {
+					survived[c.action]++
+				} else {
+					t.Errorf("%s: %s: %v", stories[c.story].name, c, err)
+				}
+				mu.Unlock()
+				if testing.Verbose() {
+					t.Logf("%-8s %-36s %4.1f s", stories[c.story].name, c, time.Since(started).Seconds())
+				}
+			}
+		})
+	}
+	wg.Wait()
+
+	for p := range failpointsInSource(t) {
+		if !hit[p] && crashElsewhere[p] == "" {
+			t.Errorf("no story comes past %s: tell one, or say in crashElsewhere which test does", p)
+		}
+		if hit[p] && crashElsewhere[p] != "" {
+			t.Errorf("a story comes past %s: take it out of crashElsewhere", p)
+		}
+	}
+	var table bytes.Buffer
+	for _, action := range []string{"kill", "error", "panic"} {
+		if told[action] > 0 {
+			fmt.Fprintf(&table, "crash: %d points, %s %d times, %d survived\n", len(hit), action, told[action], survived[action])
+		}
+	}
+	fmt.Print(table.String())
+}
+
+// crashElsewhere names the points that no story comes past, and the test that does.
+var crashElsewhere = map[string]string{}
+
+// keptBoots is how many boots of a machine are remembered that are over.
+const keptBoots = 8
+
+// crashOtherwise names the failures after which the state directory is rightly not as
+// without them, and says why.
+var crashOtherwise = map[string]string{
+	"sock.bind.begin=error": "a start that cannot bind serves the generation before, and the client that boots is pinned to it",
+	"sock.bind.end=error":   "a start that cannot bind serves the generation before, and the client that boots is pinned to it",
+}
+
+// prepare makes the state directories that stories begin with, and tells each story
+// without a failure.
+func (l *crashLane) prepare(stories []crashStory) []crashTale {
+	l.t.Helper()
+	fail := func(err error) {
+		if err != nil {
+			l.t.Error(err)
+		}
+	}
+	run := func(do func(*crashDaemon) error) bool {
+		d := l.start("")
+		err := do(d)
+		if err == nil {
+			err = d.end()
+		}
+		if err != nil {
+			d.cmd.Process.Kill()
+			<-d.exited
+			fail(fmt.Errorf("%w\n%s", err, d.tail()))
+		}
+		return err == nil
+	}
+	small := crashSite(l.t, l.ports, 0)
+	small["site.hcl"], _, _ = strings.Cut(small["site.hcl"], "export ")
+	l.commit(small)
+	if out, err := l.command("", "image", "build").CombinedOutput(); err != nil {
+		fail(fmt.Errorf("image build: %w: %s", err, out))
+		return nil
+	}
+	l.keep("empty")
+	for commit := range 2 {
+		l.commit(crashSite(l.t, l.ports, commit))
+		ok := run(func(d *crashDaemon) error {
+			if err := d.passes("engine.retire.end", 1); err != nil {
+				return err
+			}
+			ctx, cancel := d.context()
+			defer cancel()
+			for range commit * (keptBoots + 1) {
+				c := newCrashClient(l, 1)
+				defer c.w.close()
+				if err := c.boot(ctx, l); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if !ok {
+			return nil
+		}
+	}
+	// As a damaged mirror leaves it: it is made anew.
+	fail(os.RemoveAll(filepath.Join(l.state(), "mirror")))
+	fail(os.MkdirAll(filepath.Join(l.state(), "mirror"), 0o755))
+	l.keep("old")
+	l.commit(crashSite(l.t, l.ports, 2))
+
+	var tales []crashTale
+	for _, s := range stories {
+		if s.base == "torn" {
+			// Killed when the record is there and not yet current.
+			l.restore("old")
+			l.gate.open()
+			at := lastBefore(tales[0].points, "store.publish.rename", "engine.publish.begin")
+			d := l.start(fmt.Sprintf("store.publish.rename#%d=kill", at))
+			select {
+			case <-d.exited:
+			case <-time.After(crashLimit):
+				d.cmd.Process.Kill()
+				<-d.exited
+				fail(fmt.Errorf("store.publish.rename#%d is not reached", at))
+				return nil
+			}
+			l.keep("torn")
+		}
+		tale, err := l.tell(s)
+		if err != nil {
+			fail(fmt.Errorf("%s, and nothing fails: %w", s.name, err))
+			return nil
+		}
+		tales = append(tales, tale)
+		if s.name == "apply" {
+			l.keep("new")
+		}
+	}
+	return tales
+}
+
+// lastBefore counts the hits of point up to the first of other.
+func lastBefore(points []string, point, other string) int {
+	n := 0
+	for _, p := range points {
+		if p == other {
+			break
+		}
+		if p == point {
+			n++
+		}
+	}
+	return n
+}
+
+// tell tells a story without a failure.
+func (l *crashLane) tell(s crashStory) (tale crashTale, err error) {
+	l.restore(s.base)
+	if tale.recorded, err = recordedState(l.state()); err != nil {
+		return tale, err
+	}
+	l.gate.shut()
+	d := l.start("")
+	defer func() {
+		if err != nil {
+			d.cmd.Process.Kill()
+			<-d.exited
+			err = fmt.Errorf("%w\n%s", err, d.tail())
+		}
+	}()
+	if err = d.passes("engine.start.end", 1); err != nil {
+		return tale, err
+	}
+	if tale.answers, err = d.explainAll(); err != nil {
+		return tale, err
+	}
+	c := newCrashClient(l, 1)
+	defer c.w.close()
+	if err = s.act(l, d, c); err != nil {
+		return tale, err
+	}
+	if tale.answersThen, err = d.explainAll(); err != nil {
+		return tale, err
+	}
+	if err = d.end(); err != nil {
+		return tale, err
+	}
+	tale.points = l.points.all()
+	if tale.recordedThen, err = recordedState(l.state()); err != nil {
+		return tale, err
+	}
+	if tale.then, err = wholeState(l.state()); err != nil {
+		return tale, err
+	}
+	if tale.answers == tale.answersThen || tale.recorded == tale.recordedThen {
+		return tale, fmt.Errorf("it changes nothing")
+	}
+	return tale, auditedOnce(l.state())
+}
+
+// survives tells a story in which something fails, and says what is wrong then.
+func (l *crashLane) survives(s crashStory, tale crashTale, c crashCase) error {
+	l.restore(s.base)
+	l.gate.shut()
+	d := l.start(c.String())
+	defer func() {
+		d.cmd.Process.Kill() // if it is still there
+		<-d.exited
+	}()
+	client := newCrashClient(l, 1)
+	defer func() { client.w.close() }()
+	if err := s.act(l, d, client); err != nil && !d.dead() {
+		return fmt.Errorf("%w\n%s", err, d.tail())
+	}
+	if !d.dead() {
+		answers, err := d.explainAll()
+		if err == nil && answers != tale.answersThen {
+			return fmt.Errorf("it does not answer as if nothing had failed (-want +got):\n%s", brief(tale.answersThen, answers))
+		}
+		if err := d.end(); err != nil && l.points.count(c.point) < c.nth {
+			return err
+		}
+	}
+	<-d.exited
+	if l.points.count(c.point) < c.nth {
+		if c.nth == 1 && c.sure {
+			return fmt.Errorf("the daemon does not come past it\n%s", d.tail())
+		}
+		return nil // how often is not always the same
+	}
+	if c.action == "kill" && !d.killed() {
+		return fmt.Errorf("it is not killed: %v", d.cmd.ProcessState)
+	}
+
+	// What is on disk is what was or what was to be.
+	recorded, err := recordedState(l.state())
+	if err != nil {
+		return err
+	}
+	if recorded != tale.recorded && recorded != tale.recordedThen {
+		return fmt.Errorf("neither the old state nor the new is recorded (-new +got):\n%s", brief(tale.recordedThen, recorded))
+	}
+	undone := recorded == tale.recorded
+	l.gate.shut()
+	d = l.start("")
+	if err := d.passes("engine.start.end", 1); err != nil || d.dead() {
+		return fmt.Errorf("it does not start again: %w\n%s", err, d.tail())
+	}
+	answers, err := d.explainAll()
+	if err != nil {
+		return err
+	}
+	want := tale.answersThen
+	if undone {
+		want = tale.answers
+	}
+	if answers != want {
+		return fmt.Errorf("it does not answer what is recorded (-want +got):\n%s", brief(want, answers))
+	}
+	ctx, cancel := d.context()
+	defer cancel()
+	if err := client.kept(ctx); err != nil {
+		return fmt.Errorf("%w\n%s", err, d.tail())
+	}
+	client.w.close()
+	if err := s.again(l, d, undone); err != nil {
+		return fmt.Errorf("%w\n%s", err, d.tail())
+	}
+	if answers, err = d.explainAll(); err != nil {
+		return err
+	}
+	if answers != tale.answersThen {
+		return fmt.Errorf("it answers otherwise in the end (-want +got):\n%s", brief(tale.answersThen, answers))
+	}
+	if err := d.end(); err != nil {
+		return err
+	}
+	whole, err := wholeState(l.state())
+	if err != nil {
+		return err
+	}
+	if whole != tale.then && crashOtherwise[c.point+"="+c.action] == "" {
+		return fmt.Errorf("the state directory is not what it would be (-want +got):\n%s", diffLines(tale.then, whole))
+	}
+	return auditedOnce(l.state())
+}
+
+// brief gives the beginning of a difference.
+func brief(want, got string) string {
+	d := cmp.Diff(want, got)
+	return d[:min(len(d), 1500)]
+}
+
+// diffLines gives the lines that only one of two texts has, each from a little
+// before where the first pair of them differs.
+func diffLines(want, got string) string {
+	only := func(has, lack []string) (list []string) {
+		lack = slices.Clone(lack)
+		for _, line := range has {
+			if i := slices.Index(lack, line); i >= 0 {
+				lack = slices.Delete(lack, i, i+1)
+				continue
+			}
+			list = append(list, line)
+		}
+		return list
+	}
+	a, b := strings.Split(want, "\n"), strings.Split(got, "\n")
+	a, b = only(a, b), only(b, a)
+	same := 0
+	if len(a) > 0 && len(b) > 0 {
+		for same < min(len(a[0]), len(b[0])) && a[0][same] == b[0][same] {
+			same++
+		}
+	}
+	var out strings.Builder
+	for sign, list := range map[string][]string{"-": a, "+": b} {
+		for _, line := range list {
+			line = line[max(0, min(len(line), same)-60):]
+			fmt.Fprintf(&out, "%s %.200s\n", sign, line)
+		}
+	}
+	return out.String()
+}
