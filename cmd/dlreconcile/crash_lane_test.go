@@ -171,7 +171,7 @@ type crashDaemon struct {
 }
 
 // crashLimit only guards against hanging.
-const crashLimit = 20 * time.Second
+const crashLimit = time.Minute
 
 func (l *crashLane) start(spec string) *crashDaemon {
 	l.t.Helper()

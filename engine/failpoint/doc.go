@@ -22,5 +22,6 @@
 //	pause:FILE   Hit makes FILE, and returns when somebody has removed it
 //
 // Names are literals, in lower case, "area.step.instant", and each stands at one
-// place in the source: a test holds them to that.
+// place in the source: a test holds them to that. A point does not stand in a function
+// literal of a function that is inlined itself: there Hit would stay a call.
 package failpoint

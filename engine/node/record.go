@@ -87,6 +87,9 @@ func decode(mac provider.MAC, value []byte, now time.Time) (*machine, error) {
 func (t *Tracker) load() error {
 	now := t.now()
 	var all []*machine
+	if err := failpoint.Hit("node.load.commit"); err != nil {
+		return fmt.Errorf("boot sessions: %w", err)
+	}
 	err := t.cfg.DB.Update(func(tx *bbolt.Tx) error {
 		bucket, err := tx.CreateBucketIfNotExists([]byte(bucketName))
 		if err != nil {

@@ -11,6 +11,8 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/format/idxfile"
 	"github.com/go-git/go-git/v5/storage/filesystem"
+
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
 
 // boundedStorage is the object database of a mirror while something is fetched into
@@ -104,7 +106,13 @@ func (s *packSink) publish(tmp string, index *idxfile.MemoryIndex, sum plumbing.
 		}
 	}
 	// Who looks for packs goes by their indexes.
+	if err = failpoint.Hit("source.pack.rename"); err != nil {
+		return err
+	}
 	if err = os.Rename(tmp, base+".pack"); err != nil {
+		return err
+	}
+	if err = failpoint.Hit("source.pack.index"); err != nil {
 		return err
 	}
 	return os.Rename(idx.Name(), base+".idx")

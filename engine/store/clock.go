@@ -10,6 +10,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
+
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
 
 // Clock gives times that promises to machines are counted in: leases, boot sessions.
@@ -132,6 +134,9 @@ func (c *Clock) Run(ctx context.Context) error {
 
 // Save writes the time down.
 func (c *Clock) Save() error {
+	if err := failpoint.Hit("store.clock.save"); err != nil {
+		return fmt.Errorf("clock: %w", err)
+	}
 	err := c.db.Update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists([]byte(clockBucket))
 		if err != nil {

@@ -188,11 +188,8 @@ func (s *Store) dropRecipes(ctx context.Context, k *kept, rep *Report) error {
 				k.blob(blobs(recipe)...)
 				return nil
 			}
-			if err := failpoint.Hit("store.gc.recipe"); err != nil {
-				return err
-			}
 			rep.Recipes++
-			return os.Remove(file)
+			return removeRecipe(file)
 		})
 	}
 	err := sweep("artifact", k.artifacts, func(recipe string) []provider.Blob {
@@ -206,6 +203,13 @@ func (s *Store) dropRecipes(ctx context.Context, k *kept, rep *Report) error {
 		b, _ := s.content.Base(recipe)
 		return []provider.Blob{b}
 	})
+}
+
+func removeRecipe(file string) error {
+	if err := failpoint.Hit("store.gc.recipe"); err != nil {
+		return err
+	}
+	return os.Remove(file)
 }
 
 func (s *Store) dropBlobs(ctx context.Context, k *kept, rep *Report) error {

@@ -74,10 +74,10 @@ func (s *Store) put(l Lease, ousted *Lease) error {
 
 // remove deletes the record of l. It returns when that is on disk.
 func (s *Store) remove(l Lease) error {
+	if err := failpoint.Hit("lease.remove.commit"); err != nil {
+		return err
+	}
 	return s.db.Batch(func(tx *bbolt.Tx) error {
-		if err := failpoint.Hit("lease.remove.commit"); err != nil {
-			return err
-		}
 		return deleteRecord(tx.Bucket([]byte(Bucket)), l)
 	})
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
 
 // Bucket is the bucket of the database that holds leases: key is the hardware
@@ -57,6 +59,9 @@ func Open(db *bbolt.DB, now func() time.Time) (*Store, error) {
 		offers:   map[MAC]offer{},
 		offered:  map[netip.Addr]MAC{},
 		declined: map[netip.Addr]time.Time{},
+	}
+	if err := failpoint.Hit("lease.open.commit"); err != nil {
+		return nil, fmt.Errorf("leases: %w", err)
 	}
 	if err := db.Update(s.load); err != nil {
 		return nil, fmt.Errorf("leases: %w", err)
