@@ -1,23 +1,22 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/cgi"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/provider/providertest"
 	"github.com/dlreconcile/dlreconcile/engine/source"
 )
@@ -36,74 +35,6 @@ type hostileSource struct {
 	signers string
 	daemon  *os.Process // nil before it runs
 	n       int
-}
-
-// gitServers are the kinds of servers that the table is held against.
-var gitServers = map[string]func(t *testing.T, root string) (url string, down func(bool)){
-	"http-backend": serveHTTPBackend, "git-daemon": serveGitDaemon, "folder": serveFolder,
-}
-
-const httpBackend = "/usr/lib/git-core/git-http-backend"
-
-// serverEnv is what git needs to serve repositories of anybody's.
-var serverEnv = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"}
-
-func serveHTTPBackend(t *testing.T, root string) (string, func(bool)) {
-	providertest.NeedFile(t, httpBackend, "git")
-	var away atomic.Bool
-	h := &cgi.Handler{Path: httpBackend, Env: append([]string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1"}, serverEnv...)}
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if away.Load() {
-			panic(http.ErrAbortHandler)
-		}
-		h.ServeHTTP(w, r)
-	}))
-	t.Cleanup(srv.Close)
-	return srv.URL, away.Store
-}
-
-func serveGitDaemon(t *testing.T, root string) (string, func(bool)) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var away atomic.Bool
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer conn.Close()
-				f, err := conn.(*net.TCPConn).File()
-				if err != nil || away.Load() {
-					return
-				}
-				defer f.Close()
-				cmd := exec.Command("git", "daemon", "--inetd", "--export-all", "--base-path="+root, root)
-				cmd.Env = append(os.Environ(), serverEnv...)
-				cmd.Stdin, cmd.Stdout = f, f
-				_ = cmd.Run() // it fails when the client goes
-			})
-		}
-	})
-	t.Cleanup(func() { l.Close(); wg.Wait() })
-	return "git://" + l.Addr().String(), away.Store
-}
-
-func serveFolder(t *testing.T, root string) (string, func(bool)) {
-	moved := root + ".away"
-	return root, func(away bool) {
-		from, to := root, moved
-		if !away {
-			from, to = moved, root
-		}
-		if err := os.Rename(from, to); err != nil {
-			t.Error(err)
-		}
-	}
 }
 
 func newHostileSource(t *testing.T, serve func(*testing.T, string) (string, func(bool)), verify string) *hostileSource {
@@ -167,13 +98,52 @@ func (h *hostileSource) site() string {
   nbd { enabled = false }
 }
 subnet "loopback" {
-  cidr = "127.0.0.0/8"
+  cidr       = "127.0.0.0/8"
+  lease_time = "%dm"
 }
 host "one" {
   mac     = "52:54:00:00:00:01"
-  address = "127.0.1.%d"
+  address = "127.0.0.11"
 }
-`, h.ports[0], h.n)
+`, h.ports[0], 10+h.n)
+}
+
+// boots has the machine ask for its address, as firmware does.
+func (h *hostileSource) boots() {
+	h.t.Helper()
+	mac, err := provider.ParseMAC("52:54:00:00:00:01")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	w := &walker{mac: mac, ports: h.ports}
+	if _, err := w.dhcp(h.t.Context()); err != nil || w.addr.String() != "127.0.0.11" {
+		h.t.Errorf("the machine gets %s, %v", w.addr, err)
+	}
+}
+
+// metric reads one of the daemon's metrics.
+func (h *hostileSource) metric(name string) float64 {
+	h.t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(h.state, "api.sock"))
+	}}}
+	resp, err := client.Get("http://daemon/metrics")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if text, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			v, err := strconv.ParseFloat(text, 64)
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			return v
+		}
+	}
+	h.t.Fatalf("there is no metric %s (%s)", name, resp.Status)
+	return 0
 }
 
 // commit commits the work tree with a new configuration, signed with key ("" is
@@ -380,6 +350,7 @@ func hostileTable(t *testing.T, h *hostileSource) {
 			} else if want := "SourceReachable Trusted Healthy"; row.cause == "" && holds != want {
 				t.Errorf("conditions that hold: %s; want %s", holds, want)
 			}
+			h.boots()
 			out, errs, code := runCommand(t, h.command("apply"))
 			if code != row.exit {
 				t.Errorf("apply: exit %d, want %d\n%s%s", code, row.exit, out, errs)
@@ -428,8 +399,15 @@ func (h *hostileSource) repoAway(good string) string {
 	h.down(true)
 	h.poke()
 	gone := h.unreachable(good, "")
+	const age = "dlreconcile_repo_age_seconds"
+	before := h.metric(age)
 	h.poke() // one more look in vain
 	h.await("another look", func(s engine.Status) bool { return s.Polls > gone.Polls })
+	h.boots()
+	rose := h.metric(age)
+	if rose <= before {
+		h.t.Errorf("%s was %f and is %f", age, before, rose)
+	}
 	next := h.commit(h.key)
 	if h.url == h.bare { // it is pushed to where it was moved
 		h.git("push", "-q", filepath.Join(filepath.Dir(h.bare)+".away", "site.git"), "HEAD:main")
@@ -444,6 +422,9 @@ func (h *hostileSource) repoAway(good string) string {
 		h.t.Errorf("the first look finds %s, want %s", back.Tip, next)
 	}
 	h.synced(next)
+	if now := h.metric(age); now >= rose {
+		h.t.Errorf("%s was %f and is %f once the repository is back", age, rose, now)
+	}
 	return next
 }
 
