@@ -72,6 +72,10 @@ func (e *Engine) attempt(ctx context.Context, j job) Outcome {
 	e.update(func(s *Status) {
 		s.Phase, s.Attempt, s.Progress = PhaseIdle, "", nil
 		switch {
+		case j.trigger == store.TriggerDrift:
+			if a.recorded {
+				s.take(&a.memory)
+			}
 		case out.waiting != nil:
 			s.Waiting, s.Failure = out.waiting, nil
 		case out.Failure == nil:
@@ -93,6 +97,9 @@ func (e *Engine) attempt(ctx context.Context, j job) Outcome {
 // failsTip reports whether f is why the tip of the tracked ref is not served: it is
 // if the engine itself tried, and if an operator asked for that very commit.
 func (j *job) failsTip(f *Failure, s *Status) bool {
+	if j.trigger == store.TriggerDrift {
+		return false
+	}
 	switch f.Reason {
 	case ReasonCancelled, ReasonStale:
 		return false
@@ -188,7 +195,7 @@ func (a *attempt) run(ctx context.Context) (err error) {
 	if err := a.unchanged(in.Want); err != nil {
 		return err
 	}
-	if cur != nil && !a.plan.Pending() && a.j.generation == 0 && a.lasts(cur) {
+	if cur != nil && !a.plan.Pending() && a.j.generation == 0 && a.j.trigger != store.TriggerDrift && a.lasts(cur) {
 		// The commit says what is served already: no new generation, but the
 		// revision counts as reached, now and after a restart.
 		return a.setSynced()
@@ -233,6 +240,10 @@ func (a *attempt) run(ctx context.Context) (err error) {
 	}
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+
+	if a.j.trigger == store.TriggerDrift && t.same(cur.record) {
+		return nil // what was lost is there again, and that is all
 	}
 
 	// Record, then publish. After the rename there is no way back, and none
@@ -311,6 +322,11 @@ func (a *attempt) load(ctx context.Context) (*store.Record, provider.Input, erro
 		rec.Files, rec.Digests, rec.Variables, rec.Given, rec.Env = old.Files, old.Digests, old.Variables, old.Given, old.Env
 		in.Blobs = old.Blobs
 		restored = old
+	} else if a.j.trigger == store.TriggerDrift {
+		var err error
+		if whole, err = a.loadLost(ctx, rec, &in); err != nil {
+			return fail(err)
+		}
 	} else {
 		tree, missing, err := a.tree(ctx, a.j.rev)
 		if err != nil {
@@ -338,8 +354,11 @@ func (a *attempt) load(ctx context.Context) (*store.Record, provider.Input, erro
 		return fail(diags)
 	}
 	in.Want = want
-	if restored != nil {
+	switch {
+	case restored != nil:
 		in.Artifacts = recorded(restored, want)
+	case a.j.trigger == store.TriggerDrift:
+		in.Artifacts = a.whole(recorded(a.current().record, want))
 	}
 	if len(rec.Given) > 0 {
 		key, err := a.cfg.Store.HostKey()
@@ -378,7 +397,7 @@ func (a *attempt) remember(m *store.Memory, cur *applied, number uint64) {
 		m.Trusted = a.j.rev.Hash
 	}
 	acquit(m, a.j.rev.Hash)
-	if a.j.hold == nil && a.j.over == nil {
+	if a.j.hold == nil && a.j.over == nil && a.j.trigger != store.TriggerDrift {
 		m.Failed = nil // else the tip is what it was
 	}
 	a.onTrial(m, cur, number)

@@ -115,6 +115,9 @@ func (s *Status) refused() (message string, ok bool) {
 // keepRefusal has the next process know whether the tip was refused. out is what an
 // attempt came to.
 func (e *Engine) keepRefusal(j *job, out *Outcome) {
+	if j.trigger == store.TriggerDrift {
+		return
+	}
 	if j.trigger == store.TriggerRevert {
 		return // what was on trial is refused, and that was written with the generation
 	}
@@ -181,6 +184,9 @@ func trustedCondition(s *Status) Condition {
 func healthyCondition(s *Status) Condition {
 	if s.ServeError != "" {
 		return Condition{Type: ConditionHealthy, Reason: "ServeError", Message: s.ServeError}
+	}
+	if text := driftText(s.Drift); text != "" {
+		return Condition{Type: ConditionHealthy, Reason: "Drift", Message: text}
 	}
 	return Condition{Type: ConditionHealthy, Status: true, Reason: "Whole"}
 }

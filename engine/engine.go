@@ -87,6 +87,7 @@ type Config struct {
 	// PrepareLimit is how long one provider may prepare one generation, builds
 	// included. 0 means 3 hours.
 	PrepareLimit time.Duration
+	Drift        DriftTimes
 	Log          *slog.Logger
 	Now          func() time.Time
 	// Elapsed gives the time since some moment in the past, that goes on while the
@@ -108,6 +109,7 @@ type Engine struct {
 	cache     schema.Cache // of what was loaded last
 
 	commands chan command
+	drifts   drifts
 	stopped  chan struct{}           // closed when Run has returned
 	report   func(provider.Progress) // set before an offline attempt, else nil
 	wake     chan struct{}           // capacity 1: the one slot that all triggers fall into
@@ -170,6 +172,7 @@ func New(cfg Config) *Engine {
 	if cfg.leave == 0 {
 		cfg.leave = leaveTime
 	}
+	cfg.Drift = cfg.Drift.orDefault()
 	e := &Engine{
 		cfg:      cfg,
 		log:      cfg.Log,
@@ -177,6 +180,7 @@ func New(cfg Config) *Engine {
 		elapsed:  cfg.Elapsed,
 		started:  cfg.Now(),
 		commands: make(chan command),
+		drifts:   newDrifts(),
 		stopped:  make(chan struct{}),
 		wake:     make(chan struct{}, 1),
 		unserved: map[uint64]error{},
@@ -228,6 +232,10 @@ func (e *Engine) Run(ctx context.Context, ready func()) error {
 				return fmt.Errorf("watching the repo: %w", err)
 			})
 			e.Poke()
+		}
+		if !e.cfg.Drift.Off {
+			g.Go(func() error { return newWatch(e).run(ctx) })
+			g.Go(func() error { return e.scrub(ctx) })
 		}
 		return e.loop(ctx)
 	})

@@ -59,13 +59,13 @@ func (w *Waiting) due(now time.Time) bool {
 
 // gate decides, from the policy in force, whether the plan may be brought about now.
 // Its error is a *Failure with ReasonDenied or, for what the engine does by itself, a
-// *waitError. A rollback is an operator's way out and passes always.
+// *waitError. A rollback is an operator's way out and passes always; what is made anew was let through before.
 //
 // The policy in force is that of the generation that is served, so that no commit
 // lets itself through; while nothing is served, the commit's own. For a commit it is
 // that of inForce.
 func (a *attempt) gate(cur *applied, want *schema.Desired, own store.Files) error {
-	if a.j.generation != 0 {
+	if a.j.generation != 0 || a.j.trigger == store.TriggerDrift {
 		return nil
 	}
 	operator := a.j.trigger != store.TriggerCommit

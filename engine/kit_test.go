@@ -184,7 +184,7 @@ func (h *house) open() {
 	}
 	h.store = s
 	h.fakes = map[string]*fake{}
-	cfg := Config{Store: s, Source: h.repo, Nodes: h.nodes, Now: h.clock.now, Elapsed: h.clock.elapsed, Retry: time.Hour}
+	cfg := Config{Store: s, Source: h.repo, Nodes: h.nodes, Now: h.clock.now, Elapsed: h.clock.elapsed, Retry: time.Hour, Drift: DriftTimes{Off: true}}
 	for _, p := range []struct{ name, kinds string }{
 		{"image", "image"}, {"export", "export.nbd"}, {"bootloader", "bootloader.ipxe entry"}, {"dhcp", "server subnet host"},
 	} {

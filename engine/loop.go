@@ -85,6 +85,8 @@ func (e *Engine) loop(ctx context.Context) error {
 			e.endTrial(ctx, st)
 		case l := <-st.looked: // the tip is known, or the repo cannot be read
 			e.tip(ctx, st, l)
+		case r := <-e.drifts.rebuild: // something of what is served is lost
+			e.rebuild(ctx, st, r)
 		case c := <-e.commands: // an operator wants something
 			e.command(ctx, st, c)
 		case out := <-st.finished: // an attempt has ended
@@ -290,6 +292,12 @@ func (e *Engine) ended(ctx context.Context, st *loopState, out Outcome) {
 	st.running = nil
 	j.answer(out)
 	switch f := out.Failure; {
+	case j.trigger == store.TriggerDrift: // what is so of the tip stays so
+		if f == nil {
+			e.retire(ctx)
+		} else if f.Reason != ReasonCancelled {
+			e.log.Error("what is lost cannot be made anew", "revision", f.Revision, "stage", f.Stage, "reason", f.Reason, "error", f.Message)
+		}
 	case f != nil && j.trigger == store.TriggerRevert:
 		e.postpone(st, f)
 	case f != nil:

@@ -68,6 +68,8 @@ type Status struct {
 	// became of the last one since the start, or at it.
 	Try   *store.Try `json:"try,omitempty"`
 	Tried *Tried     `json:"tried,omitempty"`
+	// Drift is what is not as it was published, as far as is known.
+	Drift []provider.Drift `json:"drift,omitempty"`
 	// HostKey is the public half of the key that saved plans are signed with.
 	HostKey    string      `json:"host_key,omitempty"`
 	Conditions []Condition `json:"conditions"`
@@ -159,6 +161,7 @@ func (e *Engine) Status() (Status, <-chan struct{}) {
 	s := e.status
 	s.Progress = append([]provider.Progress(nil), s.Progress...)
 	s.Conditions = slices.Clone(s.Conditions)
+	s.Drift = slices.Clone(s.Drift)
 	return s, e.changed
 }
 

@@ -107,6 +107,9 @@ func (c *cli) plan(ctx context.Context, o planFlags) error {
 	if err := print(p); err != nil {
 		return err
 	}
+	if !c.json && !o.markdown && o.observed == "" {
+		c.noteDrift(ctx)
+	}
 	if keep && !c.json && !o.markdown {
 		fmt.Fprintf(c.out, "\nKept in %s: `dlreconcile apply %s` does exactly this.\n", o.out, o.out)
 	}

@@ -95,7 +95,7 @@ or not trusted, 7 applied on trial and then reverted, 64 wrong usage.`,
 	f.BoolVar(&c.noColor, "no-color", false, "print without colours (also: NO_COLOR)")
 	c.settings.flags(f)
 	root.AddCommand(
-		c.applyCommand(), c.auditCommand(), c.confirmCommand(), c.demoCommand(), c.eventsCommand(), c.explainCommand(), c.fmtCommand(), c.graphCommand(), c.historyCommand(),
+		c.applyCommand(), c.auditCommand(), c.confirmCommand(), c.demoCommand(), c.driftCommand(), c.eventsCommand(), c.explainCommand(), c.fmtCommand(), c.graphCommand(), c.historyCommand(),
 		c.imageCommand(), c.nodesCommand(), c.planCommand(), c.releaseCommand(), c.resumeCommand(),
 		c.rollbackCommand(), c.serveCommand(), c.statusCommand(), c.suspendCommand(), c.validateCommand(),
 		c.versionCommand(),

@@ -86,7 +86,7 @@ func scriptParams(t *testing.T, take func(name string) bool) testscript.Params {
 			"commit": told(cmdCommit), "commit-root": told(cmdCommitRoot), "lay": told(cmdLay), "lay-root": told(cmdLayRoot),
 			"serve": told(cmdServe), "end": told(cmdEnd), "kill9": told(cmdKill9),
 			"wait-applied": told(cmdWaitApplied), "wait-refused": told(cmdWaitRefused), "wait-status": told(cmdWaitStatus),
-			"spoil": told(cmdSpoil), "lose-blob": told(cmdLoseBlob), "hunt": told(cmdHunt), "answers": told(cmdAnswers),
+			"spoil": told(cmdSpoil), "lose-blob": told(cmdLoseBlob), "change-blob": told(cmdChangeBlob), "wait-event": told(cmdWaitEvent), "hunt": told(cmdHunt), "answers": told(cmdAnswers),
 			"keys": told(cmdKeys), "configure": told(cmdConfigure), "hangup": told(cmdHangup), "wait-log": told(cmdWaitLog),
 			"dhcp": told(cmdDHCP), "http": told(cmdHTTP), "tftp": told(cmdTFTP), "scrape": told(cmdScrape), "forge": told(cmdForge), "posted": told(cmdPosted),
 		},

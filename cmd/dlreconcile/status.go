@@ -92,6 +92,9 @@ func printStatus(w io.Writer, s *engine.Status) {
 	if s.ServeError != "" {
 		fmt.Fprintf(w, "Trouble     %s\n", clean(s.ServeError))
 	}
+	for _, d := range s.Drift {
+		fmt.Fprintf(w, "Drift       %s\n", clean(d.Message))
+	}
 	if f := s.Failure; f != nil {
 		fmt.Fprintf(w, "Refused     %s (%s, while %s)\n", short(f.Revision), f.Reason, f.Stage)
 		for _, line := range reasons(f) {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/store"
 )
 
@@ -97,6 +98,19 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.Metrics.ServeHTTP(w, r)
+}
+
+// drift answers GET /v1/drift: what is not as it was published, found out now.
+func (s *Server) drift(w http.ResponseWriter, r *http.Request) {
+	list, err := s.Engine.Drift(r.Context())
+	if err != nil {
+		problem(w, http.StatusInternalServerError, err)
+		return
+	}
+	if list == nil {
+		list = []provider.Drift{}
+	}
+	reply(w, list)
 }
 
 // History lists the generations that st keeps, oldest first.

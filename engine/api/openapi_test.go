@@ -244,6 +244,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	try("admin", "POST", "/v1/plan", `{"revision": "`+two+`", "work_tree": true}`, "", 200)
 	try("admin", "POST", "/v1/plan", `{"revision": 1}`, "", 400)
 	try("viewer", "GET", "/v1/nodes", "", "", 200)
+	try("viewer", "GET", "/v1/drift", "", "", 200)
 	try("viewer", "GET", "/v1/explain?machine=ws01", "", "", 200)
 	try("viewer", "GET", "/v1/explain?all=1&file=pxelinux.0", "", "", 200)
 	try("viewer", "GET", "/v1/explain", "", "", 400)

@@ -28,6 +28,7 @@ func Routes() []Route {
 		{"POST", "/v1/plan", RoleOperator, false, (*Server).savePlan},
 		{"GET", "/v1/nodes", RoleViewer, false, (*Server).nodes},
 		{"GET", "/v1/history", RoleViewer, false, (*Server).history},
+		{"GET", "/v1/drift", RoleViewer, false, (*Server).drift},
 		{"GET", "/v1/explain", RoleViewer, false, (*Server).explain},
 		{"GET", "/v1/events", RoleViewer, false, (*Server).events},
 		{"POST", "/v1/apply", RoleOperator, true, (*Server).apply},

@@ -31,6 +31,7 @@ var roles = map[string]Role{
 	"POST /v1/plan":        RoleOperator,
 	"GET /v1/nodes":        RoleViewer,
 	"GET /v1/history":      RoleViewer,
+	"GET /v1/drift":        RoleViewer,
 	"GET /v1/explain":      RoleViewer,
 	"GET /v1/events":       RoleViewer,
 	"POST /v1/apply":       RoleOperator,

@@ -21,6 +21,7 @@ const (
 	TriggerApply    = "apply"
 	TriggerRollback = "rollback"
 	TriggerRevert   = "revert" // a trial that nobody confirmed
+	TriggerDrift    = "drift"  // what was served had been lost, and was made anew
 )
 
 // Record is one generation: all that is needed to serve it again without the

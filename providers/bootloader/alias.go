@@ -64,7 +64,7 @@ func (p *Provider) openAlias(a asked) (*openFile, error) {
 			return nil, missing
 		}
 		if of := found.table.hold(found.offer.tree, found.file); of != nil {
-			return of, nil
+			return of.usable()
 		}
 		if p.pub.Load() == pub {
 			return nil, missing

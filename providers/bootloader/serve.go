@@ -20,6 +20,8 @@ type openFile struct {
 	tree  string // the id of the file's tree; for an alias, of the one that it leads into
 	bytes string
 	blob  *blob.File // nil: bytes is all
+	// damaged, when not nil, says why the blob must not be served; then blob is nil.
+	damaged error
 }
 
 func (o *openFile) ReadAt(p []byte, off int64) (int, error) {
@@ -36,7 +38,7 @@ func (o *openFile) OSFile() *os.File {
 	if o.blob == nil {
 		return nil
 	}
-	return o.blob.File
+	return o.blob.OSFile()
 }
 
 func (o *openFile) Release() {
@@ -48,13 +50,21 @@ func (o *openFile) Release() {
 	}
 }
 
+// usable gives o, or why it must not be served.
+func (o *openFile) usable() (*openFile, error) {
+	if o.damaged != nil {
+		return nil, o.damaged
+	}
+	return o, nil
+}
+
 // open gives the file at path of a tree, from whichever generation has it.
 func (p *Provider) open(id, name string) (*openFile, error) {
 	for {
 		pub := p.pub.Load()
 		for _, t := range pub.ByGen {
 			if of := t.open(id, name); of != nil {
-				return of, nil
+				return of.usable()
 			}
 		}
 		if p.pub.Load() == pub {

@@ -117,7 +117,10 @@ func (t *table) hold(tr *tree, f *file) *openFile {
 	if t.released {
 		return nil
 	}
-	of.blob = t.blobs[f.digest].Hold()
+	b := t.blobs[f.digest]
+	if of.damaged = b.Sound(); of.damaged == nil {
+		of.blob = b.Hold()
+	}
 	return of
 }
 

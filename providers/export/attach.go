@@ -65,6 +65,9 @@ func (p *Provider) register(peer nbd.Peer, r request, c provider.Client) (a *att
 	if err == nil {
 		err = p.standsElsewhere(key, addr)
 	}
+	if err == nil && t.served != nil {
+		err = p.mayBegin(t, key)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -87,6 +90,23 @@ func (p *Provider) register(peer nbd.Peer, r request, c provider.Client) (a *att
 	}
 	p.conns[a] = struct{}{}
 	return a, before, nil
+}
+
+// mayBegin says why nothing may be attached to a root: its bytes are not what they
+// were. Who has written over it in this boot comes back to it all the same: that
+// machine has it mounted.
+func (p *Provider) mayBegin(t target, key cow.Key) error {
+	err := t.served.blob.Sound()
+	if err == nil || t.Mode == schema.CopyOnWrite && p.wroteOver(key) {
+		return nil
+	}
+	return denied("the root is damaged, and waits to be replaced: %v", err)
+}
+
+// wroteOver reports whether a boot has an overlay that it may come back to.
+func (p *Provider) wroteOver(key cow.Key) bool {
+	r, ok := p.overlays.Lookup(key)
+	return ok && !r.Retired
 }
 
 // standsElsewhere says why a boot may not be attached from an address: the machine

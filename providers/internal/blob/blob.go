@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 )
@@ -14,7 +15,7 @@ import (
 type Cache struct {
 	open func(provider.Blob) (*os.File, error)
 
-	mu    sync.Mutex // guards files and every Ref's count
+	mu    sync.Mutex // guards files and what every File says it does
 	files map[string]*File
 }
 
@@ -24,14 +25,25 @@ func NewCache(open func(provider.Blob) (*os.File, error)) *Cache {
 	return &Cache{open: open, files: map[string]*File{}}
 }
 
-// File is an open blob. It is shared: read it with ReadAt only. Whoever got it
+// File is an open blob. It is shared, and read by position only. Whoever got it
 // from Get or Hold calls Release once.
 type File struct {
 	provider.Blob
-	*os.File
 	cache *Cache
-	refs  int
+	// file is what is read; it is replaced when the store has a sound file again. The
+	// former ones stay open to the end: somebody may be reading.
+	file   atomic.Pointer[os.File]
+	former []*os.File // guarded by cache.mu
+	refs   int        // guarded by cache.mu
+	spoilt error      // guarded by cache.mu; see Cache.Spoil
 }
+
+// ReadAt implements io.ReaderAt.
+func (f *File) ReadAt(p []byte, off int64) (int, error) { return f.file.Load().ReadAt(p, off) }
+
+// OSFile gives the file that holds the bytes at present. It is open until the last
+// Release.
+func (f *File) OSFile() *os.File { return f.file.Load() }
 
 // Get opens a blob, or shares the one that is open.
 func (c *Cache) Get(b provider.Blob) (*File, error) {
@@ -41,6 +53,9 @@ func (c *Cache) Get(b provider.Blob) (*File, error) {
 		if f.Size != b.Size {
 			return nil, fmt.Errorf("blob %s: %d bytes are open, %d wanted", b.Digest, f.Size, b.Size)
 		}
+		if err := f.sound(); err != nil {
+			return nil, err
+		}
 		f.refs++
 		return f, nil
 	}
@@ -48,7 +63,8 @@ func (c *Cache) Get(b provider.Blob) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &File{Blob: b, File: osf, cache: c, refs: 1}
+	f := &File{Blob: b, cache: c, refs: 1}
+	f.file.Store(osf)
 	c.files[b.Digest] = f
 	return f, nil
 }
@@ -61,14 +77,36 @@ func (f *File) Hold() *File {
 	return f
 }
 
+// Sound says why no boot may begin with this file, nil when one may.
+func (f *File) Sound() error {
+	f.cache.mu.Lock()
+	defer f.cache.mu.Unlock()
+	return f.sound()
+}
+
+// sound is Sound with the cache's lock held. A spoilt file is opened anew as soon as
+// the store has another one.
+func (f *File) sound() error {
+	if f.spoilt == nil {
+		return nil
+	}
+	if f.renew() != nil {
+		return f.spoilt
+	}
+	return nil
+}
+
 // Release gives a reference back; the last one closes the file.
 func (f *File) Release() {
 	f.cache.mu.Lock()
 	defer f.cache.mu.Unlock()
 	f.refs--
-	if f.refs == 0 {
-		delete(f.cache.files, f.Digest)
-		f.File.Close()
+	if f.refs > 0 {
+		return
+	}
+	delete(f.cache.files, f.Digest)
+	for _, osf := range append(f.former, f.file.Load()) {
+		osf.Close()
 	}
 }
 
