@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/source"
@@ -171,10 +172,17 @@ func rollbackTarget(s *store.Store, cur *store.Record, number uint64) (*store.Re
 	if cur.RolledBackTo != 0 {
 		from = cur.RolledBackTo
 	}
+	st, err := s.State()
+	if err != nil {
+		return nil, err
+	}
+	reverted := func(revision string) bool { // tried, and not kept
+		return slices.ContainsFunc(st.Quarantined, func(q store.Quarantine) bool { return q.Revision == revision && q.Reason == ReasonReverted })
+	}
 	var best uint64
 	for _, h := range s.List() {
 		// What is served now may have been served before, under another number.
-		if h.Number < from && h.Number > best && h.RolledBackTo == 0 && h.Damaged == "" && h.Revision != cur.Revision {
+		if !reverted(h.Revision) && h.Number < from && h.Number > best && h.RolledBackTo == 0 && h.Damaged == "" && h.Revision != cur.Revision {
 			best = h.Number
 		}
 	}

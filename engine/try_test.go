@@ -347,6 +347,26 @@ func TestTrialEndsDuringAnotherOrder(t *testing.T) {
 	}
 }
 
+// A rollback without a number passes over what was tried and not kept.
+func TestRollbackPassesOverATrial(t *testing.T) {
+	h := newHouse(t, nil)
+	h.reachedOnce(site("one"))
+	h.tryNext(site("two"), time.Minute)
+	h.clock.sleep(time.Minute)
+	h.Poke()
+	h.wait("going back", func(s Status) bool { return s.Try == nil && s.Generation == 3 && s.Phase == PhaseIdle })
+	h.reached(h.repo.commit(site("three")))
+	outcome(t)(h.Rollback(t.Context(), 0, store.Actor{}))
+	if h.served() != "one" {
+		t.Errorf("serving %q", h.served())
+	}
+	// By its number it can be had.
+	outcome(t)(h.Rollback(t.Context(), 2, store.Actor{}))
+	if s := h.polls(2); h.served() != "two" || len(s.Quarantined) != 0 {
+		t.Errorf("serving %q: %+v", h.served(), s.Quarantined)
+	}
+}
+
 // The machine slept: the timers stood still, and the looks that were missed are made up.
 func TestSleepIsNoticed(t *testing.T) {
 	st := newLoopState(time.Hour)

@@ -46,7 +46,7 @@ Exit codes: 0 listed, 5 neither a daemon nor a state directory.`,
 				}
 				by := h.Trigger
 				if h.RolledBackTo != 0 {
-					by = fmt.Sprintf("rollback to %d", h.RolledBackTo)
+					by = fmt.Sprintf("%s to %d", h.Trigger, h.RolledBackTo)
 				}
 				fmt.Fprintf(w, "%d%s\t%s\t%s\t%s\t%s\n", h.Generation, mark, short(h.Revision), h.Created.Local().Format(time.DateTime), by, h.Subject)
 			}

@@ -115,6 +115,7 @@ func setupStory(env *testscript.Env) error {
 	env.Setenv("DLRECONCILE_REPO", s.repo)
 	env.Setenv("DLRECONCILE_STATE", s.state)
 	env.Setenv("DLRECONCILE_POLL", "1s")
+	env.Setenv("PROGRAM", os.Args[0]) // for exec in the background
 	env.Setenv("REPO", s.repo)
 	env.Setenv("STATE", s.state)
 	for i, name := range portNames {
