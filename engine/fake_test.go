@@ -26,6 +26,7 @@ type repo struct {
 	tip      string
 	err      error            // what every look gives
 	looks    int              // at the tip, begun
+	began    chan struct{}    // closed and replaced with every one
 	distrust map[string]error // what Verify gives, by commit; nothing: it is trusted
 	verified []string         // "COMMIT SINCE" of what Verify was asked
 	rewound  map[string]bool  // commits whose only fault is that they follow nothing
@@ -34,7 +35,7 @@ type repo struct {
 }
 
 func newRepo() *repo {
-	return &repo{commits: map[string]fstest.MapFS{}, distrust: map[string]error{}, wake: make(chan struct{}, 1)}
+	return &repo{commits: map[string]fstest.MapFS{}, distrust: map[string]error{}, began: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
 // commit makes the next commit, moves the tip there, and tells who watches.
@@ -91,6 +92,8 @@ func (r *repo) poke() {
 func (r *repo) Tip(ctx context.Context) (source.Revision, error) {
 	r.mu.Lock()
 	r.looks++
+	close(r.began)
+	r.began = make(chan struct{})
 	gate := r.gate
 	r.mu.Unlock()
 	if gate != nil {
