@@ -53,8 +53,8 @@ func (p *Provider) refused(remote netip.AddrPort, raw string, c provider.Client,
 
 // List implements nbd.Handler: what the client may attach to, of the generation it
 // is pinned to and of the current one.
-func (h handler) List(_ context.Context, remote netip.AddrPort) []nbd.Listed {
-	p := h.p
+func (h handler) List(_ context.Context, peer nbd.Peer) []nbd.Listed {
+	p, remote := h.p, peer.Remote
 	c, err := p.client(remote)
 	if err != nil {
 		return nil
@@ -76,8 +76,9 @@ func (h handler) List(_ context.Context, remote netip.AddrPort) []nbd.Listed {
 }
 
 // Info implements nbd.Handler.
-func (h handler) Info(_ context.Context, remote netip.AddrPort, raw string) (nbd.Info, error) {
-	p, addr := h.p, remote.Addr()
+func (h handler) Info(_ context.Context, peer nbd.Peer, raw string) (nbd.Info, error) {
+	p, remote := h.p, peer.Remote
+	addr := remote.Addr()
 	r, c, err := p.who(remote, raw)
 	var t target
 	if err == nil {

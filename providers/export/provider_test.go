@@ -297,7 +297,7 @@ func TestPinnedGenerationKeptAccessThatWasTakenAway(t *testing.T) {
 	for _, name := range []string{"sealed", nameOf("sealed", a), "arch", nameOf("arch", a) + bootA} {
 		r.wantRefused(name, "pinned to a generation that allowed it")
 	}
-	if l := (handler{r.Provider}).List(t.Context(), netip.AddrPortFrom(loopback, 1)); len(l) != 0 {
+	if l := (handler{r.Provider}).List(t.Context(), nbd.Peer{Remote: netip.AddrPortFrom(loopback, 1)}); len(l) != 0 {
 		t.Errorf("listed: %+v", l)
 	}
 	if ans := r.Answer(provider.Query{Generation: 1, Host: hostWS01, Address: loopback}); len(ans) != 1 || ans[0].Fail == "" {
@@ -339,13 +339,13 @@ func TestAccess(t *testing.T) {
 				r.clients.edit(loopback, c.client)
 			}
 			h := handler{r.Provider}
-			remote := netip.AddrPortFrom(loopback, 1)
-			listed := h.List(t.Context(), remote)
+			peer := nbd.Peer{Remote: netip.AddrPortFrom(loopback, 1)}
+			listed := h.List(t.Context(), peer)
 			if got := len(listed) == 2; got != c.ok {
 				t.Errorf("listed: %+v", listed)
 			}
 			for _, name := range []string{nameOf("arch", a), nameOf("sealed", a), "arch", "sealed", "sealed" + bootA} {
-				_, err := h.Info(t.Context(), remote, name)
+				_, err := h.Info(t.Context(), peer, name)
 				if (err == nil) != c.ok || err != nil && !errors.Is(err, nbd.ErrForbidden) {
 					t.Errorf("Info(%s): %v", name, err)
 				}
@@ -403,7 +403,7 @@ func TestAccessGoesByWhatIsServedNow(t *testing.T) {
 			c.edit(in.Want)
 			r.commit(in)
 			name := in.Want.Exports[0].WireFamily()
-			_, err := handler{r.Provider}.Info(t.Context(), netip.AddrPortFrom(loopback, 1), name)
+			_, err := handler{r.Provider}.Info(t.Context(), nbd.Peer{Remote: netip.AddrPortFrom(loopback, 1)}, name)
 			if (err == nil) != c.ok || err != nil && !errors.Is(err, nbd.ErrForbidden) {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -422,7 +422,7 @@ func TestUnknownMachine(t *testing.T) {
 	if e := r.events.wait(t, "denial", kind(provider.EventDenied)); e.Addr != loopback || !strings.Contains(e.Err, "no machine is known") {
 		t.Errorf("%+v", e)
 	}
-	if l := (handler{r.Provider}).List(t.Context(), netip.AddrPortFrom(loopback, 1)); len(l) != 0 {
+	if l := (handler{r.Provider}).List(t.Context(), nbd.Peer{Remote: netip.AddrPortFrom(loopback, 1)}); len(l) != 0 {
 		t.Errorf("listed: %+v", l)
 	}
 }

@@ -9,9 +9,9 @@ const pieceSize = 1 << 20
 // Buffers come in three sizes: most requests of a booting machine have 4 to
 // 128 KiB, and a storm of them should not cost a megabyte each.
 const (
-	smallBuffer  = 64<<10 + replySize
-	mediumBuffer = 256<<10 + replySize
-	largeBuffer  = pieceSize + replySize
+	smallBuffer  = 64<<10 + headRoom
+	mediumBuffer = 256<<10 + headRoom
+	largeBuffer  = pieceSize + headRoom
 )
 
 // buffers lends memory to connections while they work. The zero value is ready.

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -111,7 +110,7 @@ func (h *shelf) add(name string, d *disk, i Info) *disk {
 	return d
 }
 
-func (h *shelf) List(context.Context, netip.AddrPort) []Listed {
+func (h *shelf) List(context.Context, Peer) []Listed {
 	var l []Listed
 	for _, n := range []string{"ro", "rw", "secret"} {
 		if e, ok := h.exports[n]; ok && !h.secret[n] {
@@ -121,7 +120,7 @@ func (h *shelf) List(context.Context, netip.AddrPort) []Listed {
 	return l
 }
 
-func (h *shelf) Info(_ context.Context, _ netip.AddrPort, name string) (Info, error) {
+func (h *shelf) Info(_ context.Context, _ Peer, name string) (Info, error) {
 	e, ok := h.exports[name]
 	switch {
 	case name == "broken":
@@ -135,7 +134,7 @@ func (h *shelf) Info(_ context.Context, _ netip.AddrPort, name string) (Info, er
 }
 
 func (h *shelf) Open(ctx context.Context, p Peer, name string) (Export, error) {
-	i, err := h.Info(ctx, p.Remote, name)
+	i, err := h.Info(ctx, p, name)
 	if err != nil {
 		return Export{}, err
 	}

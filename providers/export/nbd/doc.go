@@ -4,11 +4,16 @@
 //
 // What is supported:
 //
-//	handshake     fixed newstyle, NO_ZEROES; no TLS (NOTLS mode)
-//	options       EXPORT_NAME ABORT LIST INFO GO; every other one: ERR_UNSUP
+//	handshake     fixed newstyle, NO_ZEROES
+//	security      NOTLS, SELECTIVETLS and FORCEDTLS modes (see Security)
+//	options       EXPORT_NAME ABORT LIST STARTTLS INFO GO STRUCTURED_REPLY
+//	              LIST_META_CONTEXT SET_META_CONTEXT EXTENDED_HEADERS; every other
+//	              one: ERR_UNSUP
 //	information   EXPORT NAME DESCRIPTION BLOCK_SIZE (1, 4096, 32 MiB)
-//	replies       simple only; STRUCTURED_REPLY is refused, as the clause allows
-//	commands      READ WRITE DISC FLUSH TRIM WRITE_ZEROES, FUA
+//	replies       simple, structured, extended
+//	commands      READ (DF) WRITE DISC FLUSH TRIM CACHE WRITE_ZEROES (NO_HOLE,
+//	              FAST_ZERO) BLOCK_STATUS (REQ_ONE, base:allocation), FUA; every
+//	              other one, RESIZE too: EINVAL
 //
 // The package knows exports only through a Handler, so it decides nothing about
 // names, access or storage. It is written for hostile peers: no length on the

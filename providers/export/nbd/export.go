@@ -2,6 +2,7 @@ package nbd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net/netip"
 
@@ -15,32 +16,41 @@ import (
 var (
 	ErrUnknown   = errors.New("no such export")
 	ErrForbidden = errors.New("this client may not use the export")
+	// ErrTLSRequired is what a Handler returns for an export that this client may
+	// use, and only over TLS: NBD_REP_ERR_TLS_REQD. It tells the client that the
+	// export exists, so who may not use it should get ErrForbidden all the same.
+	ErrTLSRequired = errors.New("the export is served over TLS only")
 )
 
 // Handler says which exports there are, and for whom. Its methods are called from
 // many goroutines. The context ends when the client's handshake may no longer go
 // on: at the handshake's deadline, when the client is dropped, at shutdown.
 //
-// An error that is neither ErrUnknown nor ErrForbidden means that the export
+// An error that is none of those above means that the export
 // exists but cannot be served now; it is logged, and the client is told to try
 // again later (NBD_REP_ERR_POLICY).
 type Handler interface {
 	// List gives the exports that the client may know of, in the order in which
 	// it will see them (NBD_OPT_LIST).
-	List(ctx context.Context, remote netip.AddrPort) []Listed
-	// Info describes an export without attaching to it (NBD_OPT_INFO).
-	Info(ctx context.Context, remote netip.AddrPort, name string) (Info, error)
+	List(ctx context.Context, peer Peer) []Listed
+	// Info describes an export without attaching to it (NBD_OPT_INFO,
+	// NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT).
+	Info(ctx context.Context, peer Peer, name string) (Info, error)
 	// Open attaches the client (NBD_OPT_GO, NBD_OPT_EXPORT_NAME). The server
 	// calls the export's Detached once for every Open that gave no error.
 	Open(ctx context.Context, peer Peer, name string) (Export, error)
 }
 
-// Peer is the client that attaches.
+// Peer is a client.
 type Peer struct {
-	Remote netip.AddrPort
+	Remote netip.AddrPort // zero for a Unix socket
+	// TLS is nil in the clear. Otherwise the handshake is complete, and what it
+	// asked of the client's certificate was checked. Read only.
+	TLS *tls.ConnectionState
 	// Drop disconnects the client: no request is begun after it returned, the
 	// one in progress is finished, and then Detached is called. It does not wait
 	// for that, and may be called at any time, from anywhere, again and again.
+	// Nil for who is not attaching.
 	Drop func()
 }
 
@@ -64,8 +74,23 @@ type Info struct {
 	Zeroes bool
 }
 
-// flags gives the transmission flags ("Transmission flags").
-func (i Info) flags() uint16 {
+// flags gives the transmission flags ("Transmission flags") for a client of that
+// form. DF goes with chunks. CACHE and FAST_ZERO are offered only with them too:
+// a machine that holds its root over an upgrade of the server compares its flags,
+// and it asks for no chunks.
+func (i Info) flags(f form) uint16 {
+	flags := i.simpleFlags()
+	if f == simple {
+		return flags
+	}
+	flags |= flagSendDF | flagSendCache
+	if flags&flagSendWriteZeroes != 0 {
+		flags |= flagSendFastZero
+	}
+	return flags
+}
+
+func (i Info) simpleFlags() uint16 {
 	f := flagHasFlags
 	if i.ReadOnly {
 		f |= flagReadOnly
@@ -84,8 +109,8 @@ func (i Info) flags() uint16 {
 // Export is an export that a client is attached to.
 type Export struct {
 	Info
-	// Backend holds the bytes. Its methods are called from two goroutines of
-	// each connection: Sync beside the others. The server asks for nothing
+	// Backend holds the bytes; it may be a Zeroer, RangeZeroer, Mapper and Cacher
+	// too. Its methods are called from two goroutines of each connection: Sync beside the others. The server asks for nothing
 	// outside [0, Size), and never writes when ReadOnly. Sync returns when every
 	// write that returned before it was called is on stable storage. Errors reach
 	// the client as the errno they wrap; see errnoOf.
@@ -96,13 +121,6 @@ type Export struct {
 	// Detached is called when the connection is over and nothing of it touches
 	// Backend any more. May be nil.
 	Detached func(Stats)
-}
-
-// Zeroer is a backend that makes a range read as zeros without being sent them.
-type Zeroer interface {
-	// Zero makes [off, off+length) read as zeros, and gives back the space it
-	// took if it can.
-	Zero(off, length int64) error
 }
 
 // Stats counts what a connection did.

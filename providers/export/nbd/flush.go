@@ -8,15 +8,15 @@ const maxSyncing = 64
 
 // flush is NBD_CMD_FLUSH. Offset and length are reserved, and ignored: clients
 // are known to fill them.
-func (t *transmission) flush(req protocol.TransmissionRequestHeader) error {
-	if t.exp.ReadOnly || req.CommandFlags&^cmdFlagFUA != 0 {
-		return t.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, req.Handle)
+func (t *transmission) flush(c command) error {
+	if t.exp.ReadOnly || c.flags&^cmdFlagFUA != 0 {
+		return t.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
 	}
-	return t.syncThenReply(req.Handle)
+	return t.syncThenReply(c)
 }
 
 // syncThenReply replies once everything written so far is on stable storage.
-func (t *transmission) syncThenReply(handle uint64) error {
+func (t *transmission) syncThenReply(c command) error {
 	if t.sync == nil {
 		t.sync = newSyncer(t)
 	}
@@ -24,7 +24,7 @@ func (t *transmission) syncThenReply(handle uint64) error {
 	if err := t.out.flush(); err != nil {
 		return err
 	}
-	t.sync.queue <- handle
+	t.sync.queue <- c
 	return nil
 }
 
@@ -32,13 +32,13 @@ func (t *transmission) syncThenReply(handle uint64) error {
 // that came while one sync ran share the next.
 type syncer struct {
 	t     *transmission
-	queue chan uint64 // handles
+	queue chan command
 	done  chan struct{}
 	err   error // first error of the socket; read after done
 }
 
 func newSyncer(t *transmission) *syncer {
-	s := &syncer{t: t, queue: make(chan uint64, maxSyncing), done: make(chan struct{})}
+	s := &syncer{t: t, queue: make(chan command, maxSyncing), done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
 		s.run()
@@ -56,13 +56,13 @@ func (s *syncer) finish() error {
 // run returns when the queue is closed and empty. It goes on after the socket
 // failed, so that the request loop never blocks on the queue.
 func (s *syncer) run() {
-	handles := make([]uint64, 0, maxSyncing)
-	replies := make([]byte, 0, maxSyncing*replySize)
+	waiting := make([]command, 0, maxSyncing)
+	replies := make([]byte, 0, maxSyncing*headRoom)
 	complained := false
-	for h := range s.queue {
-		handles = append(handles[:0], h)
-		for len(handles) < maxSyncing && len(s.queue) > 0 {
-			handles = append(handles, <-s.queue)
+	for c := range s.queue {
+		waiting = append(waiting[:0], c)
+		for len(waiting) < maxSyncing && len(s.queue) > 0 {
+			waiting = append(waiting, <-s.queue)
 		}
 		if s.err != nil {
 			continue
@@ -75,12 +75,13 @@ func (s *syncer) run() {
 				s.t.log.Error("nbd: sync failed", "export", s.t.exp.Name, "err", err)
 			}
 		}
-		replies = replies[:len(handles)*replySize]
-		for i, h := range handles {
-			putReply(replies[i*replySize:], errno, h)
+		replies = replies[:0]
+		for _, c := range waiting {
+			end := len(replies)
+			replies = replies[:end+s.t.form.putAnswer(replies[end:cap(replies)], errno, c)]
 		}
 		if s.err = s.t.out.send(replies); s.err != nil {
-			s.t.nc.Close() // the request loop finds out
+			s.t.raw.Close() // the request loop finds out
 		}
 	}
 }

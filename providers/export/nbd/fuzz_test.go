@@ -136,18 +136,18 @@ func FuzzTransmission(f *testing.F) {
 		// order only differs for FLUSH and FUA, which have none.
 		lengths := map[uint64][]uint32{}
 		for r := b; len(r) >= requestSize; {
-			q := parseRequest(r)
+			q := simple.parse(r)
 			r = r[requestSize:]
-			if q.RequestMagic != protocol.TRANSMISSION_MAGIC_REQUEST {
+			if q.magic != protocol.TRANSMISSION_MAGIC_REQUEST {
 				break
 			}
 			n := uint32(0)
-			if q.Type == 0 {
-				n = q.Length
+			if q.typ == 0 {
+				n = uint32(q.length)
 			}
-			lengths[q.Handle] = append(lengths[q.Handle], n)
-			if q.Type == 1 {
-				r = r[min(int(q.Length), len(r)):]
+			lengths[q.cookie] = append(lengths[q.cookie], n)
+			if q.typ == 1 {
+				r = r[min(int(q.length), len(r)):]
 			}
 		}
 		out := bytes.Join(c.writes, nil)[greetingSize+20+12+20:]

@@ -85,42 +85,95 @@ func (c *conn) optionData(n uint32) (data []byte, tooBig bool, err error) {
 // option answers every option but EXPORT_NAME. attached means that the
 // transmission phase begins.
 func (c *conn) option(ctx context.Context, id uint32, data []byte, tooBig bool) (exp Export, attached bool, err error) {
-	var reply []byte
-	switch id {
-	case protocol.NEGOTIATION_ID_OPTION_ABORT:
+	if id == protocol.NEGOTIATION_ID_OPTION_ABORT {
 		// The client may be gone already, which is fine ("NBD_OPT_ABORT").
 		c.nc.Write(appendOptionReply(nil, id, protocol.NEGOTIATION_TYPE_REPLY_ACK))
 		return Export{}, false, errGoodbye
-	case protocol.NEGOTIATION_ID_OPTION_LIST:
-		if tooBig || len(data) > 0 {
-			reply = appendOptionReply(nil, id, repErrInvalid, []byte("LIST takes no data"))
-			break
-		}
-		reply = c.list(ctx)
-	case protocol.NEGOTIATION_ID_OPTION_INFO, protocol.NEGOTIATION_ID_OPTION_GO:
-		if tooBig {
-			reply = appendOptionReply(nil, id, repErrTooBig, []byte("more than a name and the kinds of information there are"))
-			break
-		}
+	}
+	if id == optStartTLS {
+		return Export{}, false, c.startTLS(ctx, tooBig || len(data) > 0)
+	}
+	var reply []byte
+	switch {
+	case c.wantsTLS(): // "FORCEDTLS mode"
+		reply = appendOptionReply(nil, id, repErrTLSRequired, []byte("this server speaks TLS only"))
+	case tooBig && known(id):
+		reply = appendOptionReply(nil, id, repErrTooBig, []byte("more than a name and what can be asked about it"))
+	case id == protocol.NEGOTIATION_ID_OPTION_GO:
 		q, ok := parseInfoRequest(data)
-		if !ok {
-			reply = appendOptionReply(nil, id, repErrInvalid, []byte("the lengths inside the option do not add up"))
-			break
-		}
-		if id == protocol.NEGOTIATION_ID_OPTION_GO {
+		if ok {
 			return c.goOption(ctx, q)
 		}
-		reply = c.info(ctx, q)
-	default: // "NBD_REP_ERR_UNSUP"; STARTTLS too ("NOTLS mode")
-		reply = appendOptionReply(nil, id, protocol.NEGOTIATION_TYPE_REPLY_ERR_UNSUPPORTED)
+		reply = doNotAddUp(id)
+	default:
+		reply = c.inform(ctx, id, data)
 	}
 	_, err = c.nc.Write(reply)
 	return Export{}, false, err
 }
 
+// inform answers the options that neither attach nor end anything.
+func (c *conn) inform(ctx context.Context, id uint32, data []byte) []byte {
+	switch id {
+	case protocol.NEGOTIATION_ID_OPTION_LIST:
+		if len(data) > 0 {
+			return appendOptionReply(nil, id, repErrInvalid, []byte("LIST takes no data"))
+		}
+		return c.list(ctx)
+	case protocol.NEGOTIATION_ID_OPTION_INFO:
+		q, ok := parseInfoRequest(data)
+		if !ok {
+			return doNotAddUp(id)
+		}
+		return c.info(ctx, q)
+	case optStructuredReply, optExtendedHeaders:
+		return c.chooseForm(id, len(data) > 0)
+	case optListMeta, optSetMeta:
+		return c.meta(ctx, id, data)
+	}
+	return appendOptionReply(nil, id, protocol.NEGOTIATION_TYPE_REPLY_ERR_UNSUPPORTED) // "NBD_REP_ERR_UNSUP"
+}
+
+// known reports whether an option may carry data, or is told apart from those
+// nobody knows although it may not.
+func known(id uint32) bool {
+	switch id {
+	case protocol.NEGOTIATION_ID_OPTION_LIST, protocol.NEGOTIATION_ID_OPTION_INFO, protocol.NEGOTIATION_ID_OPTION_GO,
+		optStructuredReply, optExtendedHeaders, optListMeta, optSetMeta:
+		return true
+	}
+	return false
+}
+
+func doNotAddUp(id uint32) []byte {
+	return appendOptionReply(nil, id, repErrInvalid, []byte("the lengths inside the option do not add up"))
+}
+
+// chooseForm is NBD_OPT_STRUCTURED_REPLY and NBD_OPT_EXTENDED_HEADERS. What was
+// negotiated cannot be taken back.
+func (c *conn) chooseForm(id uint32, hasData bool) []byte {
+	want := structured
+	if id == optExtendedHeaders {
+		want = extended
+	}
+	switch {
+	case hasData:
+		return appendOptionReply(nil, id, repErrInvalid, []byte("the option takes no data"))
+	case want < c.form:
+		return appendOptionReply(nil, id, repErrExtHeaderReqd, []byte("extended headers were negotiated"))
+	case want == c.form:
+		return appendOptionReply(nil, id, repErrInvalid, []byte("negotiated already"))
+	}
+	c.form = want
+	return appendOptionReply(nil, id, protocol.NEGOTIATION_TYPE_REPLY_ACK)
+}
+
 // exportName is NBD_OPT_EXPORT_NAME: no error can be said, so the connection is
 // closed instead.
 func (c *conn) exportName(ctx context.Context, n uint32, flags uint32) (Export, error) {
+	if c.wantsTLS() {
+		return Export{}, fmt.Errorf("%w: EXPORT_NAME in the clear", errHostile)
+	}
 	if n > maxString {
 		return Export{}, fmt.Errorf("%w: an export name of %d bytes", errHostile, n)
 	}
@@ -133,16 +186,16 @@ func (c *conn) exportName(ctx context.Context, n uint32, flags uint32) (Export, 
 		return Export{}, err
 	}
 	reply := binary.BigEndian.AppendUint64(nil, uint64(exp.Size))
-	reply = binary.BigEndian.AppendUint16(reply, exp.flags())
+	reply = binary.BigEndian.AppendUint16(reply, exp.flags(c.form))
 	if flags&clientNoZeroes == 0 {
 		reply = append(reply, make([]byte, 124)...)
 	}
-	return exp, c.begin(exp, reply)
+	return exp, c.begin(exp, string(name), reply)
 }
 
 // open attaches, and checks what the handler gave.
 func (c *conn) open(ctx context.Context, name string) (Export, error) {
-	exp, err := c.srv.handler.Open(ctx, Peer{Remote: c.remote, Drop: c.drop}, name)
+	exp, err := c.srv.handler.Open(ctx, Peer{Remote: c.remote, TLS: c.tls, Drop: c.drop}, name)
 	if err != nil {
 		return Export{}, err
 	}
@@ -154,9 +207,15 @@ func (c *conn) open(ctx context.Context, name string) (Export, error) {
 	return exp, nil
 }
 
+// peer is the client as one that does not attach.
+func (c *conn) peer() Peer { return Peer{Remote: c.remote, TLS: c.tls} }
+
 // begin sends the answer that makes the transmission phase begin. When that fails
-// the export is detached.
-func (c *conn) begin(exp Export, reply []byte) error {
+// the export is detached. name is what the client called it.
+func (c *conn) begin(exp Export, name string, reply []byte) error {
+	if c.allocation != nil && *c.allocation != name {
+		c.allocation = nil // selected for another export: "NBD_OPT_SET_META_CONTEXT"
+	}
 	_, err := c.nc.Write(reply)
 	if err == nil {
 		err = c.nc.SetDeadline(time.Time{})

@@ -66,11 +66,10 @@ func TestOptions(t *testing.T) {
 		{"info: odd byte", 6, append(infoData("ro"), 0), sums},
 		{"info: name of 4096", 6, infoData(strings.Repeat("x", 4096)), unknown},
 		{"info: name of 4097", 6, infoData(strings.Repeat("x", 4097)), sums},
-		{"info: 20 KB", 6, make([]byte, 20<<10), []optReply{{repErrTooBig, "more than a name and the kinds of information there are"}}},
+		{"info: 20 KB", 6, make([]byte, 20<<10), []optReply{{repErrTooBig, "more than a name and what can be asked about it"}}},
 		{"peek", 4, nil, []optReply{{protocol.NEGOTIATION_TYPE_REPLY_ERR_UNSUPPORTED, ""}}},
 		{"starttls", 5, nil, []optReply{{protocol.NEGOTIATION_TYPE_REPLY_ERR_UNSUPPORTED, ""}}},
-		{"structured reply", 8, nil, []optReply{{protocol.NEGOTIATION_TYPE_REPLY_ERR_UNSUPPORTED, ""}}},
-		{"set meta context", 10, make([]byte, 100), []optReply{{protocol.NEGOTIATION_TYPE_REPLY_ERR_UNSUPPORTED, ""}}},
+		{"set meta context", 10, make([]byte, 100), []optReply{{repErrInvalid, "structured replies must be negotiated first"}}},
 		{"unknown with 64 KiB", 0xdeadbeef, make([]byte, 64<<10), []optReply{{protocol.NEGOTIATION_TYPE_REPLY_ERR_UNSUPPORTED, ""}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

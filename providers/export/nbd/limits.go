@@ -49,7 +49,8 @@ type census struct {
 func (c *census) enter(a netip.Addr) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.n >= c.total || c.byAddr[a] >= c.perAddr {
+	// A Unix socket has no addresses, and its permissions are its own guard.
+	if c.n >= c.total || a.IsValid() && c.byAddr[a] >= c.perAddr {
 		return false
 	}
 	c.n++

@@ -43,7 +43,7 @@ func parseInfoRequest(b []byte) (infoRequest, bool) {
 func (c *conn) list(ctx context.Context) []byte {
 	const opt = protocol.NEGOTIATION_ID_OPTION_LIST
 	var reply []byte
-	for _, e := range c.srv.handler.List(ctx, c.remote) {
+	for _, e := range c.srv.handler.List(ctx, c.peer()) {
 		n := binary.BigEndian.AppendUint32(nil, uint32(len(e.Name)))
 		reply = appendOptionReply(reply, opt, protocol.NEGOTIATION_TYPE_REPLY_SERVER, n, []byte(e.Name), []byte(e.Description))
 	}
@@ -53,11 +53,11 @@ func (c *conn) list(ctx context.Context) []byte {
 // info is NBD_OPT_INFO: what GO would say, without attaching.
 func (c *conn) info(ctx context.Context, q infoRequest) []byte {
 	const opt = protocol.NEGOTIATION_ID_OPTION_INFO
-	i, err := c.srv.handler.Info(ctx, c.remote, q.name)
+	i, err := c.srv.handler.Info(ctx, c.peer(), q.name)
 	if err != nil {
 		return c.refusal(ctx, opt, q.name, err)
 	}
-	return appendInfo(opt, i, q.kinds)
+	return c.appendInfo(opt, i, q.kinds)
 }
 
 // goOption is NBD_OPT_GO.
@@ -68,17 +68,19 @@ func (c *conn) goOption(ctx context.Context, q infoRequest) (Export, bool, error
 		_, werr := c.nc.Write(c.refusal(ctx, opt, q.name, err))
 		return Export{}, false, werr
 	}
-	if err := c.begin(exp, appendInfo(opt, exp.Info, q.kinds)); err != nil {
+	if err := c.begin(exp, q.name, c.appendInfo(opt, exp.Info, q.kinds)); err != nil {
 		return Export{}, false, err
 	}
 	return exp, true, nil
 }
 
-// refusal is the error reply to INFO and GO. The client may try another name.
+// refusal is the error reply to an option that names an export. The client may try another name.
 func (c *conn) refusal(ctx context.Context, opt uint32, name string, err error) []byte {
 	switch {
 	case errors.Is(err, ErrUnknown), errors.Is(err, ErrForbidden):
 		return appendOptionReply(nil, opt, protocol.NEGOTIATION_TYPE_REPLY_ERR_UNKNOWN, []byte("no such export for this client"))
+	case errors.Is(err, ErrTLSRequired) && c.secure != nil && c.tls == nil: // "NOTLS mode" must not say so
+		return appendOptionReply(nil, opt, repErrTLSRequired, []byte("the export is served over TLS only"))
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		return appendOptionReply(nil, opt, repErrShutdown)
 	}
@@ -88,12 +90,12 @@ func (c *conn) refusal(ctx context.Context, opt uint32, name string, err error) 
 
 // appendInfo gives the replies that end INFO and GO well: NBD_INFO_EXPORT always,
 // the others when they were asked for, each once.
-func appendInfo(opt uint32, i Info, kinds []uint16) []byte {
+func (c *conn) appendInfo(opt uint32, i Info, kinds []uint16) []byte {
 	const typ = protocol.NEGOTIATION_TYPE_REPLY_INFO
 	kind := func(k uint16) []byte { return binary.BigEndian.AppendUint16(nil, k) }
 
 	d := binary.BigEndian.AppendUint64(kind(protocol.NEGOTIATION_TYPE_INFO_EXPORT), uint64(i.Size))
-	b := appendOptionReply(nil, opt, typ, binary.BigEndian.AppendUint16(d, i.flags()))
+	b := appendOptionReply(nil, opt, typ, binary.BigEndian.AppendUint16(d, i.flags(c.form)))
 	if k := protocol.NEGOTIATION_TYPE_INFO_NAME; slices.Contains(kinds, k) {
 		b = appendOptionReply(b, opt, typ, kind(k), []byte(i.Name))
 	}

@@ -13,6 +13,7 @@ type outbox struct {
 	nc      net.Conn
 	stall   time.Duration
 	buffers *buffers
+	form    form
 	pending []byte // whole replies, in a lent buffer; nil when none was lent
 
 	mu sync.Mutex // guards the write side: replies must not be torn
@@ -21,11 +22,10 @@ type outbox struct {
 // gather bounds what is held back for company.
 const gather = 64 << 10
 
-// reserve gives room for a reply with n bytes of payload, n <= pieceSize: its
-// header first. commit adds it. Pending replies are sent when they and this one
-// do not go together.
-func (o *outbox) reserve(n int) ([]byte, error) {
-	need := replySize + n
+// reserve gives room for need bytes, at most largeBuffer: whole replies, or whole
+// chunks. commit adds it. Pending replies are sent when they and these do not go
+// together.
+func (o *outbox) reserve(need int) ([]byte, error) {
 	if o.pending != nil && (len(o.pending) >= gather || len(o.pending)+need > cap(o.pending)) {
 		if err := o.flush(); err != nil {
 			return nil, err
@@ -42,13 +42,12 @@ func (o *outbox) reserve(n int) ([]byte, error) {
 func (o *outbox) commit(n int) { o.pending = o.pending[:len(o.pending)+n] }
 
 // reply adds a reply without payload.
-func (o *outbox) reply(errno uint32, handle uint64) error {
-	b, err := o.reserve(0)
+func (o *outbox) reply(errno uint32, c command) error {
+	b, err := o.reserve(headRoom)
 	if err != nil {
 		return err
 	}
-	putReply(b, errno, handle)
-	o.commit(replySize)
+	o.commit(o.form.putAnswer(b, errno, c))
 	return nil
 }
 

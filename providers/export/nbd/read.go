@@ -8,59 +8,71 @@ import (
 )
 
 // read is NBD_CMD_READ with simple replies.
-func (t *transmission) read(req protocol.TransmissionRequestHeader) error {
+func (t *transmission) read(c command) error {
 	// FUA is valid on every command, and clients are known to send it here.
-	if req.CommandFlags&^cmdFlagFUA != 0 || req.Length > maxPayload || !t.inside(req) {
-		return t.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, req.Handle)
+	flags := cmdFlagFUA
+	if t.form != simple {
+		flags |= cmdFlagDF
 	}
-	n := int(req.Length)
+	if c.flags&^flags != 0 || c.length > maxPayload || !t.inside(c) {
+		return t.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
+	}
+	if t.form != simple {
+		return t.readChunks(c)
+	}
+	n := int(c.length)
 	if n > pieceSize {
-		return t.readLong(req)
+		return t.readLong(c)
 	}
-	b, err := t.out.reserve(n)
+	b, err := t.out.reserve(replySize + n)
 	if err != nil {
 		return err
 	}
-	if err := t.readBackend(b[replySize:], int64(req.Offset)); err != nil {
-		putReply(b, t.failed("read", req, err), req.Handle)
+	if err := t.readBackend(b[replySize:], int64(c.offset)); err != nil {
+		putReply(b, t.failed("read", c, err), c.cookie)
 		t.out.commit(replySize)
 		return nil
 	}
-	putReply(b, errnoNone, req.Handle)
+	putReply(b, errnoNone, c.cookie)
 	t.out.commit(replySize + n)
+	t.sent(n)
+	return nil
+}
+
+// sent counts payload.
+func (t *transmission) sent(n int) {
 	t.stats.Read += uint64(n)
 	t.srv.counts.read.Add(uint64(n))
-	return nil
 }
 
 // readLong answers a READ that is not held in memory as a whole. An error in a
 // later piece cannot be said any more: "If an error occurs while reading after
 // the server has already sent out the reply header […] the server MUST
 // immediately initiate a hard disconnect".
-func (t *transmission) readLong(req protocol.TransmissionRequestHeader) error {
+func (t *transmission) readLong(c command) error {
 	if err := t.out.flush(); err != nil {
 		return err
 	}
 	buf := t.srv.buffers.get(largeBuffer)
 	defer t.srv.buffers.put(buf)
-	buf = buf[:largeBuffer]
+	buf = buf[:replySize+pieceSize]
 
-	if err := t.readBackend(buf[replySize:], int64(req.Offset)); err != nil {
-		return t.out.reply(t.failed("read", req, err), req.Handle)
+	if err := t.readBackend(buf[replySize:], int64(c.offset)); err != nil {
+		return t.out.reply(t.failed("read", c, err), c)
 	}
-	putReply(buf, errnoNone, req.Handle)
+	putReply(buf, errnoNone, c.cookie)
 	t.out.mu.Lock()
 	defer t.out.mu.Unlock()
 	if err := t.out.write(buf); err != nil {
 		return err
 	}
-	for done := pieceSize; done < int(req.Length); {
+	for done := pieceSize; done < int(c.length); {
 		if t.dropped.Load() {
 			return errDropped
 		}
-		piece := buf[:min(pieceSize, int(req.Length)-done)]
-		if err := t.readBackend(piece, int64(req.Offset)+int64(done)); err != nil {
-			t.failed("read", req, err)
+		piece := buf[:min(pieceSize, int(c.length)-done)]
+		if err := t.readBackend(piece, int64(c.offset)+int64(done)); err != nil {
+			t.failed("read", c, err)
 			return fmt.Errorf("a reply was begun and cannot be finished: %w", err)
 		}
 		if err := t.out.write(piece); err != nil {
@@ -68,8 +80,7 @@ func (t *transmission) readLong(req protocol.TransmissionRequestHeader) error {
 		}
 		done += len(piece)
 	}
-	t.stats.Read += uint64(req.Length)
-	t.srv.counts.read.Add(uint64(req.Length))
+	t.sent(int(c.length))
 	return nil
 }
 

@@ -3,6 +3,7 @@ package nbd
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -21,6 +22,8 @@ type Server struct {
 	buffers buffers
 	conns   sync.WaitGroup
 	counts  counts
+	// security is never nil; see Secure.
+	security atomic.Pointer[Security]
 }
 
 // New makes a server. A nil log discards.
@@ -29,10 +32,12 @@ func New(h Handler, l Limits, log *slog.Logger) *Server {
 		log = slog.New(slog.DiscardHandler)
 	}
 	l = l.withDefaults()
-	return &Server{
+	s := &Server{
 		handler: h, limits: l, log: log,
 		census: census{total: l.Connections, perAddr: l.PerAddress, byAddr: map[netip.Addr]int{}},
 	}
+	s.Secure(Security{})
+	return s
 }
 
 // Serve accepts connections until l is closed or ctx ends; either is no error.
@@ -107,27 +112,41 @@ func addrPort(a net.Addr) netip.AddrPort {
 // for what its comment says.
 type conn struct {
 	srv     *Server
-	nc      net.Conn // reads: serveConn's goroutine only; writes: through outbox
+	raw     net.Conn // as accepted; to close, by anyone
+	nc      net.Conn // raw, or TLS over it. Reads: serveConn's goroutine only; writes: through outbox
 	remote  netip.AddrPort
 	in      *bufio.Reader
 	log     *slog.Logger
 	cancel  context.CancelFunc
 	dropped atomic.Bool // by anyone
+
+	secure *tls.Config          // nil in "NOTLS mode"
+	forced bool                 // "FORCEDTLS mode"
+	tls    *tls.ConnectionState // nil in the clear
+	form   form
+	// allocation names the export that base:allocation was selected for; nil when
+	// it was not.
+	allocation *string
 }
+
+// readBuffer is how much of what a client sent is read at once.
+const readBuffer = 32 << 10
 
 // drop disconnects the client; see Peer.Drop.
 func (c *conn) drop() {
 	c.dropped.Store(true)
 	c.cancel()
-	c.nc.Close()
+	c.raw.Close()
 }
 
 // serveConn does one connection, from greeting to close.
 func (s *Server) serveConn(ctx context.Context, nc net.Conn, remote netip.AddrPort) {
 	cctx, cancel := context.WithCancel(ctx)
+	sec := s.security.Load()
 	c := &conn{
-		srv: s, nc: nc, remote: remote, cancel: cancel,
-		in:  bufio.NewReaderSize(nc, 32<<10),
+		srv: s, raw: nc, nc: nc, remote: remote, cancel: cancel,
+		secure: sec.Config, forced: sec.Forced,
+		in:  bufio.NewReaderSize(nc, readBuffer),
 		log: s.log.With("remote", remote),
 	}
 	defer c.drop()
@@ -143,6 +162,9 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn, remote netip.AddrPo
 	}
 	c.log.Debug("nbd: attached", "export", exp.Name)
 	stats := c.transmit(exp)
+	if c.tls != nil {
+		c.nc.Close() // says goodbye: "Terminating the transmission phase"
+	}
 	if exp.Detached != nil {
 		exp.Detached(stats)
 	}

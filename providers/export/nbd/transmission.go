@@ -26,6 +26,7 @@ type transmission struct {
 	// complained says which errnos of the backend were logged already, so that a
 	// full disk is one line per client.
 	complained map[uint32]bool
+	runs       []run // of the request in progress; see runsOf
 }
 
 // transmit works off requests until the connection is over; then nothing of it
@@ -33,7 +34,7 @@ type transmission struct {
 func (c *conn) transmit(exp Export) Stats {
 	t := &transmission{
 		conn: c, exp: exp, complained: map[uint32]bool{},
-		out: outbox{nc: c.nc, stall: c.srv.limits.Stall, buffers: &c.srv.buffers},
+		out: outbox{nc: c.nc, stall: c.srv.limits.Stall, buffers: &c.srv.buffers, form: c.form},
 	}
 	err := t.loop()
 	if t.sync != nil {
@@ -59,13 +60,14 @@ var errDropped = errors.New("dropped by the server")
 
 // loop returns nil when the client left between two requests.
 func (t *transmission) loop() error {
+	size, magic := t.form.requestSize(), t.form.magic()
 	for {
-		if t.in.Buffered() < requestSize { // about to wait
+		if t.in.Buffered() < size { // about to wait
 			if err := t.out.flush(); err != nil {
 				return err
 			}
 		}
-		b, err := t.in.Peek(requestSize)
+		b, err := t.in.Peek(size)
 		if err != nil {
 			if len(b) == 0 && errors.Is(err, io.EOF) {
 				return nil
@@ -75,48 +77,56 @@ func (t *transmission) loop() error {
 		if t.dropped.Load() { // requests that are buffered already must not land late
 			return errDropped
 		}
-		req := parseRequest(b)
-		if req.RequestMagic != protocol.TRANSMISSION_MAGIC_REQUEST {
-			return fmt.Errorf("%w: request magic %#x", errHostile, req.RequestMagic)
+		c := t.form.parse(b)
+		if c.magic != magic {
+			return fmt.Errorf("%w: request magic %#x", errHostile, c.magic)
 		}
-		t.in.Discard(requestSize)
+		t.in.Discard(size)
 		t.stats.Requests++
-		if req.Type == protocol.TRANSMISSION_TYPE_REQUEST_DISC {
+		if c.typ == cmdDisc {
 			return nil // "NBD_CMD_DISC": no reply; transmit finishes what is outstanding
 		}
-		if err := t.do(req); err != nil {
+		if err := t.do(c); err != nil {
 			return err
 		}
 	}
 }
 
 // do works off one request. An error ends the connection.
-func (t *transmission) do(req protocol.TransmissionRequestHeader) error {
-	switch req.Type {
-	case protocol.TRANSMISSION_TYPE_REQUEST_READ:
-		return t.read(req)
-	case protocol.TRANSMISSION_TYPE_REQUEST_WRITE:
-		return t.write(req)
-	case cmdFlush:
-		return t.flush(req)
-	case cmdTrim, cmdWriteZeroes:
-		return t.zero(req)
+func (t *transmission) do(c command) error {
+	if t.form == extended && c.flags&cmdFlagPayloadLen != 0 && c.typ != cmdWrite {
+		return t.refusePayload(c)
 	}
-	return t.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, req.Handle)
+	switch c.typ {
+	case cmdRead:
+		return t.read(c)
+	case cmdWrite:
+		return t.write(c)
+	case cmdFlush:
+		return t.flush(c)
+	case cmdTrim, cmdWriteZeroes:
+		return t.zero(c)
+	case cmdCache:
+		return t.cache(c)
+	case cmdBlockStatus:
+		return t.blockStatus(c)
+	}
+	// Unknown ones, and RESIZE: the size of an export is that of its artifact.
+	return t.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
 }
 
 // inside reports whether the request is within the export. It cannot overflow.
-func (t *transmission) inside(req protocol.TransmissionRequestHeader) bool {
+func (t *transmission) inside(c command) bool {
 	size := uint64(t.exp.Size)
-	return req.Offset <= size && uint64(req.Length) <= size-req.Offset
+	return c.offset <= size && c.length <= size-c.offset
 }
 
 // failed says how a backend's error is answered, and logs it once.
-func (t *transmission) failed(op string, req protocol.TransmissionRequestHeader, err error) uint32 {
+func (t *transmission) failed(op string, c command, err error) uint32 {
 	errno := errnoOf(err)
 	if !t.complained[errno] {
 		t.complained[errno] = true
-		t.log.Error("nbd: "+op+" failed", "export", t.exp.Name, "offset", req.Offset, "length", req.Length, "err", err)
+		t.log.Error("nbd: "+op+" failed", "export", t.exp.Name, "offset", c.offset, "length", c.length, "err", err)
 	}
 	return errno
 }

@@ -13,12 +13,20 @@ const (
 	clientFixedNewstyle = uint32(1 << 0) // NBD_FLAG_C_FIXED_NEWSTYLE
 	clientNoZeroes      = uint32(1 << 1) // NBD_FLAG_C_NO_ZEROES
 
-	optExportName = uint32(1) // NBD_OPT_EXPORT_NAME
+	optExportName      = uint32(1) // NBD_OPT_EXPORT_NAME
+	optStartTLS        = uint32(5)
+	optStructuredReply = uint32(8)
+	optListMeta        = uint32(9)  // NBD_OPT_LIST_META_CONTEXT
+	optSetMeta         = uint32(10) // NBD_OPT_SET_META_CONTEXT
+	optExtendedHeaders = uint32(11)
 
-	repErrPolicy   = uint32(1<<31 | 2)
-	repErrInvalid  = uint32(1<<31 | 3)
-	repErrShutdown = uint32(1<<31 | 7)
-	repErrTooBig   = uint32(1<<31 | 9)
+	repMetaContext      = uint32(4)
+	repErrPolicy        = uint32(1<<31 | 2)
+	repErrInvalid       = uint32(1<<31 | 3)
+	repErrTLSRequired   = uint32(1<<31 | 5) // NBD_REP_ERR_TLS_REQD
+	repErrShutdown      = uint32(1<<31 | 7)
+	repErrTooBig        = uint32(1<<31 | 9)
+	repErrExtHeaderReqd = uint32(1<<31 | 10)
 
 	flagHasFlags        = uint16(1 << 0)
 	flagReadOnly        = uint16(1 << 1)
@@ -26,13 +34,39 @@ const (
 	flagSendFUA         = uint16(1 << 3)
 	flagSendTrim        = uint16(1 << 5)
 	flagSendWriteZeroes = uint16(1 << 6)
+	flagSendDF          = uint16(1 << 7)
+	flagSendCache       = uint16(1 << 10)
+	flagSendFastZero    = uint16(1 << 11)
 
+	cmdRead        = uint16(0)
+	cmdWrite       = uint16(1)
+	cmdDisc        = uint16(2)
 	cmdFlush       = uint16(3)
 	cmdTrim        = uint16(4)
+	cmdCache       = uint16(5)
 	cmdWriteZeroes = uint16(6)
+	cmdBlockStatus = uint16(7)
 
-	cmdFlagFUA    = uint16(1 << 0)
-	cmdFlagNoHole = uint16(1 << 1)
+	cmdFlagFUA        = uint16(1 << 0)
+	cmdFlagNoHole     = uint16(1 << 1)
+	cmdFlagDF         = uint16(1 << 2)
+	cmdFlagReqOne     = uint16(1 << 3)
+	cmdFlagFastZero   = uint16(1 << 4)
+	cmdFlagPayloadLen = uint16(1 << 5)
+
+	magicExtendedRequest = uint32(0x21e41c71)
+	magicStructuredReply = uint32(0x668e33ef)
+	magicExtendedReply   = uint32(0x6e8a278c)
+
+	chunkFlagDone = uint16(1 << 0)
+
+	chunkNone           = uint16(0)
+	chunkOffsetData     = uint16(1)
+	chunkOffsetHole     = uint16(2)
+	chunkBlockStatus    = uint16(5)
+	chunkBlockStatusExt = uint16(6)
+	chunkError          = uint16(1<<15 | 1)
+	chunkErrorOffset    = uint16(1<<15 | 2)
 )
 
 // Sizes on the wire, and limits.
@@ -43,11 +77,20 @@ const (
 	requestSize     = 4 + 2 + 2 + 8 + 8 + 4
 	replySize       = 4 + 4 + 8
 
+	extendedRequestSize = 4 + 2 + 2 + 8 + 8 + 8
+	structuredChunkSize = 4 + 2 + 2 + 8 + 4
+	extendedChunkSize   = 4 + 2 + 2 + 8 + 8 + 8
+	// headRoom is what comes before a payload at most: the header of a chunk of
+	// data and the offset of it. No reply without a payload is longer.
+	headRoom = extendedChunkSize + 8
+	// errorSize is the payload of an error chunk without a message.
+	errorSize = 4 + 2
+
 	// maxString is the longest string that "Conventions" allows.
 	maxString = 4096
 	// maxOptionKept bounds option data that is looked at: a name, and more kinds
-	// of information than exist.
-	maxOptionKept = 4 + maxString + 2 + 2*1024
+	// of information or queries for metadata than anybody has a use for.
+	maxOptionKept = 16 << 10
 	// maxOptionSkipped bounds option data that is read and thrown away so that
 	// the client can be told; more than that is an attack.
 	maxOptionSkipped = 64 << 10
@@ -91,24 +134,4 @@ func appendOptionReply(b []byte, option, typ uint32, data ...[]byte) []byte {
 		b = append(b, d...)
 	}
 	return b
-}
-
-// parseRequest reads a request header of requestSize bytes ("Request message").
-func parseRequest(b []byte) protocol.TransmissionRequestHeader {
-	return protocol.TransmissionRequestHeader{
-		RequestMagic: binary.BigEndian.Uint32(b),
-		CommandFlags: binary.BigEndian.Uint16(b[4:]),
-		Type:         binary.BigEndian.Uint16(b[6:]),
-		Handle:       binary.BigEndian.Uint64(b[8:]),
-		Offset:       binary.BigEndian.Uint64(b[16:]),
-		Length:       binary.BigEndian.Uint32(b[24:]),
-	}
-}
-
-// putReply writes a simple reply's header into b, which has replySize bytes
-// ("Simple reply message").
-func putReply(b []byte, errno uint32, handle uint64) {
-	binary.BigEndian.PutUint32(b, protocol.TRANSMISSION_MAGIC_REPLY)
-	binary.BigEndian.PutUint32(b[4:], errno)
-	binary.BigEndian.PutUint64(b[8:], handle)
 }

@@ -9,57 +9,62 @@ import (
 
 // write is NBD_CMD_WRITE. The payload is taken off the wire whatever happens to
 // it, or the connection ends.
-func (t *transmission) write(req protocol.TransmissionRequestHeader) error {
-	if req.Length > maxPayload {
+func (t *transmission) write(c command) error {
+	if c.length > maxPayload {
 		// "Block size constraints" allows a hard disconnect here.
-		return fmt.Errorf("%w: a WRITE of %d bytes", errHostile, req.Length)
+		return fmt.Errorf("%w: a WRITE of %d bytes", errHostile, c.length)
 	}
-	if errno := t.refuseWrite(req, cmdFlagFUA); errno != errnoNone {
-		if err := t.skipPayload(int(req.Length)); err != nil {
+	flags := cmdFlagFUA
+	if t.form == extended {
+		// It must be set there; who forgets it has a payload all the same.
+		flags |= cmdFlagPayloadLen
+	}
+	if errno := t.refuseWrite(c, flags); errno != errnoNone {
+		if err := t.skipPayload(int(c.length)); err != nil {
 			return err
 		}
-		return t.out.reply(errno, req.Handle)
+		return t.out.reply(errno, c)
 	}
-	errno, err := t.takePayload(req)
+	errno, err := t.takePayload(c)
 	if err != nil {
 		return err
 	}
-	return t.answerWrite(req, errno)
+	return t.answerWrite(c, errno)
 }
 
 // refuseWrite checks what WRITE, TRIM and WRITE_ZEROES have in common
 // ("Error values"): EPERM on a read-only export, EINVAL for unknown flags,
 // ENOSPC beyond the end.
-func (t *transmission) refuseWrite(req protocol.TransmissionRequestHeader, flags uint16) uint32 {
+func (t *transmission) refuseWrite(c command, flags uint16) uint32 {
 	switch {
 	case t.exp.ReadOnly:
 		return protocol.TRANSMISSION_ERROR_EPERM
-	case req.CommandFlags&^flags != 0:
+	case c.flags&^flags != 0:
 		return protocol.TRANSMISSION_ERROR_EINVAL
-	case !t.inside(req):
+	case !t.inside(c):
 		return errnoNoSpc
 	}
 	return errnoNone
 }
 
 // answerWrite replies to what was written, after a sync if FUA asks for one.
-func (t *transmission) answerWrite(req protocol.TransmissionRequestHeader, errno uint32) error {
-	if errno == errnoNone && req.CommandFlags&cmdFlagFUA != 0 {
-		return t.syncThenReply(req.Handle)
+func (t *transmission) answerWrite(c command, errno uint32) error {
+	if errno == errnoNone && c.flags&cmdFlagFUA != 0 {
+		return t.syncThenReply(c)
 	}
-	return t.out.reply(errno, req.Handle)
+	return t.out.reply(errno, c)
 }
 
 // takePayload moves the payload to the backend. errno is the backend's first
 // error; err ends the connection.
-func (t *transmission) takePayload(req protocol.TransmissionRequestHeader) (errno uint32, err error) {
-	off, left := int64(req.Offset), int(req.Length)
+func (t *transmission) takePayload(c command) (errno uint32, err error) {
+	off, left := int64(c.offset), int(c.length)
 	if left <= t.in.Buffered() { // all of it is here: no copy
 		b, err := t.in.Peek(left)
 		if err != nil {
 			return errnoNone, err
 		}
-		errno = t.writeBackend(req, b, off)
+		errno = t.writeBackend(c, b, off)
 		t.in.Discard(left)
 		return errno, nil
 	}
@@ -79,14 +84,14 @@ func (t *transmission) takePayload(req protocol.TransmissionRequestHeader) (errn
 			return errnoNone, err
 		}
 		if errno == errnoNone {
-			errno = t.writeBackend(req, piece, off)
+			errno = t.writeBackend(c, piece, off)
 		}
 		off, left = off+int64(len(piece)), left-len(piece)
 	}
 	return errno, t.payloadDone()
 }
 
-func (t *transmission) writeBackend(req protocol.TransmissionRequestHeader, b []byte, off int64) uint32 {
+func (t *transmission) writeBackend(c command, b []byte, off int64) uint32 {
 	n, err := t.exp.Backend.WriteAt(b, off)
 	t.stats.Written += uint64(n)
 	t.srv.counts.written.Add(uint64(n))
@@ -94,7 +99,7 @@ func (t *transmission) writeBackend(req protocol.TransmissionRequestHeader, b []
 		err = io.ErrShortWrite
 	}
 	if err != nil {
-		return t.failed("write", req, err)
+		return t.failed("write", c, err)
 	}
 	return errnoNone
 }
@@ -119,26 +124,14 @@ func (t *transmission) skipPayload(n int) error {
 	return t.payloadDone()
 }
 
-// zero is NBD_CMD_TRIM and NBD_CMD_WRITE_ZEROES, which end alike here: the range
-// reads as zeros, and its space is given back. NO_HOLE only asks that later
-// writes cannot run out of space; "NBD_CMD_WRITE_ZEROES" makes it a SHOULD NOT,
-// and no overlay can promise it. Their length has no payload, so no limit but the
-// export's size.
-func (t *transmission) zero(req protocol.TransmissionRequestHeader) error {
-	flags := cmdFlagFUA
-	if req.Type == cmdWriteZeroes {
-		flags |= cmdFlagNoHole
+// refusePayload answers a request that has a payload and should not: with extended
+// headers NBD_CMD_FLAG_PAYLOAD_LEN says so for any command.
+func (t *transmission) refusePayload(c command) error {
+	if c.length > maxPayload {
+		return fmt.Errorf("%w: a payload of %d bytes", errHostile, c.length)
 	}
-	if errno := t.refuseWrite(req, flags); errno != errnoNone {
-		return t.out.reply(errno, req.Handle)
+	if err := t.skipPayload(int(c.length)); err != nil {
+		return err
 	}
-	z, ok := t.exp.Backend.(Zeroer)
-	if !ok || !t.exp.Zeroes { // not offered
-		return t.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, req.Handle)
-	}
-	errno := errnoNone
-	if err := z.Zero(int64(req.Offset), int64(req.Length)); err != nil {
-		errno = t.failed("zero", req, err)
-	}
-	return t.answerWrite(req, errno)
+	return t.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
 }

@@ -1,0 +1,75 @@
+package nbd
+
+import (
+	"encoding/binary"
+
+	"github.com/pojntfx/go-nbd/pkg/protocol"
+)
+
+// maxDescriptors bounds the reply to one BLOCK_STATUS; the client asks on.
+const maxDescriptors = 1024
+
+// The flags of base:allocation.
+const (
+	stateHole = 1 << 0
+	stateZero = 1 << 1
+)
+
+// allocationID is the id of base:allocation, the one context there is.
+const allocationID = 1
+
+// blockStatus is NBD_CMD_BLOCK_STATUS, with descriptors of 32 bits, or of 64 with
+// extended headers. EINVAL when no context was selected, and beyond the end.
+func (t *transmission) blockStatus(c command) error {
+	if t.allocation == nil || c.flags&^(cmdFlagFUA|cmdFlagReqOne) != 0 || c.length == 0 || !t.inside(c) {
+		return t.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
+	}
+	most := maxDescriptors
+	if c.flags&cmdFlagReqOne != 0 {
+		most = 1
+	}
+	runs, err := t.runsOf(int64(c.offset), int64(c.length), most)
+	if err != nil {
+		// "a server MAY reply with a single block status descriptor […] and status
+		// of 0 rather than reporting the error": that is what runs has.
+		t.failed("block status", c, err)
+	}
+	head, typ, n := t.form.chunkSize(), chunkBlockStatus, 4+8*len(runs)
+	if t.form == extended {
+		typ, n = chunkBlockStatusExt, 8+16*len(runs)
+	}
+	b, err := t.out.reserve(head + n)
+	if err != nil {
+		return err
+	}
+	t.form.putChunk(b, chunkFlagDone, typ, c, n)
+	putDescriptors(b[head:], runs, t.form == extended)
+	t.out.commit(head + n)
+	return nil
+}
+
+// putDescriptors writes the payload of a block status chunk. long says of which
+// kind: NBD_REPLY_TYPE_BLOCK_STATUS_EXT, or not.
+func putDescriptors(b []byte, runs []run, long bool) {
+	binary.BigEndian.PutUint32(b, allocationID)
+	b = b[4:]
+	if long {
+		binary.BigEndian.PutUint32(b, uint32(len(runs)))
+		b = b[4:]
+	}
+	for _, r := range runs {
+		state := uint32(0)
+		if r.hole {
+			state = stateHole | stateZero
+		}
+		if long {
+			binary.BigEndian.PutUint64(b, uint64(r.length))
+			binary.BigEndian.PutUint64(b[8:], uint64(state))
+			b = b[16:]
+			continue
+		}
+		binary.BigEndian.PutUint32(b, uint32(r.length)) // no more than was asked for
+		binary.BigEndian.PutUint32(b[4:], state)
+		b = b[8:]
+	}
+}
