@@ -336,3 +336,39 @@ func FuzzVerifyAudit(f *testing.F) {
 		}
 	})
 }
+
+// A process that ends between a line and its signature leaves a log that is whole.
+func TestAuditKilledBeforeTheHead(t *testing.T) {
+	dir, _ := chained(t, 2)
+	head, err := os.ReadFile(filepath.Join(dir, "audit.head"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func() {
+		t.Helper()
+		s := mustOpen(t, dir, Options{})
+		defer s.Close()
+		if err := s.Audit(AuditEntry{Trigger: TriggerCommit, Result: AuditRefused}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add()
+	write(t, dir, "audit.head", string(head))
+	if r := sound(t, dir, 3); r.Unsigned != 1 {
+		t.Errorf("%+v", r)
+	}
+	add()
+	if r := sound(t, dir, 4); r.Unsigned != 0 {
+		t.Errorf("%+v", r)
+	}
+	// Nor is the first line lost that was never signed for.
+	dir, _ = chained(t, 1)
+	if err := os.Remove(filepath.Join(dir, "audit.head")); err != nil {
+		t.Fatal(err)
+	}
+	if r := sound(t, dir, 1); r.Unsigned != 1 {
+		t.Errorf("%+v", r)
+	}
+	add()
+	sound(t, dir, 2)
+}
