@@ -23,6 +23,9 @@ type Order struct {
 	// ref. A revision that is not the tip holds the ref: its tip is skipped until a
 	// newer commit or Release.
 	Revision string
+	// Tip says that Revision was not chosen, but what the tip was when it was looked at:
+	// see attempt.verify.
+	Tip bool
 	// Expect, when not nil, is the generation that must be served at present.
 	Expect *uint64
 	// Saved, when not nil, is the file of a saved plan. It says the two above itself.
@@ -61,7 +64,7 @@ func (e *Engine) orderJob(ctx context.Context, o Order) (job, error) {
 		j.named = j.hold != nil
 	} else {
 		j, err = e.applyJob(ctx, o.Revision, false)
-		j.expect, j.named = o.Expect, o.Revision != ""
+		j.expect, j.named = o.Expect, o.Revision != "" && !o.Tip
 	}
 	j.overrides, j.by, j.try = o.Overrides, o.By, o.Try
 	if f := new(Failure); errors.As(err, &f) {

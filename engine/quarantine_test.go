@@ -206,6 +206,9 @@ func TestUntrustedCommitIsRefused(t *testing.T) {
 	h.repo.mu.Lock()
 	h.repo.rewound = map[string]bool{back: true}
 	h.repo.mu.Unlock()
+	if out, _ := h.Apply(t.Context(), Order{Revision: back, Tip: true}); out.Failure == nil {
+		t.Error("the tip was seen, and not chosen")
+	}
 	outcome(t)(h.Apply(t.Context(), Order{Revision: back}))
 	if s := h.reached(back); s.Trusted != back || s.Failure != nil || len(s.Quarantined) != 1 {
 		t.Errorf("%+v", s)

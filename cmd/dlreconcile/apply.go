@@ -141,7 +141,7 @@ func (c *cli) applyLive(ctx context.Context, client *api.Client, o applyFlags) e
 			return client.ChangeOf(ctx, p.BaseGeneration, path, body, progress)
 		}
 		if p.Revision != nil {
-			req.Revision = *p.Revision
+			req.Revision, req.Tip = *p.Revision, o.rev == ""
 		}
 	}
 	out, err := change(ctx, "/v1/apply", req, c.followStatus())

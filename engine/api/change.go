@@ -55,7 +55,7 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
 	}
 	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
 		return s.Engine.Apply(ctx, engine.Order{
-			Revision: req.Revision, Expect: req.Generation, Saved: req.Saved, Overrides: req.Overrides, Try: try, By: actor(ctx),
+			Revision: req.Revision, Tip: req.Tip, Expect: req.Generation, Saved: req.Saved, Overrides: req.Overrides, Try: try, By: actor(ctx),
 		})
 	})
 }

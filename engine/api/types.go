@@ -11,6 +11,9 @@ import (
 type ApplyRequest struct {
 	// Revision to apply; "" is the tip of the tracked ref.
 	Revision string `json:"revision,omitempty"`
+	// Tip says that Revision is only wanted because the tracked ref was at it: that it
+	// does not follow the commit that was trusted last is then a reason to refuse it.
+	Tip bool `json:"tip,omitempty"`
 	// Generation that the caller's plan was made against. When it is given and
 	// another one is served, nothing is applied.
 	Generation *uint64 `json:"generation,omitempty"`
