@@ -22,7 +22,7 @@ type DriftTimes struct {
 	Off    bool          // nobody looks
 	Every  time.Duration // how often providers are asked what they know; 5 s
 	Resync time.Duration // how often all files are looked at without a hint, plus up to a tenth; 10 min
-	Ask    time.Duration // how long providers may look anew, when somebody asks for it; 3 s
+	Ask    time.Duration // how long providers may look anew, when somebody asks for it; 4 s
 	Scrub  time.Duration // how often every file is read through; 24 h, and never when negative
 	Rate   int64         // bytes per second that this reads; 32 MiB
 }
@@ -30,7 +30,7 @@ type DriftTimes struct {
 func (d DriftTimes) orDefault() DriftTimes {
 	d.Every = cmp.Or(d.Every, 5*time.Second)
 	d.Resync = cmp.Or(d.Resync, 10*time.Minute)
-	d.Ask = cmp.Or(d.Ask, 3*time.Second)
+	d.Ask = cmp.Or(d.Ask, 4*time.Second)
 	d.Scrub = cmp.Or(d.Scrub, 24*time.Hour)
 	d.Rate = cmp.Or(d.Rate, 32<<20)
 	return d

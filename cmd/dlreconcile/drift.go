@@ -28,7 +28,7 @@ itself, whether anybody looks or not.
 
 The daemon looks at the files of the content store (missing, changed), at its own
 listeners (lost), and asks on each subnet whether somebody else answers DHCP, which
-takes three seconds. Without a daemon the files of the state directory are read
+takes four seconds. Without a daemon the files of the state directory are read
 through, and nothing else is known.
 
 Exit codes: 0 looked, 1 failed, 2 there is drift (only with --detailed-exitcode),

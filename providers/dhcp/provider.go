@@ -7,6 +7,7 @@
 package dhcp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -35,15 +36,19 @@ type Config struct {
 	// few milliseconds), and closes it after Run has returned.
 	DB       *bbolt.DB
 	Sessions provider.Sessions
-	Sink     provider.Sink    // nil: nobody listens
-	Log      *slog.Logger     // nil: nothing is logged
-	Now      func() time.Time // nil: time.Now
+	Sink     provider.Sink // nil: nobody listens
+	Log      *slog.Logger  // nil: nothing is logged
+	// Probe is how often it is asked who else gives out addresses; 0 means 5 minutes, a
+	// negative one never.
+	Probe time.Duration
+	Now   func() time.Time // nil: time.Now
 }
 
 // Provider implements provider.Provider.
 type Provider struct {
 	sessions provider.Sessions
 	sink     provider.Sink
+	every    time.Duration // of probes; negative: there are none
 	log      *slog.Logger
 	now      func() time.Time
 
@@ -79,7 +84,7 @@ func New(cfg Config) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Provider{sessions: cfg.Sessions, sink: cfg.Sink, log: cfg.Log, now: cfg.Now, leases: leases}
+	p := &Provider{sessions: cfg.Sessions, every: cmp.Or(cfg.Probe, 5*time.Minute), sink: cfg.Sink, log: cfg.Log, now: cfg.Now, leases: leases}
 	p.server = dhcp4.New(dhcp4.Config{
 		Leases:    leases,
 		Published: p.everyTable,
@@ -124,6 +129,7 @@ func (p *Provider) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error { return p.socks.Run(ctx) })
 	g.Go(func() error { return p.advert.Run(ctx) })
+	g.Go(func() error { return p.probe(ctx) })
 	return g.Wait()
 }
 

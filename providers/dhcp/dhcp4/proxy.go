@@ -77,6 +77,7 @@ func (x *exchange) taken() {
 	if x.f.Server == x.sub.Server || !x.sub.Prefix.Contains(a) {
 		return
 	}
+	x.note(x.sub.Name, x.f.Server, x.f.MAC)
 	x.cfg.Report(x.event(SawTaken, a))
 }
 

@@ -73,6 +73,7 @@ type Server struct {
 	cfg    Config
 	quiet  quiet
 	counts counts
+	rivals rivals
 }
 
 // New makes a server. It starts nothing.
@@ -99,10 +100,16 @@ type Answer struct {
 // Handle reads a packet that came from src to a socket, and gives the answer to
 // it; nil when it gets none. What an acknowledgement says is on disk by then.
 func (s *Server) Handle(ep Endpoint, src netip.AddrPort, b []byte) *Answer {
+	if s.answered(src, b) {
+		return nil
+	}
 	f, err := Parse(b)
 	if err != nil {
 		s.cfg.Log.Debug("dhcp: packet ignored", "from", src, "error", err)
 		s.counts.add(nil, nil)
+		return nil
+	}
+	if s.rivals.ours(f) {
 		return nil
 	}
 	a := s.handle(ep, src, f)
@@ -157,6 +164,7 @@ func (s *Server) ours(ep Endpoint, f *Facts) *Subnet {
 		}
 	}
 	if here != nil {
+		s.note(here.Name, f.Server, f.MAC)
 		s.cfg.Leases.Withdraw(f.MAC) // it took another server's offer
 	} else {
 		s.cfg.Log.Debug("dhcp: no subnet for a client", "mac", f.MAC, "relay", f.Relay, "interface", ep.Interface)
