@@ -46,6 +46,11 @@ func TestOpenPGPSignatures(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.run(strings.Replace(string(cert), ":-----BEGIN", "-----BEGIN", 1), "--import")
+	whole := g.export(true, subkeys)
+	if cert, err = os.ReadFile(filepath.Join(g.home, "openpgp-revocs.d", subkeys+".rev")); err != nil {
+		t.Fatal(err)
+	}
+	g.run(strings.Replace(string(cert), ":-----BEGIN", "-----BEGIN", 1), "--import")
 	after := g.export(true, revoked)
 
 	// The same key once more, and its user has revoked it.
@@ -55,7 +60,8 @@ func TestOpenPGPSignatures(t *testing.T) {
 		{"armored", byAlice, g.export(true, alice), ""},
 		{"binary", byAlice, g.export(false, alice, bob), ""},
 		{"RSA", byBob, g.export(false, alice, bob), ""},
-		{"subkey", bySubkey, g.export(true, subkeys), ""},
+		{"subkey", bySubkey, whole, ""},
+		{"subkey of a revoked key", bySubkey, g.export(true, subkeys), ReasonExpired},
 		{"many blocks", byAlice, join(t, g.export(true, bob), g.export(true, alice)), ""},
 		{"unknown key", byAlice, g.export(true, bob), ReasonUnknownKey},
 		{"small key", bySmall, g.export(true, small), ReasonBadSignature},
