@@ -76,6 +76,10 @@ func FuzzHandshake(f *testing.F) {
 	f.Add(bytes.Join([][]byte{be(uint32(3)), option(7, be(uint32(0xffffffff), uint16(0))), option(2, nil)}, nil))
 	f.Add(be(uint32(3), protocol.NEGOTIATION_MAGIC_OPTION, uint32(3), uint32(0xf0000000)))
 	f.Add([]byte("GET / HTTP/1.0\r\n\r\n"))
+	// Out of order, twice, INFO of one and GO of another, lengths at their extremes.
+	f.Add(bytes.Join([][]byte{be(uint32(3)), option(10, metaData("rw", "base:allocation")), option(11, nil), option(8, nil), option(6, infoData("ro")), option(7, infoData("rw"))}, nil))
+	f.Add(bytes.Join([][]byte{be(uint32(3)), option(8, nil), option(8, nil), option(9, metaData("ro")), option(10, metaData("ro", "base:allocation", "x:y")), option(5, nil), option(1, []byte("rw"))}, nil))
+	f.Add(bytes.Join([][]byte{be(uint32(3)), option(8, nil), option(9, append(be(uint32(2)), "ro\xff\xff\xff\xff"...)), option(10, be(uint32(0xffffffff))), option(7, infoData("ro"))}, nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h := fuzzShelf(4096)
 		c := &scripted{in: b}
@@ -170,6 +174,45 @@ func FuzzTransmission(f *testing.F) {
 				}
 				out = out[asked[0]:]
 			}
+		}
+	})
+}
+
+// With chunks every byte that comes back can be told apart without the requests.
+func FuzzChunks(f *testing.F) {
+	f.Add(bytes.Join([][]byte{structured.ask(0, 0, 1, 4000, 9000), structured.ask(4, 0, 1, 4000, 9000), structured.ask(8, 7, 2, 0, 32768), structured.ask(16, 6, 3, 0, 1)}, nil), false)
+	f.Add(bytes.Join([][]byte{extended.ask(0, 0, 1, 4000, 9000), extended.ask(0x20, 1, 2, 5, 4), []byte("abcd"), extended.ask(0, 7, 2, 0, 32768), extended.ask(1, 3, 3, 0, 0)}, nil), true)
+	f.Add(extended.ask(0x20, 0, 1, 1<<64-1, 1<<64-1), true)
+	f.Add(bytes.Join([][]byte{extended.ask(0, 0, 1, 1<<63, 1<<63), extended.ask(0, 7, 1, 1, 1<<64-1), extended.ask(0, 6, 1, 1<<64-1, 2), extended.ask(0, 5, 1, 0, 1<<63)}, nil), true)
+	f.Fuzz(func(t *testing.T, b []byte, long bool) {
+		h, _ := holedShelf()
+		form, id := structured, optStructuredReply
+		if long {
+			form, id = extended, optExtendedHeaders
+		}
+		hello := bytes.Join([][]byte{be(uint32(3)), option(id, nil), option(optSetMeta, metaData("x", baseAllocation)), option(7, infoData("x"))}, nil)
+		c := &scripted{in: append(hello, b...)}
+		serveScript(h, c)
+		if len(h.detached) != 1 {
+			t.Fatalf("%d detached", len(h.detached))
+		}
+		out := bytes.Join(c.writes, nil)[greetingSize+20+(20+4+len(baseAllocation)+20)+(20+12+20):]
+		for len(out) > 0 {
+			size, n := form.chunkSize(), uint64(0)
+			if form == structured && len(out) >= replySize && binary.BigEndian.Uint32(out) == protocol.TRANSMISSION_MAGIC_REPLY {
+				out = out[replySize:]
+				continue
+			}
+			if len(out) < size {
+				t.Fatalf("not a chunk: %x", out)
+			}
+			if n = binary.BigEndian.Uint64(out[size-8:]); form == structured {
+				n = uint64(binary.BigEndian.Uint32(out[16:]))
+			}
+			if magic := binary.BigEndian.Uint32(out); magic != magicStructuredReply && magic != magicExtendedReply || n > uint64(len(out)-size) {
+				t.Fatalf("not a chunk: %x", out[:size])
+			}
+			out = out[size+int(n):]
 		}
 	})
 }
