@@ -123,6 +123,36 @@ func TestNbdinfo(t *testing.T) {
 	}
 }
 
+// What was trimmed is a hole, of the overlay alone.
+func TestNbdinfoMap(t *testing.T) {
+	providertest.Need(t, "nbdinfo")
+	providertest.Need(t, "qemu-io")
+	r := newRig(t)
+	a, _ := r.artifact(1, 4<<20)
+	r.commit(r.input(1, a))
+	type extent struct {
+		Offset, Length int64
+		Description    string
+	}
+	mapOf := func(name string) (out []extent) {
+		if err := json.Unmarshal([]byte(run(t, "nbdinfo", "--map", "--json", r.uri(name))), &out); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	run(t, "qemu-io", append([]string{"-c", "discard 1M 1M", "-c", "write -z -u 3M 64k", "-c", "read -P 0 1M 1M"}, r.qemu(nameOf("arch", a))...)...)
+	want := []extent{
+		{0, 1 << 20, "data"}, {1 << 20, 1 << 20, "hole,zero"}, {2 << 20, 1 << 20, "data"},
+		{3 << 20, 64 << 10, "hole,zero"}, {3<<20 + 64<<10, 1<<20 - 64<<10, "data"},
+	}
+	if diff := diffOf(want, mapOf(nameOf("arch", a))); diff != "" {
+		t.Error(diff)
+	}
+	if diff := diffOf([]extent{{0, 4 << 20, "data"}}, mapOf(nameOf("sealed", a))); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // The reference implementation's client; attaching with it needs a kernel module.
 func TestNbdClientLists(t *testing.T) {
 	providertest.Need(t, "nbd-client")

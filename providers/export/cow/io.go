@@ -128,7 +128,12 @@ func (o *Overlay) mark(first, last int64) error {
 }
 
 // Zero makes a range read as zeros and gives its space back.
-func (o *Overlay) Zero(off, length int64) error {
+func (o *Overlay) Zero(off, length int64) error { return o.ZeroRange(off, length, false, false) }
+
+// ZeroRange makes a range read as zeros. With noHole it keeps, or takes, the space
+// that writes to it will need; without, it gives it back. With fast, a file system
+// that can do neither without writing zeros is EOPNOTSUPP, and nothing changes.
+func (o *Overlay) ZeroRange(off, length int64, noHole, fast bool) error {
 	if err := o.check(off, length); err != nil {
 		return err
 	}
@@ -141,28 +146,33 @@ func (o *Overlay) Zero(off, length int64) error {
 		return err
 	}
 	o.unsynced = true
-	if err := punch(o.data, off, length); err != nil {
+	if err := zeros(o.data, off, length, noHole, fast); err != nil {
 		return err
 	}
 	return o.mark(off/BlockSize, (off+length-1)/BlockSize)
 }
 
-// punch zeros the bytes of a range, whole blocks by making a hole. On a file
-// system that cannot, zeros are written.
-func punch(f *os.File, off, length int64) error {
+// zeros zeros the bytes of a range, whole blocks by making a hole, or by taking
+// their space with noHole. On a file system that cannot, zeros are written, unless
+// it has to be fast.
+func zeros(f *os.File, off, length int64, noHole, fast bool) error {
+	mode := uint32(unix.FALLOC_FL_PUNCH_HOLE)
+	if noHole {
+		mode = unix.FALLOC_FL_ZERO_RANGE
+	}
 	for {
-		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, length)
+		err := unix.Fallocate(int(f.Fd()), mode|unix.FALLOC_FL_KEEP_SIZE, off, length)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
-		case !errors.Is(err, unix.EOPNOTSUPP):
+		case !errors.Is(err, unix.EOPNOTSUPP) || fast:
 			return err
 		}
 		break
 	}
-	zeros := make([]byte, min(length, 1<<20))
+	blank := make([]byte, min(length, 1<<20))
 	for length > 0 {
-		n, err := f.WriteAt(zeros[:min(length, int64(len(zeros)))], off)
+		n, err := f.WriteAt(blank[:min(length, int64(len(blank)))], off)
 		if err != nil {
 			return err
 		}

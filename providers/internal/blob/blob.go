@@ -36,6 +36,8 @@ type File struct {
 	former []*os.File // guarded by cache.mu
 	refs   int        // guarded by cache.mu
 	spoilt error      // guarded by cache.mu; see Cache.Spoil
+
+	holes atomic.Pointer[holes] // nil until somebody asked
 }
 
 // ReadAt implements io.ReaderAt.

@@ -1,0 +1,35 @@
+package blob
+
+import (
+	"os"
+
+	"github.com/dlreconcile/dlreconcile/providers/internal/sparse"
+)
+
+// holes is what is known of one file.
+type holes struct {
+	of *os.File
+	sparse.Map
+}
+
+// Extents says where the file has holes, from the first call on from memory. It
+// calls yield for one piece of the range after the other, until yield says false.
+// What is not known is data.
+func (f *File) Extents(off, length int64, yield func(length int64, hole bool) bool) error {
+	now := f.file.Load()
+	h := f.holes.Load()
+	if h == nil || h.of != now { // two may look at once: they find the same
+		h = &holes{of: now}
+		m, err := sparse.Scan(now, f.Size)
+		if err != nil {
+			return err // and the next call looks again
+		}
+		h.Map = m
+		f.holes.Store(h)
+	}
+	h.Map.Extents(off, length, yield)
+	return nil
+}
+
+// Cache has a range of the file fetched before it is read.
+func (f *File) Cache(off, length int64) error { return sparse.Fetch(f.file.Load(), off, length) }
