@@ -73,6 +73,10 @@ fuzz: ## every fuzz test for FUZZTIME each
 bench: build ## what planning and applying costs, and Go benchmarks (root)
 	$(GO) test -timeout 60m -run '^$$' -bench . -benchmem ./...
 
+.PHONY: crash
+crash: build ## fail at every hit of every failpoint, by kill, error and panic (root)
+	DLRECONCILE_TEST_CRASH=. $(GO) test -count=1 -timeout 120m -v -run '^TestCrash$$' ./cmd/dlreconcile
+
 .PHONY: soak
 SOAK ?= 1000
 soak: build ## $(SOAK) applies under load, of which nobody notices anything (root)

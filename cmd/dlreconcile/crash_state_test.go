@@ -113,8 +113,10 @@ func wholeState(dir string) (string, error) {
 			return err
 		}
 		if d.IsDir() {
-			if rel == "mirror" {
-				lines = append(lines, rel)
+			if filepath.Dir(rel) == "." {
+				lines = append(lines, rel+"/")
+			}
+			if rel == "mirror" { // a cache
 				return fs.SkipDir
 			}
 			return nil

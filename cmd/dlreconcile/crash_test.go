@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -87,7 +88,7 @@ host "ws02" {
 type crashStory struct {
 	name string
 	base string // state directory that it begins with
-	shut bool   // the repo does not answer while it is told
+	from string // points before the first hit of this one are told elsewhere; "": none
 	upTo string // points behind the first hit of this one are told elsewhere; "": none
 	rest bool   // only those points fail that no story before comes past
 	// act has the daemon do it. It may die at any time, which ends act without an
@@ -162,7 +163,7 @@ func crashStories() []crashStory {
 	}
 	return []crashStory{
 		{name: "apply", base: "old", act: apply, again: again},
-		{name: "rollback", base: "new", shut: true,
+		{name: "rollback", base: "new", from: "engine.start.end",
 			act: func(l *crashLane, d *crashDaemon, _ *crashClient) error {
 				if err := d.passes("engine.start.end", 1); err != nil {
 					return err
@@ -233,8 +234,11 @@ func TestCrash(t *testing.T) {
 	var cases []crashCase
 	hit := map[string]bool{}
 	for i, s := range stories {
-		counts, order := map[string]int{}, []string{}
+		counts, before, order := map[string]int{}, map[string]int{}, []string{}
 		for _, p := range tales[0][i].points {
+			if p == s.from && counts[p] == 0 {
+				before = maps.Clone(counts)
+			}
 			if counts[p]++; counts[p] == 1 {
 				order = append(order, p)
 			}
@@ -245,15 +249,16 @@ func TestCrash(t *testing.T) {
 		for _, p := range order {
 			fresh := !hit[p]
 			hit[p] = true
-			for n := 1; n <= counts[p]; n++ {
-				edge := n == 1 || n == counts[p]
+			first := before[p] + 1
+			for n := first; n <= counts[p]; n++ {
+				edge := n == first || n == counts[p]
 				if edge && (fresh || !s.rest) || full {
 					cases = append(cases, crashCase{i, p, n, "kill", fresh})
 				}
-				if fresh && n == 1 || full && edge {
+				if fresh && n == first || full && edge {
 					cases = append(cases, crashCase{i, p, n, "error", fresh})
 				}
-				if full && n == 1 {
+				if full && n == first {
 					cases = append(cases, crashCase{i, p, n, "panic", fresh})
 				}
 			}
@@ -304,6 +309,16 @@ func TestCrash(t *testing.T) {
 		if told[action] > 0 {
 			fmt.Fprintf(&table, "crash: %d points, %s %d times, %d survived\n", len(hit), action, told[action], survived[action])
 		}
+	}
+	for i, s := range stories {
+		if s.base != "torn" {
+			continue
+		}
+		n, wrong := lanes[0].tornJournals(tales[0][i], full)
+		for _, err := range wrong {
+			t.Error(err)
+		}
+		fmt.Fprintf(&table, "crash: the journal's last entry cut off or changed %d times, %d survived\n", n, n-len(wrong))
 	}
 	fmt.Print(table.String())
 }

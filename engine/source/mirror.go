@@ -66,6 +66,10 @@ func newMirror(cfg Config, remote string, ref wantedRef, objs *objects, log *slo
 	m := &mirror{dir: filepath.Clean(cfg.Mirror), url: remote, ref: ref, token: cfg.TokenFile,
 		timeout: cfg.Timeout, limits: cfg.Limits, now: cfg.Now, objs: objs, log: log, turn: make(chan struct{}, 1)}
 	m.turn <- struct{}{}
+	if _, err := os.Stat(m.dir); err == nil {
+		// Of a process that was killed while it put a new mirror in place. It costs space.
+		_ = errors.Join(os.RemoveAll(m.dir+".new"), os.RemoveAll(m.dir+".old"))
+	}
 	return m, nil
 }
 
