@@ -195,6 +195,14 @@ func (w *watch) known() []provider.Drift {
 			list = append(list, watcher.Drift()...)
 		}
 	}
+	for i := range list {
+		if d := &list[i]; d.Since.IsZero() {
+			d.Since = w.now().UTC()
+			if j := slices.IndexFunc(w.told, func(o provider.Drift) bool { return d.Same(&o) }); j >= 0 {
+				d.Since = w.told[j].Since
+			}
+		}
+	}
 	slices.SortFunc(list, provider.CompareDrift)
 	return list
 }

@@ -3,6 +3,8 @@ package provider
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"net/netip"
 	"os"
 	"time"
 
@@ -40,6 +42,16 @@ type Drift struct {
 	// Machines names, where they are known, the machines that it concerns: hosts by
 	// their address, others by their hardware address or their address. Sorted.
 	Machines []string `json:"machines,omitempty"`
+}
+
+// LostListener describes a socket that machines cannot reach, without what declares it.
+// Its provider binds it again as soon as that can be done.
+func LostListener(protocol string, at netip.AddrPort, why error) Drift {
+	return Drift{
+		Kind: DriftListenerLost, What: protocol + " " + at.String(),
+		Message: fmt.Sprintf("machines cannot reach the listener of %s on %s: %v", protocol, at, why),
+		Heals:   true, How: "it is bound again as soon as that can be done, and serves again once its address is there",
+	}
 }
 
 // Same reports whether d and o are the same drift.

@@ -84,7 +84,7 @@ func New(c Config) (*Provider, error) {
 	hs := httpboot.NewServer(httpboot.Config{Open: p.openHTTP, Done: p.doneHTTP, Phone: p.phone, Log: p.log, Now: p.now})
 	p.http = sock.New(listenHTTP, func(ctx context.Context, a netip.AddrPort, l *net.TCPListener) error {
 		return p.ended("HTTP", a, hs.Serve(ctx, l))
-	})
+	}).Check(func(_ netip.AddrPort, l *net.TCPListener) error { return sock.Listening(l) })
 	return p, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -99,6 +100,29 @@ func (p *Provider) Drift() []provider.Drift {
 			list = append(list, d)
 		}
 	}
+	list = append(list, p.lost(t)...)
 	slices.SortFunc(list, provider.CompareDrift)
+	return list
+}
+
+// lost gives the sockets that machines cannot reach.
+func (p *Provider) lost(t *table) []provider.Drift {
+	var list []provider.Drift
+	at := func(ep dhcp4.Endpoint) netip.Addr {
+		if s := t.sockets[ep].server; s != nil && ep.Interface != "" {
+			return s.Address // what clients are told; the socket itself hears all
+		}
+		return ep.Listen.Addr()
+	}
+	for ep, why := range p.socks.Lost(at) {
+		d := provider.LostListener("dhcp", ep.Listen, why)
+		if ep.Interface != "" {
+			d.What += " on " + ep.Interface
+		}
+		if s := t.sockets[ep].server; s != nil {
+			d.Address, d.Range = s.Addr, s.Range
+		}
+		list = append(list, d)
+	}
 	return list
 }

@@ -96,7 +96,7 @@ func New(cfg Config) (*Provider, error) {
 	})
 	p.socks = sock.New(listen, func(ctx context.Context, _ dhcp4.Endpoint, c *dhcp4.Conn) error {
 		return p.server.Serve(ctx, c)
-	})
+	}).Check(func(_ dhcp4.Endpoint, c *dhcp4.Conn) error { return c.Lost() })
 	p.advert = sock.New(
 		func(_ context.Context, name string) (*dhcp4.Advertiser, error) {
 			return dhcp4.OpenAdvertiser(name, cfg.Log), nil
@@ -106,7 +106,7 @@ func New(cfg Config) (*Provider, error) {
 				t := p.table(0)
 				return t != nil && t.advertise[name]
 			})
-		})
+		}).Check(func(_ string, a *dhcp4.Advertiser) error { return a.Lost() })
 	return p, nil
 }
 

@@ -74,7 +74,7 @@ func New(c Config) (*Provider, error) {
 	p.server = nbd.New(handler{p}, c.Limits, p.log)
 	p.socks = sock.New(listen, func(ctx context.Context, _ netip.AddrPort, l net.Listener) error {
 		return p.server.Serve(ctx, l)
-	})
+	}).Check(func(_ netip.AddrPort, l net.Listener) error { return sock.Listening(l.(*net.TCPListener)) })
 	return p, nil
 }
 

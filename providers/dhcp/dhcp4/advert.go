@@ -23,9 +23,10 @@ import (
 // machines that know of real routers it means nothing, because it comes from an
 // address that no router has.
 type Advertiser struct {
-	name string
-	conn solicitor // nil: this interface cannot do it
-	log  *slog.Logger
+	name  string
+	index int       // of the interface; 0: there was none
+	conn  solicitor // nil: this interface cannot do it
+	log   *slog.Logger
 
 	once   sync.Once
 	closed chan struct{}
@@ -49,6 +50,9 @@ func OpenAdvertiser(name string, log *slog.Logger) *Advertiser {
 		log = slog.New(slog.DiscardHandler)
 	}
 	a := &Advertiser{name: name, log: log, closed: make(chan struct{})}
+	if ifi, err := net.InterfaceByName(name); err == nil {
+		a.index = ifi.Index
+	}
 	conn, err := openSolicitor(name)
 	if err != nil {
 		log.Warn("dhcp: router solicitations are not answered; iPXE waits 16 s for that", "interface", name, "error", err)
@@ -56,6 +60,18 @@ func OpenAdvertiser(name string, log *slog.Logger) *Advertiser {
 	}
 	a.conn = conn
 	return a
+}
+
+// Lost says why the Advertiser hears nothing any more: its interface went, or came.
+func (a *Advertiser) Lost() error {
+	index := 0
+	if ifi, err := net.InterfaceByName(a.name); err == nil {
+		index = ifi.Index
+	}
+	if index != a.index {
+		return fmt.Errorf("dhcp: interface %s is another one than it was", a.name)
+	}
+	return nil
 }
 
 // openSolicitor prefers an ICMPv6 socket. An interface without IPv6 needs a raw

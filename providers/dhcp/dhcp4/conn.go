@@ -72,6 +72,33 @@ func socketOptions(fd int, name string) error {
 	return nil
 }
 
+// Lost says why the socket hears nothing any more: its interface is gone, or is another
+// one of the same name, or somebody took it from the socket. nil: nothing like that.
+func (c *Conn) Lost() error {
+	if c.ep.Interface == "" {
+		return nil
+	}
+	ifi, err := net.InterfaceByName(c.ep.Interface)
+	switch {
+	case err != nil:
+		return fmt.Errorf("dhcp: interface %s: %w", c.ep.Interface, err)
+	case ifi.Index != c.index:
+		return fmt.Errorf("dhcp: interface %s is another one than the socket was bound to", c.ep.Interface)
+	}
+	raw, err := c.udp.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return fmt.Errorf("dhcp: %w", err)
+	}
+	var device string
+	if cerr := raw.Control(func(fd uintptr) { device, err = unix.GetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE) }); cerr != nil || err != nil {
+		return errors.Join(cerr, err)
+	}
+	if device != c.ep.Interface {
+		return fmt.Errorf("dhcp: the socket is not bound to interface %s any more", c.ep.Interface)
+	}
+	return nil
+}
+
 // Close closes the socket. What Serve was doing with it ends.
 func (c *Conn) Close() error { return c.udp.Close() }
 

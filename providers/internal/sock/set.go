@@ -15,8 +15,10 @@ import (
 // up to longestPause. After it has served for steady, it counts as mended.
 const (
 	firstPause   = time.Second
-	longestPause = 30 * time.Second
+	longestPause = 5 * time.Second
 	steady       = time.Minute
+	// checkEvery is how often it is looked whether sockets still are what was bound.
+	checkEvery = 3 * time.Second
 )
 
 var (
@@ -33,6 +35,7 @@ var (
 type Set[K comparable, S io.Closer] struct {
 	open  func(context.Context, K) (S, error)
 	serve func(context.Context, K, S) error
+	check func(K, S) error // see Check; nil: sockets are believed
 
 	mu    sync.Mutex // guards all below
 	socks map[K]*entry[S]
@@ -48,6 +51,7 @@ type entry[S io.Closer] struct {
 	running bool
 	err     error     // why serve returned, while it should not have, or why it was not opened again
 	since   time.Time // when serve began; zero while it does not run
+	broken  error     // why check had the socket closed; nil: it had not
 }
 
 // New makes a set that binds with open and answers with serve. serve must return
@@ -231,6 +235,8 @@ func (s *Set[K, S]) poke() {
 // waits for every serve to return. It may be called once.
 func (s *Set[K, S]) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
+	checks := time.NewTicker(checkEvery)
+	defer checks.Stop()
 	for {
 		s.mu.Lock()
 		s.bindWanted(ctx)
@@ -248,6 +254,8 @@ func (s *Set[K, S]) Run(ctx context.Context) error {
 		s.mu.Unlock()
 		select {
 		case <-s.wake: // a commit brought new sockets
+		case <-checks.C:
+			s.examine()
 		case <-ctx.Done():
 			s.mu.Lock()
 			s.ended = true
@@ -277,6 +285,9 @@ func (s *Set[K, S]) keepServing(ctx context.Context, k K, e *entry[S]) {
 		s.mu.Lock()
 		if time.Since(e.since) >= steady {
 			pause = firstPause
+		}
+		if e.broken != nil {
+			err, e.broken = e.broken, nil
 		}
 		e.since = time.Time{}
 		s.mu.Unlock()
