@@ -62,7 +62,8 @@ Everyday use:
 Every setting has a flag, an environment variable (--repo is DLRECONCILE_REPO, a
 --var x=… is DLRECONCILE_VAR_x) and a line in daemon.hcl; the first of these counts.
 
-Exit codes: 0 done, 1 failed, 2 changes pending (plan --detailed-exitcode),
+Exit codes: 0 done, 1 failed, 2 changes pending, or drift (with
+--detailed-exitcode),
 3 invalid configuration, 4 stale plan, 5 locked, or no daemon, 6 denied by policy
 or not trusted, 7 applied on trial and then reverted, 64 wrong usage.`,
 		Version:       buildVersion().String(),

@@ -38,6 +38,7 @@ func catalogue() []entry {
 		{"dlreconcile_generation", gauge, nil, "Number of the generation that is served; 0 while none is."},
 		{"dlreconcile_revision_info", gauge, []string{"served", "newest"}, "1; the commit that is served, and the newest that was seen."},
 		{"dlreconcile_condition", gauge, []string{"type"}, "1 while a condition of the status holds, else 0."},
+		{"dlreconcile_drift", gauge, []string{"kind"}, "What is not as it was published, by kind, as in dlreconcile drift."},
 		{"dlreconcile_repo_age_seconds", gauge, nil, "Since the repo was last read well; since the start while it never was."},
 		{"dlreconcile_behind_seconds", gauge, nil, "Since the newest commit was seen, while it is not served; else 0."},
 		{"dlreconcile_polls_total", counter, nil, "Looks at the repo, whatever came of them."},

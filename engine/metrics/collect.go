@@ -81,6 +81,13 @@ func status(all map[string][]Counter, e Engine) {
 	for _, c := range s.Conditions {
 		all["dlreconcile_condition"] = append(all["dlreconcile_condition"], Counter{[]string{c.Type}, truth(c.Status)[0].Value})
 	}
+	drift := map[provider.DriftKind]float64{}
+	for _, d := range s.Drift {
+		drift[d.Kind]++
+	}
+	for _, kind := range provider.DriftKinds() {
+		all["dlreconcile_drift"] = append(all["dlreconcile_drift"], Counter{[]string{string(kind)}, drift[kind]})
+	}
 	all["dlreconcile_repo_age_seconds"] = one(ages.Read.Seconds())
 	all["dlreconcile_behind_seconds"] = one(ages.Behind.Seconds())
 	all["dlreconcile_polls_total"] = one(float64(s.Polls))

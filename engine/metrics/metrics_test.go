@@ -55,7 +55,7 @@ func full(t *testing.T) (*Metrics, *house) {
 	lan := schema.Addr{Kind: "subnet", Name: "lan"}
 	h := &house{
 		status: engine.Status{
-			Generation: 7, Revision: "abc", Tip: "def", Polls: 3, Held: &engine.Hold{},
+			Generation: 7, Revision: "abc", Tip: "def", Polls: 3, Drift: []provider.Drift{{Kind: provider.DriftDHCPForeign}}, Held: &engine.Hold{},
 			Conditions: []engine.Condition{{Type: engine.ConditionReady, Status: true}, {Type: engine.ConditionSynced}},
 		},
 		desired: &schema.Desired{Subnets: []*schema.Subnet{{
@@ -106,6 +106,8 @@ func TestWhatIsShown(t *testing.T) {
 		`dlreconcile_revision_info{newest="def",served="abc"} 1`,
 		`dlreconcile_condition{type="Ready"} 1`,
 		`dlreconcile_condition{type="Synced"} 0`,
+		`dlreconcile_drift{kind="dhcp-foreign"} 1`,
+		`dlreconcile_drift{kind="blob-missing"} 0`,
 		`dlreconcile_repo_age_seconds 90`,
 		`dlreconcile_behind_seconds 4`,
 		`dlreconcile_attempts_total{reason="invalid",result="refused"} 2`,

@@ -21,6 +21,11 @@ const (
 	DriftDHCPForeign  DriftKind = "dhcp-foreign"  // somebody else answers DHCP on a subnet
 )
 
+// DriftKinds lists the kinds.
+func DriftKinds() []DriftKind {
+	return []DriftKind{DriftBlobMissing, DriftBlobChanged, DriftListenerLost, DriftDHCPForeign}
+}
+
 // Drift is one thing that is not as it was published. Kind, Address and What identify
 // it: the same drift looked at twice differs at most in the other fields.
 type Drift struct {
