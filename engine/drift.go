@@ -92,6 +92,7 @@ type watch struct {
 	marks map[string]store.Mark  // of files that are sound as far as is known, by digest
 	lost  map[string]*lostBlob   // those that are not
 	told  []provider.Drift       // what status says
+	seen  uint64                 // generation that was served at the last look for its sake
 }
 
 func newWatch(e *Engine) *watch {

@@ -29,8 +29,14 @@ type rebuild struct {
 // errBusy says that a rebuild has to wait for an attempt that is under way.
 var errBusy = errors.New("something else is being applied")
 
-// retry looks again at what is lost: an attempt may have put it back.
+// retry looks again at what is lost: an attempt may have put it back. It looks at all
+// when another generation is served.
 func (w *watch) retry(ctx context.Context) {
+	if gen := w.Generation(); gen != w.seen { // it may need files that nobody touched
+		w.seen = gen
+		w.look(ctx)
+		return
+	}
 	if len(w.lost) == 0 {
 		return
 	}

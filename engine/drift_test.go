@@ -1,0 +1,73 @@
+package engine
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/engine/store"
+)
+
+// What is served and lost is told and made anew; where the same comes of it there is no
+// other generation, and nothing of the tip's state changes. What only an earlier
+// generation needs is listed, and no reason for alarm.
+func TestLostBlobs(t *testing.T) {
+	h := newHouse(t, func(c *Config) { c.Drift = DriftTimes{Every: 10 * time.Millisecond, Scrub: -1} })
+	one := h.repo.commit(fullSite("one")) // whose artifacts the fakes only speak of
+	h.run()
+	h.reached(one)
+	s := h.wait("tried in vain", func(s Status) bool {
+		return len(s.Drift) == 2 && strings.Contains(s.Drift[0].How, "made anew, and is not there") && s.Phase == PhaseIdle
+	})
+	for i, want := range []string{"bootloader.ipxe.menu", "image.debian"} {
+		d := s.Drift[i]
+		if d.Kind != provider.DriftBlobMissing || d.Address.String() != want || d.Range.File != "site.hcl" || !d.Heals || d.Former || d.Since.IsZero() {
+			t.Errorf("%+v, want one of %s", d, want)
+		}
+	}
+	if c := condition(t, s, "Healthy"); c.Status || c.Reason != "Drift" {
+		t.Errorf("Healthy: %+v", c)
+	}
+	if !condition(t, s, "Ready").Status || s.Generation != 1 || s.Synced != one || s.Failure != nil || h.current().Number != 1 {
+		t.Errorf("after an attempt that gave the same: %+v", s)
+	}
+	h.journal.await(t, "abort image 2", 1)
+
+	two := h.repo.commit(site("two"))
+	h.reached(two)
+	s = h.wait("health", func(s Status) bool {
+		c, _ := s.Condition(ConditionHealthy)
+		return c.Status
+	})
+	if len(s.Drift) != 2 || !s.Drift[0].Former || !s.Drift[1].Former {
+		t.Errorf("what the earlier generation needs: %+v", s.Drift)
+	}
+	list, err := h.Drift(t.Context())
+	if err != nil || len(list) != 2 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// While everything is suspended drift is told, and left as it is.
+func TestSuspendedDrift(t *testing.T) {
+	h := newHouse(t, func(c *Config) { c.Drift = DriftTimes{Every: 10 * time.Millisecond, Scrub: -1} })
+	one := h.repo.commit(fullSite("one"))
+	h.run()
+	h.reached(one)
+	h.wait("tried once", func(s Status) bool { return len(s.Drift) == 2 && s.Drift[0].Heals && s.Phase == PhaseIdle })
+	h.stop()
+	h.open()
+	if err := h.memorize(suspendedForTest); err != nil {
+		t.Fatal(err)
+	}
+	h.run()
+	s := h.wait("left alone", func(s Status) bool {
+		return len(s.Drift) == 2 && strings.Contains(s.Drift[0].How, "dlreconcile resume")
+	})
+	if s.Drift[0].Heals || s.Drift[1].Heals {
+		t.Errorf("%+v", s.Drift)
+	}
+}
+
+func suspendedForTest(m *store.Memory) { m.Suspended = &store.Suspension{Reason: "night"} }
