@@ -25,6 +25,9 @@ func (t *Tracker) fetched(m *machine, ev provider.Event) {
 	if b == nil {
 		return
 	}
+	if !ev.Asked.IsZero() && ev.Asked.Before(b.Opened) {
+		return // of the boot before: the machine was reset while it came
+	}
 	name := string(ev.Role)
 	if name == "" {
 		name = "file"

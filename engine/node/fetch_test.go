@@ -244,3 +244,22 @@ func TestFetchFailsWhenItCannotBeWritten(t *testing.T) {
 		}
 	}
 }
+
+// TestFileOfTheBootBefore: a kernel that was on its way when the machine was reset tells
+// nothing of the boot that began meanwhile, so a commit does not get into its middle.
+func TestFileOfTheBootBefore(t *testing.T) {
+	l := newLab(t)
+	l.aliasBoot(addrA)
+	asked := l.time()
+	l.pass(time.Second)
+	next := l.alias(addrA, provider.AnswerLoader, "core.0")
+	l.event(provider.Event{Kind: provider.EventFile, Addr: addrA, Role: provider.AnswerKernel, Name: "vmlinuz", Protocol: "tftp", Bytes: 4096, Tree: "tree1", Asked: asked})
+	l.commit(2)
+	l.wantSame("the configuration after a late kernel", l.fetch(addrA, provider.AnswerScript), next)
+
+	// One that was asked for in this boot counts.
+	l.event(provider.Event{Kind: provider.EventFile, Addr: addrA, Role: provider.AnswerKernel, Name: "vmlinuz", Protocol: "tftp", Bytes: 4096, Tree: "tree1", Asked: l.time()})
+	if c := l.fetch(addrA, provider.AnswerScript); c == next {
+		t.Error("a machine that had its kernel and asks for a configuration has not begun anew")
+	}
+}

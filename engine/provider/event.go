@@ -97,6 +97,7 @@ type Event struct {
 	Arch       uint16 // DHCP: option 93
 	HasArch    bool   // it was there
 	Bytes      int64
+	Asked      time.Time // for files: when the client asked for it, of the clock that At is of; zero: not known
 	Err        string
 }
 

@@ -275,7 +275,7 @@ func TestAliasesOverTheWire(t *testing.T) {
 		}
 		ev := b.sink.wait(t, func(provider.Event) bool { return true })
 		want := provider.Event{
-			Kind: provider.EventFile, At: ev.At, Addr: loopbackAddr, Generation: 1, Protocol: ev.Protocol,
+			Kind: provider.EventFile, At: ev.At, Asked: ev.Asked, Addr: loopbackAddr, Generation: 1, Protocol: ev.Protocol,
 			Name: "pxe/undionly.kpxe", Role: provider.AnswerLoader, Tree: one.tree.id, Bytes: int64(len(undionly) * 500),
 		}
 		if d := cmp.Diff(want, ev, cmpAddr); d != "" {

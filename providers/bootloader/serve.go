@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/providers/bootloader/httpboot"
@@ -22,6 +23,7 @@ type openFile struct {
 	blob  *blob.File // nil: bytes is all
 	// damaged, when not nil, says why the blob must not be served; then blob is nil.
 	damaged error
+	asked   time.Time // when the client had asked for it, and was known
 }
 
 func (o *openFile) ReadAt(p []byte, off int64) (int, error) {
@@ -94,6 +96,7 @@ func (p *Provider) openTFTP(r tftp.Request) (tftp.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	of.asked = p.now()
 	return of, nil
 }
 
@@ -103,6 +106,7 @@ func (p *Provider) openHTTP(r httpboot.Request) (httpboot.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	of.asked = p.now()
 	return of, nil
 }
 
@@ -130,7 +134,7 @@ func (p *Provider) doneHTTP(tr httpboot.Transfer) {
 func (p *Provider) delivered(protocol string, addr netip.Addr, name string, of *openFile, n int64, err error) {
 	ev := provider.Event{Kind: provider.EventFile, Addr: addr, Protocol: protocol, Name: name, Bytes: n}
 	if of != nil {
-		ev.Tree, ev.Role = of.tree, of.role
+		ev.Tree, ev.Role, ev.Asked = of.tree, of.role, of.asked
 	} else if id, _, ok := split(name); ok {
 		ev.Tree = id
 	}

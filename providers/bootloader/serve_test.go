@@ -77,11 +77,11 @@ func TestServedIsWhatIsAnswered(t *testing.T) {
 			}
 			ev := b.sink.wait(t, func(ev provider.Event) bool { return ev.Protocol == proto && ev.Name == a.Name })
 			want := provider.Event{
-				Kind: provider.EventFile, At: ev.At, MAC: mac02, Addr: loopbackAddr, Host: ws02, Subnet: lan, Generation: 1,
+				Kind: provider.EventFile, At: ev.At, Asked: ev.Asked, MAC: mac02, Addr: loopbackAddr, Host: ws02, Subnet: lan, Generation: 1,
 				Protocol: proto, Name: a.Name, Role: a.Kind, Tree: id, Bytes: a.Size,
 			}
-			if d := cmp.Diff(want, ev, cmpAddr); d != "" || ev.At.IsZero() {
-				t.Errorf("event: %s", d)
+			if d := cmp.Diff(want, ev, cmpAddr); d != "" || ev.At.IsZero() || ev.Asked.IsZero() || ev.At.Before(ev.Asked) {
+				t.Errorf("event at %s of a file asked for at %s: %s", ev.At, ev.Asked, d)
 			}
 		}
 		for _, out := range []string{httpOut, tftpOut} {
