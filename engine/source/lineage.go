@@ -5,14 +5,12 @@ import (
 	"container/heap"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/object"
 )
 
 // lineage is how two commits are related.
@@ -22,7 +20,7 @@ type lineage struct {
 	// added are the commits that the newer one brings, itself included: those that
 	// are no ancestors of the older. Where committers' clocks are wrong, commits that
 	// both have may be among them.
-	added []*object.Commit
+	added []plumbing.Hash
 	// cut is set when added lacks commits, because history ends early.
 	cut bool
 }
@@ -34,10 +32,10 @@ const (
 
 // visit is a commit on the way back.
 type visit struct {
-	commit *object.Commit
-	marks  int
-	turn   int  // in which it was read; breaks ties, so that the order is always the same
-	waits  bool // in the queue: its parents were not looked at yet
+	ancestor
+	marks int
+	turn  int  // in which it was read; breaks ties, so that the order is always the same
+	waits bool // in the queue: its parents were not looked at yet
 }
 
 // visits is a queue of those that wait, the newest first.
@@ -45,11 +43,10 @@ type visits []*visit
 
 func (v visits) Len() int { return len(v) }
 func (v visits) Less(i, j int) bool {
-	a, b := v[i].commit.Committer.When, v[j].commit.Committer.When
-	if a.Equal(b) {
+	if v[i].made == v[j].made {
 		return v[i].turn < v[j].turn
 	}
-	return a.After(b)
+	return v[i].made > v[j].made
 }
 func (v visits) Swap(i, j int) { v[i], v[j] = v[j], v[i] }
 func (v *visits) Push(x any)   { *v = append(*v, x.(*visit)) }
@@ -67,35 +64,36 @@ func (o *objects) lineage(ctx context.Context, newer, older plumbing.Hash) (line
 	if err != nil {
 		return lineage{}, err
 	}
-	w := lineageWalk{objs: o, edge: edge, seen: map[plumbing.Hash]*visit{}}
-	if err := w.mark(newer, ofNewer); err != nil {
-		return lineage{}, err
-	}
-	// The older one may be gone: nothing refers any more to what a force-push replaced.
-	if err := w.mark(older, ofOlder); err != nil && !gone(err) {
-		return lineage{}, err
-	}
+	w := lineageWalk{past: past{objs: o}, edge: edge, seen: map[plumbing.Hash]*visit{}}
 	var out lineage
-	for w.open > 0 {
-		if err := ctx.Err(); err != nil {
+	if err := w.begin(newer, older); err != nil {
+		if out.why = endless(err); out.why == "" {
 			return lineage{}, err
 		}
-		if len(w.seen) > maxHistory {
-			out.cut, out.why = true, fmt.Sprintf("more than %d commits lie between them", maxHistory)
-			break
+		out.cut = true
+	}
+	for w.open > 0 && !out.cut {
+		if err := ctx.Err(); err != nil {
+			return lineage{}, err
 		}
 		v := heap.Pop(&w.queue).(*visit)
 		v.waits = false
 		if v.marks == ofNewer {
 			w.open--
-			if edge[v.commit.Hash] {
+			if edge[v.hash] {
 				out.cut, out.why = true, "the repository is a shallow clone: fetch the rest of its history with git fetch --unshallow"
 			}
 		}
 		for _, p := range w.parents(v) {
-			if err := w.mark(p, v.marks); err != nil {
+			err := w.mark(p, v.marks)
+			if err == nil {
+				continue
+			}
+			if out.why = endless(err); out.why == "" {
 				return lineage{}, err
 			}
+			out.cut = true
+			break
 		}
 	}
 	old := w.seen[older]
@@ -107,7 +105,7 @@ func (o *objects) lineage(ctx context.Context, newer, older plumbing.Hash) (line
 	}
 	for _, v := range w.order {
 		if v.marks == ofNewer {
-			out.added = append(out.added, v.commit)
+			out.added = append(out.added, v.hash)
 		}
 	}
 	return out, nil
@@ -115,7 +113,7 @@ func (o *objects) lineage(ctx context.Context, newer, older plumbing.Hash) (line
 
 // lineageWalk is the state of one walk.
 type lineageWalk struct {
-	objs  *objects
+	past
 	edge  map[plumbing.Hash]bool // commits whose parents are not there
 	seen  map[plumbing.Hash]*visit
 	order []*visit // as they were read
@@ -124,10 +122,21 @@ type lineageWalk struct {
 }
 
 func (w *lineageWalk) parents(v *visit) []plumbing.Hash {
-	if w.edge[v.commit.Hash] {
+	if w.edge[v.hash] {
 		return nil
 	}
-	return v.commit.ParentHashes
+	return v.parents
+}
+
+func (w *lineageWalk) begin(newer, older plumbing.Hash) error {
+	if err := w.mark(newer, ofNewer); err != nil {
+		return err
+	}
+	// The older one may be gone: nothing refers any more to what a force-push replaced.
+	if err := w.mark(older, ofOlder); err != nil && !gone(err) {
+		return err
+	}
+	return nil
 }
 
 // mark adds marks to a commit, and to those before it that were visited already.
@@ -137,11 +146,11 @@ func (w *lineageWalk) mark(h plumbing.Hash, marks int) error {
 		todo = todo[:len(todo)-1]
 		v := w.seen[h]
 		if v == nil {
-			c, err := w.objs.commit(h)
+			c, err := w.read(h)
 			if err != nil {
 				return err
 			}
-			v = &visit{commit: c, marks: marks, turn: len(w.order), waits: true}
+			v = &visit{ancestor: c, marks: marks, turn: len(w.order), waits: true}
 			w.seen[h] = v
 			w.order = append(w.order, v)
 			heap.Push(&w.queue, v)

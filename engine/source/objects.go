@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	maxCommit = 4 << 20  // bytes of one commit or tag
+	maxCommit = 1 << 20  // bytes of one commit or tag
 	maxTree   = 16 << 20 // bytes of one tree: some 300,000 entries
 )
 
@@ -146,15 +146,21 @@ func encoded(t plumbing.ObjectType, data []byte) *plumbing.MemoryObject {
 }
 
 func (o *objects) commit(h plumbing.Hash) (*object.Commit, error) {
+	c, _, err := o.sizedCommit(h)
+	return c, err
+}
+
+// sizedCommit gives a commit, and how many bytes were read for it.
+func (o *objects) sizedCommit(h plumbing.Hash) (*object.Commit, int64, error) {
 	data, err := o.read(plumbing.CommitObject, h, maxCommit)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	c := &object.Commit{}
 	if err := c.Decode(encoded(plumbing.CommitObject, data)); err != nil {
-		return nil, damage(h, err)
+		return nil, 0, damage(h, err)
 	}
-	return c, nil
+	return c, int64(len(data)), nil
 }
 
 func (o *objects) tree(h plumbing.Hash) ([]object.TreeEntry, error) {
@@ -217,6 +223,3 @@ const (
 	yes
 	no
 )
-
-// maxHistory is how many commits are looked at to find out how two are related.
-const maxHistory = 50_000

@@ -106,7 +106,7 @@ func TestLineageWithWrongDates(t *testing.T) {
 	}
 	added := map[plumbing.Hash]bool{}
 	for _, c := range line.added {
-		added[c.Hash] = true
+		added[c] = true
 	}
 	for _, h := range []plumbing.Hash{tip, b, side} {
 		if !added[h] {

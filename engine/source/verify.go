@@ -104,14 +104,14 @@ func (v *verification) signatures(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if c.Hash == v.tip {
+		if c == v.tip {
 			continue
 		}
-		why, err := v.signedBy(c.Hash, true)
+		why, err := v.signedBy(c, true)
 		if err != nil {
 			return err
 		}
-		if why == nil || old[c.Hash] {
+		if why == nil || old[c] {
 			continue
 		}
 		// Is it new at all? A committer's clock may have been wrong.
@@ -120,8 +120,8 @@ func (v *verification) signatures(ctx context.Context) error {
 				return err
 			}
 		}
-		if !old[c.Hash] {
-			return v.refuse(c.Hash, why.reason, why.message)
+		if !old[c] {
+			return v.refuse(c, why.reason, why.message)
 		}
 	}
 	if v.line.cut {
@@ -136,7 +136,7 @@ func (v *verification) signedTip() error {
 	if fresh && !v.since.IsZero() {
 		fresh = false
 		for _, c := range v.line.added {
-			fresh = fresh || c.Hash == v.tip
+			fresh = fresh || c == v.tip
 		}
 	}
 	why, err := v.signedBy(v.tip, fresh)
@@ -216,29 +216,33 @@ func (v *verification) signedTag(fresh bool) (string, *rejection, error) {
 	return short, v.keys.check(sig, v.when(tag.Tagger.When, fresh)), nil
 }
 
-// ancestors lists a commit and all before it.
+// ancestors lists a commit and all before it, as far as history is looked at.
 func (o *objects) ancestors(ctx context.Context, h plumbing.Hash) (map[plumbing.Hash]bool, error) {
 	edge, err := o.dirs.shallow()
 	if err != nil {
 		return nil, err
 	}
 	seen := map[plumbing.Hash]bool{h: true}
-	for todo := []plumbing.Hash{h}; len(todo) > 0 && len(seen) <= maxHistory; {
+	walk := past{objs: o}
+	for todo := []plumbing.Hash{h}; len(todo) > 0; {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		c, err := o.commit(todo[len(todo)-1])
+		c, err := walk.read(todo[len(todo)-1])
 		todo = todo[:len(todo)-1]
+		if endless(err) != "" {
+			return seen, nil
+		}
 		if err != nil {
 			if gone(err) { // since itself may be
 				continue
 			}
 			return nil, err
 		}
-		if edge[c.Hash] {
+		if edge[c.hash] {
 			continue
 		}
-		for _, p := range c.ParentHashes {
+		for _, p := range c.parents {
 			if !seen[p] {
 				seen[p] = true
 				todo = append(todo, p)
