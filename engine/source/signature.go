@@ -117,10 +117,18 @@ func (o *objects) signedCommit(h plumbing.Hash) (signed, *object.Commit, error) 
 		return sig, whole, badSignature(errors.New("cannot be read without its signature"))
 	}
 	if covered.TreeHash != whole.TreeHash || !slices.Equal(covered.ParentHashes, whole.ParentHashes) ||
-		covered.Author != whole.Author || covered.Committer != whole.Committer || covered.Message != whole.Message {
+		!sameSigned(covered.Author, whole.Author) || !sameSigned(covered.Committer, whole.Committer) || covered.Message != whole.Message {
 		return sig, whole, badSignature(errors.New("has a signature that hides other headers"))
 	}
 	return sig, whole, nil
+}
+
+// sameSigned holds two lines of a header against each other. Two times of one time zone
+// need not be equal to ==: each may have a Location of its own.
+func sameSigned(a, b object.Signature) bool {
+	_, da := a.When.Zone()
+	_, db := b.When.Zone()
+	return a.Name == b.Name && a.Email == b.Email && a.When.Equal(b.When) && da == db
 }
 
 // badSignature says that a commit is at fault, not the reading of it.

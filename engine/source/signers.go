@@ -210,6 +210,8 @@ func (s signer) allows(key string, when occasion) *rejection {
 		return reject(ReasonUnknownKey, "is signed by the SSH key %s, which line %d of the allowed signers trusts for %s only, not for git", key, s.line, oneLine(s.namespaces))
 	case when.made.Before(s.after):
 		return reject(ReasonExpired, "is signed by the SSH key %s, which is valid only after its date (line %d of the allowed signers)", key, s.line)
+	case !when.now.IsZero() && when.now.Before(s.after):
+		return reject(ReasonExpired, "is new and signed by the SSH key %s, which is not valid yet (line %d of the allowed signers)", key, s.line)
 	case s.before.IsZero():
 		return nil
 	case when.made.After(s.before):
@@ -243,7 +245,11 @@ func (s signer) certifies(cert *ssh.Certificate, when occasion) *rejection {
 			}
 			return bad(err)
 		}
-		if now := when.now.Unix(); !when.now.IsZero() && cert.ValidBefore != ssh.CertTimeInfinity && (now < 0 || uint64(now) >= cert.ValidBefore) {
+		now := when.now.Unix()
+		if !when.now.IsZero() && (now < 0 || uint64(now) < cert.ValidAfter) {
+			return reject(ReasonExpired, "is new and signed with an SSH certificate that is not valid yet")
+		}
+		if !when.now.IsZero() && cert.ValidBefore != ssh.CertTimeInfinity && (now < 0 || uint64(now) >= cert.ValidBefore) {
 			return reject(ReasonExpired, "is new and signed with an SSH certificate that is not valid any more")
 		}
 		return nil

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ type foreign struct {
 	t     testing.TB
 	dir   string // a repository with a work tree
 	date  time.Time
+	zone  string // of dates; "" for +0000
 	files int
 }
 
@@ -35,7 +37,7 @@ func (f *foreign) run(name string, args ...string) string {
 	f.t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Dir = f.dir
-	stamp := fmt.Sprintf("%d +0000", f.date.Unix())
+	stamp := fmt.Sprintf("%d %s", f.date.Unix(), cmp.Or(f.zone, "+0000"))
 	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "TZ=UTC",
 		"GIT_AUTHOR_NAME=Test", "GIT_AUTHOR_EMAIL=test@example.org", "GIT_AUTHOR_DATE="+stamp,
 		"GIT_COMMITTER_NAME=Test", "GIT_COMMITTER_EMAIL=test@example.org", "GIT_COMMITTER_DATE="+stamp)

@@ -139,6 +139,37 @@ func TestSSHSignatures(t *testing.T) {
 	})
 }
 
+// A time zone with half or quarter hours is one like any other.
+func TestSignedInAnyTimeZone(t *testing.T) {
+	t.Parallel()
+	f := newForeign(t)
+	key, public := sshKey(t)
+	trust := Trust{AllowedSigners: signersFile(t, "x "+public)}
+	for _, f.zone = range []string{"+0530", "+0545", "-0330", "-0800", "+0000"} {
+		refused(t, f.judge(trust, f.commit(withSSH(key)...), ""), "", "")
+	}
+}
+
+// Whoever holds a key before its time can write a date within it.
+func TestNotYetValidByTheClock(t *testing.T) {
+	t.Parallel()
+	f := newForeign(t)
+	f.date = testNow.Add(48 * time.Hour)
+	key, public := sshKey(t)
+	commit := f.commit(withSSH(key)...)
+	trust := Trust{AllowedSigners: signersFile(t, `x valid-after="202606021200Z" `+public)}
+	refused(t, f.judge(trust, commit, ""), ReasonExpired, commit)
+	refused(t, f.judge(trust, commit, commit), "", "") // it was trusted already
+
+	ca, caPublic := sshKey(t)
+	own, _ := sshKey(t)
+	f.run("ssh-keygen", "-q", "-s", ca, "-I", "test", "-n", "test@example.org", "-V", "20260602:20260701", own+".pub")
+	certified := f.commit(withSSH(own + "-cert.pub")...)
+	trust = Trust{AllowedSigners: signersFile(t, "*@example.org cert-authority "+caPublic)}
+	refused(t, f.judge(trust, certified, ""), ReasonExpired, certified)
+	refused(t, f.judge(trust, certified, certified), "", "")
+}
+
 func TestSSHCertificates(t *testing.T) {
 	t.Parallel()
 	f := newForeign(t)
