@@ -53,11 +53,13 @@ func (j *job) answer(out Outcome) {
 }
 
 // attempt brings one job about, or leaves everything as it was. It runs in a
-// goroutine of its own while the loop goes on listening; no two run at once.
-func (e *Engine) attempt(ctx context.Context, j job) Outcome {
+// goroutine of its own while the loop goes on listening; no two run at once. What came
+// of it is shown by settle.
+func (e *Engine) attempt(ctx context.Context, j job) *attempt {
 	a := &attempt{Engine: e, j: j, stage: PhaseLoading}
 	err := a.run(ctx)
-	out := Outcome{Plan: a.plan}
+	out := &a.out
+	out.Plan = a.plan
 	if cur := e.current(); cur != nil {
 		out.Generation, out.Revision = cur.record.Number, cur.record.Revision
 	}
@@ -68,20 +70,39 @@ func (e *Engine) attempt(ctx context.Context, j job) Outcome {
 	case err != nil:
 		out.Failure = a.failure(ctx, err)
 	}
-	a.audit(&out)
+	a.audit(out)
+	return a
+}
+
+// settle shows what came of an attempt. It is called where orders are taken, and takes
+// what is remembered from the store: an order may have changed it since the attempt
+// recorded its own.
+func (a *attempt) settle() Outcome {
+	e, j, out := a.Engine, &a.j, &a.out
+	memory, held := a.memory, j.hold
+	if st, err := e.cfg.Store.State(); err == nil {
+		memory, held = st.Memory, holdOf(st.Held)
+	} else {
+		e.log.Error("what is remembered cannot be read; what the attempt wrote is shown", "error", err)
+	}
 	e.update(func(s *Status) {
 		s.Phase, s.Attempt, s.Progress = PhaseIdle, "", nil
 		switch {
 		case j.trigger == store.TriggerDrift:
 			if a.recorded {
-				s.take(&a.memory)
+				s.take(&memory)
 			}
 		case out.waiting != nil:
 			s.Waiting, s.Failure = out.waiting, nil
 		case out.Failure == nil:
-			s.Failure, s.Waiting, s.Held = a.after, nil, j.hold
-			s.noteTried(&a.j, e.now())
-			s.take(&a.memory)
+			s.Failure, s.Waiting, s.Held = a.after, nil, held
+			s.noteTried(j, a.before, e.now())
+			s.take(&memory)
+			if f := s.Failure; f != nil {
+				if _, kept := s.InQuarantine(f.Revision); !kept {
+					s.Failure = nil // released already
+				}
+			}
 			out.Try, out.ends = s.Try, a.ends
 		case j.failsTip(out.Failure, s):
 			s.Failure, s.Waiting = out.Failure, nil
@@ -91,7 +112,7 @@ func (e *Engine) attempt(ctx context.Context, j job) Outcome {
 		}
 		out.Held = s.Held
 	})
-	return out
+	return *out
 }
 
 // failsTip reports whether f is why the tip of the tracked ref is not served: it is
@@ -125,8 +146,10 @@ type attempt struct {
 	missing    error         // why the commit has no configuration; nil: it has its folder
 	trusted    bool          // Verify let it through, and it is what the tracked ref is at
 	memory     store.Memory  // as it was written; see remember
+	before     *store.Try    // the trial that it ended, or went on with; nil: none
 	after      *Failure      // why the tip is not served although the attempt succeeded
 	ends       time.Duration // of Config.Elapsed: when the trial does
+	out        Outcome       // what came of it, but for what settle adds
 }
 
 func (a *attempt) enter(p Phase) {

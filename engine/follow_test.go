@@ -420,7 +420,7 @@ func TestReleaseRacesWithFailure(t *testing.T) {
 	st := newLoopState(0)
 	defer st.stopTimers()
 	h.begin(ctx, st, job{trigger: store.TriggerCommit, rev: revision(tip)})
-	out := <-st.finished
+	out := (<-st.finished).settle()
 	out.Failure = &Failure{Revision: tip, Reason: ReasonMachine, Retry: true}
 	h.update(func(s *Status) { s.Failure = out.Failure })
 	reply := make(chan Outcome, 1)

@@ -36,7 +36,7 @@ type loopState struct {
 	looked   chan look
 	running  *job
 	cancel   context.CancelCauseFunc // of running
-	finished chan Outcome
+	finished chan *attempt
 	next     *job // starts when the running one has ended
 	recheck  bool // look at the tip when nothing runs any more
 
@@ -89,8 +89,8 @@ func (e *Engine) loop(ctx context.Context) error {
 			e.rebuild(ctx, st, r)
 		case c := <-e.commands: // an operator wants something
 			e.command(ctx, st, c)
-		case out := <-st.finished: // an attempt has ended
-			e.ended(ctx, st, out)
+		case a := <-st.finished: // an attempt has ended
+			e.ended(ctx, st, a.settle())
 		case <-retire.C: // clients may have gone, or the machine has slept
 			if st.slept(e.elapsed()) {
 				e.look(ctx, st)
@@ -105,7 +105,7 @@ func (e *Engine) loop(ctx context.Context) error {
 
 func newLoopState(now time.Duration) *loopState {
 	st := &loopState{
-		looked: make(chan look, 1), finished: make(chan Outcome, 1), unsure: true, ticked: now,
+		looked: make(chan look, 1), finished: make(chan *attempt, 1), unsure: true, ticked: now,
 		retry: time.NewTimer(time.Hour), window: time.NewTimer(time.Hour), trial: time.NewTimer(time.Hour),
 	}
 	st.stopTimers()
@@ -129,7 +129,7 @@ func (st *loopState) slept(now time.Duration) bool {
 // wind waits for what is under way and answers who waits, after ctx ended.
 func (e *Engine) wind(st *loopState) {
 	if st.running != nil {
-		out := <-st.finished
+		out := (<-st.finished).settle()
 		st.cancel(nil)
 		st.running.answer(out)
 		if out.Failure != nil && st.running.trigger != store.TriggerRevert {
@@ -213,8 +213,6 @@ func (e *Engine) tip(ctx context.Context, st *loopState, l look) {
 		s.Tip, s.TipSubject = l.tip.Hash, l.tip.Subject
 		q, refused := s.InQuarantine(l.tip.Hash)
 		switch {
-		case s.Suspended != nil, s.Try != nil: // it waits; what it is of is seen then
-			settled = true
 		case s.Held != nil && s.Held.Revision == l.tip.Hash, st.refused == l.tip.Hash:
 			settled = true
 		case refused:
@@ -225,6 +223,8 @@ func (e *Engine) tip(ctx context.Context, st *loopState, l look) {
 			if s.Phase == PhaseWaiting {
 				s.Phase = PhaseIdle
 			}
+		case s.Suspended != nil, s.Try != nil: // it waits; what it is of is seen then
+			settled = true
 		case s.Waiting != nil && s.Waiting.Revision == l.tip.Hash && !s.Waiting.due(e.now()):
 			settled = true
 			e.awaitWindow(st, s.Waiting)

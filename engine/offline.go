@@ -48,7 +48,7 @@ func (e *Engine) RollbackOffline(ctx context.Context, number uint64, by store.Ac
 func (e *Engine) runOffline(ctx context.Context, j job, progress func(provider.Progress)) Outcome {
 	e.report = progress
 	e.update(func(s *Status) { s.Attempt = j.rev.Hash })
-	return e.attempt(ctx, j)
+	return e.attempt(ctx, j).settle()
 }
 
 // recall reads what is recorded, without serving it.

@@ -72,6 +72,7 @@ func (a *attempt) tryable(cur *applied) error {
 // what was served before the first: nobody confirmed it.
 func (a *attempt) onTrial(m *store.Memory, cur *applied, number uint64) {
 	before := m.Try
+	a.before = before
 	if m.Try = nil; a.j.try == 0 {
 		return
 	}
@@ -90,16 +91,16 @@ func (a *attempt) onTrial(m *store.Memory, cur *applied, number uint64) {
 	m.Try, a.ends = &t, a.elapsed()+a.j.try
 }
 
-// noteTried says what became of a trial, when j ended one.
-func (s *Status) noteTried(j *job, at time.Time) {
-	if s.Try == nil || j.offline {
+// noteTried says what became of the trial over, when j ended it; nil is none.
+func (s *Status) noteTried(j *job, over *store.Try, at time.Time) {
+	if over == nil || j.offline {
 		return
 	}
-	t := Tried{Generation: s.Try.Generation, Revision: s.Try.Revision, Result: TriedReplaced, At: at.UTC()}
+	t := Tried{Generation: over.Generation, Revision: over.Revision, Result: TriedReplaced, At: at.UTC()}
 	switch {
 	case j.over != nil:
 		t.Result = TriedReverted
-	case j.try != 0 && j.rev.Hash == s.Try.Revision:
+	case j.try != 0 && j.rev.Hash == over.Revision:
 		return // the same one, for longer
 	}
 	s.Tried = &t
@@ -229,7 +230,7 @@ func (e *Engine) revertAtStart(rec *store.Record) *store.Record {
 	}
 	e.log.Warn("nobody confirmed the generation on trial; going back", "generation", over.Generation, "back", back.Number)
 	e.update(func(s *Status) {
-		s.noteTried(&job{over: over}, e.now())
+		s.noteTried(&job{over: over}, over, e.now())
 		s.take(&m)
 		s.Held, s.Synced, s.Failure = holdOf(again.Held), again.Revision, f
 	})
@@ -279,9 +280,19 @@ func (e *Engine) confirm(st *loopState, generation uint64) Outcome {
 	case e.Generation() != s.Try.Generation, st.running != nil && st.running.over != nil:
 		return stale("the trial is over: the generation before it is being served again")
 	}
-	if err := e.memorize(func(m *store.Memory) { m.Try = nil }); err != nil {
+	found := false
+	err := e.memorize(func(m *store.Memory) {
+		// What is recorded and not yet served has ended this trial already.
+		if found = m.Try != nil && m.Try.Generation == s.Try.Generation; found {
+			m.Try = nil
+		}
+	})
+	switch {
+	case err != nil:
 		out.Failure = failure(s.Try.Revision, PhaseIdle, err, e.now())
 		return out
+	case !found:
+		return stale(fmt.Sprintf("generation %d is not on trial any more: what was applied after it is being served in its place", s.Try.Generation))
 	}
 	st.unsure = true
 	e.update(func(now *Status) {

@@ -106,6 +106,9 @@ func (s *Store) point(p pointer) error {
 	if err != nil {
 		return err
 	}
+	if err := s.keepMemory(p.Memory); err != nil {
+		return err
+	}
 	old, oldErr := os.ReadFile(s.pointerPath())
 	err = s.publish(s.pointerPath(), data)
 	if err == nil {
@@ -124,8 +127,9 @@ func (s *Store) point(p pointer) error {
 	return err
 }
 
-// State gives what was remembered. What is damaged counts as not remembered, and
-// Damage tells; a hold is then taken from the record that is served.
+// State gives what was remembered. When that is damaged, Damage tells; a hold is then
+// taken from the record that is served, and the Memory from its second copy. When that
+// cannot be read either, everything is suspended.
 func (s *Store) State() (State, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,6 +151,7 @@ func (s *Store) state() (State, error) {
 		if rec, ok, err := s.current(); err == nil && ok {
 			st.Held, st.Synced = rec.Held, rec.Revision
 		}
+		st.Memory = s.memory()
 	case !missing(err):
 		return st, err
 	}

@@ -22,6 +22,7 @@ import (
 //
 //	lock                  held by the one process that may write
 //	current               which generation is served, what is held, what was synced last
+//	memory                second copy of what must not be lost with it: see Memory
 //	generations/N.json    one record per generation
 //	journal               what is under way; see journal
 //	audit.ndjson          what each attempt came to; see Audit
@@ -60,6 +61,7 @@ type Store struct {
 	mu     sync.Mutex // guards what is below, and every change of the records
 	last   uint64     // highest number given out by this process
 	damage map[string]error
+	lostAt time.Time  // when it was found that nothing of Memory can be read; zero: it was not
 	tail   *auditTail // of the audit log; nil: not looked for yet
 	// syncAudit puts the audit log on disk; a test makes it fail.
 	syncAudit func(*os.File) error
@@ -153,6 +155,9 @@ func (s *Store) open() error {
 	if err := s.dropUnpublished(); err != nil {
 		// It is not served, and Record removes it before it could become history.
 		s.log.Warn("the record of a generation that never became current cannot be removed", "error", err)
+	}
+	if err := s.mendMemory(); err != nil {
+		s.log.Warn("the second copy of what is remembered cannot be written", "error", err)
 	}
 	if err := s.recover(); err != nil {
 		s.log.Warn("what an attempt that was cut off left in the store cannot be removed", "error", err)

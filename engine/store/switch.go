@@ -71,7 +71,7 @@ func (s *Store) record(rec *Record, remember []func(*Memory)) error {
 	if err != nil && !missing(err) {
 		// It is about to be mended.
 		s.noted(err)
-		before = pointer{}
+		before = pointer{Memory: s.memory()}
 		if cur, ok, err := s.current(); err == nil && ok {
 			before.Generation = cur.Number
 		}

@@ -1,0 +1,139 @@
+package store
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// flipByte damages a file.
+func flipByte(t testing.TB, path string) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err == nil {
+		b[len(b)/2] ^= 1
+		err = os.WriteFile(path, b, 0o640)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// memories has each member of Memory set once.
+func memories() map[string]Memory {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	return map[string]Memory{
+		"trusted":         {Trusted: "aa"},
+		"quarantined":     {Quarantined: []Quarantine{{Revision: "bb", Reason: "reverted", Stage: "idle", Message: "m", Since: at}}},
+		"failed":          {Failed: &Held{Revision: "bb", Since: at}},
+		"suspended":       {Suspended: &Suspension{Reason: "r", By: Actor{Via: ViaSocket}, Since: at}},
+		"suspended hosts": {SuspendedHosts: map[string]Suspension{"host.ws01": {Generation: 1, Since: at}}},
+		"try":             {Try: &Try{Generation: 2, Back: 1, Revision: "cc", Deadline: at}},
+	}
+}
+
+// One flipped bit takes nothing away of what is remembered, nor does the next record
+// make such a loss permanent.
+func TestMemoryOutlivesDamage(t *testing.T) {
+	for name, want := range memories() {
+		for _, file := range []string{"current", "memory"} {
+			t.Run(name+" "+file, func(t *testing.T) {
+				dir := t.TempDir()
+				s := mustOpen(t, dir, Options{})
+				mustRecord(t, s, sampleRecord(1))
+				if err := s.Record(sampleRecord(2), func(m *Memory) { *m = want }); err != nil {
+					t.Fatal(err)
+				}
+				check := func(when string) {
+					t.Helper()
+					st, err := s.State()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if diff := cmp.Diff(want, st.Memory); diff != "" {
+						t.Errorf("%s: (-want +got)\n%s", when, diff)
+					}
+				}
+				flipByte(t, filepath.Join(dir, file))
+				check("damaged")
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				s = mustOpen(t, dir, Options{})
+				check("after a restart")
+				if told := s.Damage() != nil; told != (file == "current") { // the other is mended already
+					t.Errorf("damage: %v", s.Damage())
+				}
+				mustRecord(t, s, sampleRecord(3))
+				check("after the next record")
+				if err := s.Damage(); err != nil {
+					t.Errorf("mended, and still told: %v", err)
+				}
+				flipByte(t, filepath.Join(dir, "current"))
+				check("damaged again")
+			})
+		}
+	}
+}
+
+// When nothing is left of it, everything is suspended until an operator resumes.
+func TestLostMemorySuspends(t *testing.T) {
+	for _, lost := range []func(string) error{os.Remove, func(p string) error { return os.Truncate(p, 3) }} {
+		dir := t.TempDir()
+		s := mustOpen(t, dir, Options{})
+		mustRecord(t, s, sampleRecord(1))
+		flipByte(t, filepath.Join(dir, "current"))
+		if err := lost(filepath.Join(dir, "memory")); err != nil {
+			t.Fatal(err)
+		}
+		first, err := s.State()
+		if err != nil || first.Suspended == nil || first.Suspended.Reason != lostMemory || first.Suspended.Since.IsZero() {
+			t.Fatalf("%+v, %v", first.Suspended, err)
+		}
+		mustRecord(t, s, sampleRecord(2))
+		st, err := s.State()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(first.Memory, st.Memory); diff != "" {
+			t.Errorf("after a record (-want +got)\n%s", diff)
+		}
+		if err := s.UpdateState(func(st *State) { st.Suspended = nil }); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := s.State(); err != nil || st.Suspended != nil {
+			t.Errorf("%+v, %v", st, err)
+		}
+	}
+}
+
+// What a crash left in the second copy before the first was changed is not in force.
+func TestMemoryOfAnOrderThatWasCutOff(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir, Options{})
+	mustRecord(t, s, sampleRecord(1))
+	if err := s.keepMemory(Memory{Trusted: "never"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, dir, Options{})
+	var m Memory
+	if _, err := readSealed(s.memoryPath(), &m); err != nil || m.Trusted != "" {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if err := os.Remove(s.memoryPath()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.UpdateState(func(st *State) { st.Synced = "x" }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(s.memoryPath()); errors.Is(err, os.ErrNotExist) {
+		t.Error("the second copy is not written")
+	}
+}
