@@ -143,13 +143,13 @@ type attempt struct {
 	recorded bool // there is no way back
 	// overridden lists the rules that would have stopped it, sorted.
 	overridden []string
-	missing    error         // why the commit has no configuration; nil: it has its folder
-	trusted    bool          // Verify let it through, and it is what the tracked ref is at
-	memory     store.Memory  // as it was written; see remember
-	before     *store.Try    // the trial that it ended, or went on with; nil: none
-	after      *Failure      // why the tip is not served although the attempt succeeded
-	ends       time.Duration // of Config.Elapsed: when the trial does
-	out        Outcome       // what came of it, but for what settle adds
+	missing    error           // why the commit has no configuration; nil: it has its folder
+	trusted    *source.Trusted // what Verify let through, where the tracked ref is at it
+	memory     store.Memory    // as it was written; see remember
+	before     *store.Try      // the trial that it ended, or went on with; nil: none
+	after      *Failure        // why the tip is not served although the attempt succeeded
+	ends       time.Duration   // of Config.Elapsed: when the trial does
+	out        Outcome         // what came of it, but for what settle adds
 }
 
 func (a *attempt) enter(p Phase) {
@@ -416,8 +416,8 @@ func (a *attempt) setSynced() error {
 // remember changes what is remembered beside a generation that is recorded, number, or
 // a revision that changed nothing (0). cur is what was served before.
 func (a *attempt) remember(m *store.Memory, cur *applied, number uint64) {
-	if a.trusted {
-		m.Trusted = a.j.rev.Hash
+	if t := a.trusted; t != nil {
+		m.Trusted, m.TrustedBy = a.j.rev.Hash, t.Verify
 	}
 	acquit(m, a.j.rev.Hash)
 	if a.j.hold == nil && a.j.over == nil && a.j.trigger != store.TriggerDrift {

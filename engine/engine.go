@@ -28,10 +28,10 @@ type Source interface {
 	// Tree gives the files of a commit.
 	Tree(context.Context, source.Revision) (fs.FS, error)
 	// Verify says whether a commit may be served: nil if so, given the operator's
-	// settings and since, the full hash of the newest commit that was trusted ("" for
-	// none). A *source.UntrustedError says why not; any other error, that it cannot be
-	// found out now.
-	Verify(ctx context.Context, rev source.Revision, since string) error
+	// settings and since, the newest commit that was trusted; it gives what is since
+	// once rev is served. A *source.UntrustedError says why not; any other error, that
+	// it cannot be found out now.
+	Verify(ctx context.Context, rev source.Revision, since source.Trusted) (source.Trusted, error)
 	// Run sends on wake whenever the tip may have moved, until ctx ends.
 	Run(ctx context.Context, wake chan<- struct{}) error
 }

@@ -21,17 +21,19 @@ import (
 
 // repo is a Source whose commits a test makes. The name of a commit is its hash.
 type repo struct {
-	mu       sync.Mutex
-	commits  map[string]fstest.MapFS
-	tip      string
-	err      error            // what every look gives
-	looks    int              // at the tip, begun
-	began    chan struct{}    // closed and replaced with every one
-	distrust map[string]error // what Verify gives, by commit; nothing: it is trusted
-	verified []string         // "COMMIT SINCE" of what Verify was asked
-	rewound  map[string]bool  // commits whose only fault is that they follow nothing
-	gate     chan struct{}    // when not nil, a look waits until it is closed
-	wake     chan struct{}
+	mu         sync.Mutex
+	commits    map[string]fstest.MapFS
+	tip        string
+	err        error            // what every look gives
+	looks      int              // at the tip, begun
+	began      chan struct{}    // closed and replaced with every one
+	distrust   map[string]error // what Verify gives, by commit; nothing: it is trusted
+	signatures string           // the setting with which Verify looks at commits
+	since      []source.Trusted // what Verify was asked with
+	verified   []string         // "COMMIT SINCE" of what Verify was asked
+	rewound    map[string]bool  // commits whose only fault is that they follow nothing
+	gate       chan struct{}    // when not nil, a look waits until it is closed
+	wake       chan struct{}
 }
 
 func newRepo() *repo {
@@ -127,14 +129,16 @@ func (r *repo) Resolve(_ context.Context, name string) (source.Revision, error) 
 	return revision(name), nil
 }
 
-func (r *repo) Verify(_ context.Context, rev source.Revision, since string) error {
+func (r *repo) Verify(_ context.Context, rev source.Revision, since source.Trusted) (source.Trusted, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.verified = append(r.verified, rev.Hash+" "+since)
-	if since == "" && r.rewound[rev.Hash] {
-		return nil
+	r.verified = append(r.verified, rev.Hash+" "+since.Commit)
+	r.since = append(r.since, since)
+	now := source.Trusted{Commit: rev.Hash, Verify: r.signatures}
+	if since.Commit == "" && r.rewound[rev.Hash] {
+		return now, nil
 	}
-	return r.distrust[rev.Hash]
+	return now, r.distrust[rev.Hash]
 }
 
 func (r *repo) Tree(_ context.Context, rev source.Revision) (fs.FS, error) {

@@ -137,14 +137,14 @@ type slowVerify struct {
 	begun chan struct{}
 }
 
-func (s *slowVerify) Verify(ctx context.Context, rev source.Revision, since string) error {
+func (s *slowVerify) Verify(ctx context.Context, rev source.Revision, since source.Trusted) (source.Trusted, error) {
 	s.mu.Lock()
 	hangs := s.hangs == rev.Hash
 	s.mu.Unlock()
 	if hangs {
 		s.begun <- struct{}{}
 		<-ctx.Done()
-		return ctx.Err()
+		return source.Trusted{}, ctx.Err()
 	}
 	return s.repo.Verify(ctx, rev, since)
 }

@@ -22,14 +22,14 @@ func (a *attempt) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = a.cfg.Source.Verify(ctx, a.j.rev, st.Trusted)
+	now, err := a.cfg.Source.Verify(ctx, a.j.rev, source.Trusted{Commit: st.Trusted, Verify: st.TrustedBy})
 	var why *source.UntrustedError
 	if errors.As(err, &why) && a.j.named {
 		switch why.Reason {
 		case source.ReasonRewound: // told last: its signatures are in order
 			err = nil
 		case source.ReasonHistory:
-			err = a.cfg.Source.Verify(ctx, a.j.rev, "")
+			now, err = a.cfg.Source.Verify(ctx, a.j.rev, source.Trusted{})
 		}
 	}
 	if errors.As(err, &why) {
@@ -38,6 +38,8 @@ func (a *attempt) verify(ctx context.Context) error {
 			Message: why.Error(), At: a.now(),
 		}
 	}
-	a.trusted = err == nil && (a.j.trigger == store.TriggerCommit || a.j.tip == a.j.rev.Hash)
+	if err == nil && (a.j.trigger == store.TriggerCommit || a.j.tip == a.j.rev.Hash) {
+		a.trusted = &now
+	}
 	return err
 }

@@ -57,10 +57,10 @@ func (p *patientSource) Tree(ctx context.Context, rev source.Revision) (fs.FS, e
 	return src.Tree(ctx, rev)
 }
 
-func (p *patientSource) Verify(ctx context.Context, rev source.Revision, since string) error {
+func (p *patientSource) Verify(ctx context.Context, rev source.Revision, since source.Trusted) (source.Trusted, error) {
 	src, err := p.get()
 	if err != nil {
-		return err
+		return source.Trusted{}, err
 	}
 	return src.Verify(ctx, rev, since)
 }

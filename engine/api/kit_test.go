@@ -72,7 +72,9 @@ func (r *repo) Tree(_ context.Context, rev source.Revision) (fs.FS, error) {
 	return r.commits[rev.Hash], nil
 }
 
-func (r *repo) Verify(context.Context, source.Revision, string) error { return nil }
+func (r *repo) Verify(context.Context, source.Revision, source.Trusted) (source.Trusted, error) {
+	return source.Trusted{}, nil
+}
 
 func (r *repo) Run(ctx context.Context, _ chan<- struct{}) error {
 	<-ctx.Done()

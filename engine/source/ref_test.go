@@ -60,14 +60,14 @@ func TestVersionRanges(t *testing.T) {
 	if got := mustTip(t, s); got.Hash != next.Hash {
 		t.Errorf("a new version: %+v", got)
 	}
-	refused(t, s.Verify(t.Context(), next, before.Hash), "", "")
+	refused(t, verdict(s, t.Context(), next, before.Hash), "", "")
 	if err := r.repo.Storer.RemoveReference("refs/tags/v1.11.0"); err != nil {
 		t.Fatal(err)
 	}
 	if got := mustTip(t, s); got.Hash != before.Hash {
 		t.Errorf("a version that is taken back: %+v", got)
 	}
-	refused(t, s.Verify(t.Context(), before, next.Hash), ReasonRewound, before.Hash)
+	refused(t, verdict(s, t.Context(), before, next.Hash), ReasonRewound, before.Hash)
 }
 
 func TestSignedTagOfARemote(t *testing.T) {
@@ -80,8 +80,8 @@ func TestSignedTagOfARemote(t *testing.T) {
 	noGit(t)
 	for _, ref := range []string{"v1.0.0", "semver:^1"} {
 		s := mustOpen(t, Config{Repo: r.url, Mirror: t.TempDir(), Ref: ref, Trust: Trust{AllowedSigners: signersFile(t, "x "+public)}})
-		refused(t, s.Verify(t.Context(), mustTip(t, s), ""), "", "")
+		refused(t, verdict(s, t.Context(), mustTip(t, s), ""), "", "")
 	}
 	s := mustOpen(t, Config{Repo: r.url, Mirror: t.TempDir(), Ref: "main", Trust: Trust{AllowedSigners: signersFile(t, "x "+public)}})
-	refused(t, s.Verify(t.Context(), mustTip(t, s), ""), ReasonUnsigned, commit)
+	refused(t, verdict(s, t.Context(), mustTip(t, s), ""), ReasonUnsigned, commit)
 }

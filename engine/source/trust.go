@@ -35,9 +35,23 @@ type Trust struct {
 	OpenPGPKeys []string
 	// Rewind is RewindRefuse (default) or RewindAccept.
 	Rewind string
-	// Anchor is the full hash of the commit that counts as trusted while none was:
-	// with it, VerifyEvery begins there instead of at the first tip that is seen.
+	// Anchor is the full hash of the commit that counts as trusted while none passed
+	// with Verify: with it, VerifyEvery begins there instead of at the first tip that
+	// is seen, or at one that was trusted with less.
 	Anchor string
+}
+
+// Trusted is the newest commit that was trusted; the zero value is none.
+type Trusted struct {
+	Commit string // full hash
+	// Verify is the setting with which it passed: it was looked at no closer than that.
+	// "" counts as VerifyNone.
+	Verify string
+}
+
+// covers says whether what passed with the setting have passes with need as well.
+func covers(have, need string) bool {
+	return need == VerifyNone || have == VerifyEvery || have == VerifyTip && need == VerifyTip
 }
 
 // Why a commit is not trusted.

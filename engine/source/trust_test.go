@@ -65,22 +65,22 @@ func TestRewind(t *testing.T) {
 			if tc.since.IsZero() {
 				since = ""
 			}
-			refused(t, s.Verify(t.Context(), rev(tc.tip), since), tc.want, tc.tip.String())
-			refused(t, loose.Verify(t.Context(), rev(tc.tip), since), "", "")
+			refused(t, verdict(s, t.Context(), rev(tc.tip), since), tc.want, tc.tip.String())
+			refused(t, verdict(loose, t.Context(), rev(tc.tip), since), "", "")
 		})
 	}
 	anchored := mustOpen(t, Config{Repo: r.dir, Trust: Trust{Anchor: a.String()}})
-	refused(t, anchored.Verify(t.Context(), rev(b), ""), "", "")
-	refused(t, anchored.Verify(t.Context(), rev(side), ""), ReasonRewound, side.String())
-	refused(t, anchored.Verify(t.Context(), rev(side), root.String()), "", "")
+	refused(t, verdict(anchored, t.Context(), rev(b), ""), "", "")
+	refused(t, verdict(anchored, t.Context(), rev(side), ""), ReasonRewound, side.String())
+	refused(t, verdict(anchored, t.Context(), rev(side), root.String()), "", "")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var u *UntrustedError
-	if err := s.Verify(ctx, rev(b), a.String()); !errors.Is(err, context.Canceled) || errors.As(err, &u) {
+	if err := verdict(s, ctx, rev(b), a.String()); !errors.Is(err, context.Canceled) || errors.As(err, &u) {
 		t.Errorf("cancelled: %v", err)
 	}
-	if err := s.Verify(t.Context(), rev(gone), a.String()); err == nil || errors.As(err, &u) {
+	if err := verdict(s, t.Context(), rev(gone), a.String()); err == nil || errors.As(err, &u) {
 		t.Errorf("a commit that is not there: %v", err)
 	}
 }
@@ -131,10 +131,10 @@ func TestRewindInAShallowClone(t *testing.T) {
 	gitIn(t, dir, "clone", "-q", "--depth=2", "file://"+dir, to)
 	s := mustOpen(t, Config{Repo: to})
 	tip := mustTip(t, s)
-	refused(t, s.Verify(t.Context(), tip, gitIn(t, to, "rev-parse", "HEAD~1")), "", "")
-	refused(t, s.Verify(t.Context(), tip, first), ReasonHistory, tip.Hash)
+	refused(t, verdict(s, t.Context(), tip, gitIn(t, to, "rev-parse", "HEAD~1")), "", "")
+	refused(t, verdict(s, t.Context(), tip, first), ReasonHistory, tip.Hash)
 	gitIn(t, to, "fetch", "-q", "--unshallow")
-	refused(t, s.Verify(t.Context(), tip, first), "", "")
+	refused(t, verdict(s, t.Context(), tip, first), "", "")
 }
 
 func TestTrustSettings(t *testing.T) {

@@ -12,13 +12,14 @@ import (
 )
 
 // Verify says whether a commit of this repository may be served: nil if so, given
-// Config.Trust and since, the full hash of the newest commit that was trusted ("" for
-// none). A *UntrustedError says why not. Any other error says that this could not be
+// Config.Trust and since, the newest commit that was trusted; it gives what is to be
+// passed as since the next time, if this one is served. A *UntrustedError says why not. Any other error says that this could not be
 // found out now: the object database cannot be read, ctx ended, or a key file cannot
 // be (ErrKeys).
 //
 // That rev does not descend from since is told last: an error with ReasonRewound is
-// about signatures that are all in order.
+// about signatures that are all in order, and comes with what an operator trusts who
+// goes there all the same. With other errors, what it gives is zero.
 //
 // It asks nothing of the network, and remembers nothing: the same commit is verified
 // anew each time. What since has among its ancestors, and since itself, may be signed
@@ -27,33 +28,49 @@ import (
 //
 // With VerifyTip and a Ref that is a tag, the signature of the tag does as well, if
 // the tag is the tracked one and its own name is that of the ref.
-func (s *Source) Verify(ctx context.Context, rev Revision, since string) error {
+func (s *Source) Verify(ctx context.Context, rev Revision, since Trusted) (Trusted, error) {
 	err := s.verify(ctx, rev.Hash, since)
-	if err == nil || errors.As(err, new(*UntrustedError)) {
-		return err
+	var why *UntrustedError
+	switch {
+	case err == nil, errors.As(err, &why) && why.Reason == ReasonRewound:
+		return Trusted{rev.Hash, s.cfg.Trust.Verify}, err
+	case why != nil:
+		return Trusted{}, err
 	}
-	return fmt.Errorf("repository %s: commit %s: %w", s.cfg.Repo, short(rev.Hash), err)
+	return Trusted{}, fmt.Errorf("repository %s: commit %s: %w", s.cfg.Repo, short(rev.Hash), err)
 }
 
-func (s *Source) verify(ctx context.Context, rev, since string) error {
+func (s *Source) verify(ctx context.Context, rev string, last Trusted) error {
 	if !plumbing.IsHash(rev) {
 		return fmt.Errorf("%w: not a full hash", ErrNoRef)
 	}
+	since, base := last.Commit, last.Commit
+	covered := covers(last.Verify, s.cfg.Trust.Verify)
 	if since == "" {
 		since = s.cfg.Trust.Anchor
+	}
+	if s.cfg.Trust.Anchor != "" && !covered {
+		base = s.cfg.Trust.Anchor
 	}
 	if since != "" && !plumbing.IsHash(since) {
 		return fmt.Errorf("%w: the last trusted commit %q is not a full hash", ErrNoRef, since)
 	}
 	v := verification{Source: s, tip: plumbing.NewHash(rev), since: plumbing.NewHash(since)}
-	if !v.since.IsZero() && v.since != v.tip {
-		var err error
-		if v.line, err = s.objs.lineage(ctx, v.tip, v.since); err != nil {
-			return err
-		}
+	if base != "" { // first for the signatures
+		v.since = plumbing.NewHash(base)
+	}
+	v.unseen = v.since == plumbing.NewHash(last.Commit) && !covers(last.Verify, VerifyTip)
+	if err := v.walk(ctx); err != nil {
+		return err
 	}
 	if s.cfg.Trust.Verify != VerifyNone {
 		if err := v.signatures(ctx); err != nil {
+			return err
+		}
+	}
+	if before := plumbing.NewHash(since); before != v.since {
+		v.since = before
+		if err := v.walk(ctx); err != nil {
 			return err
 		}
 	}
@@ -64,8 +81,18 @@ func (s *Source) verify(ctx context.Context, rev, since string) error {
 type verification struct {
 	*Source
 	tip, since plumbing.Hash // since is zero for none
+	unseen     bool          // nobody looked at the signature of since
 	line       lineage       // of the two, when they differ
 	keys       *keys
+}
+
+// walk finds out how the two are related.
+func (v *verification) walk(ctx context.Context) (err error) {
+	v.line = lineage{}
+	if !v.since.IsZero() && v.since != v.tip {
+		v.line, err = v.objs.lineage(ctx, v.tip, v.since)
+	}
+	return err
 }
 
 func (v *verification) refuse(at plumbing.Hash, reason, message string) error {
@@ -132,8 +159,8 @@ func (v *verification) signatures(ctx context.Context) error {
 
 // signedTip checks the commit that is to be served.
 func (v *verification) signedTip() error {
-	fresh := v.since != v.tip
-	if fresh && !v.since.IsZero() {
+	fresh := v.since != v.tip || v.unseen
+	if v.since != v.tip && !v.since.IsZero() {
 		fresh = false
 		for _, c := range v.line.added {
 			fresh = fresh || c == v.tip

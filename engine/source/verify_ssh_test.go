@@ -1,6 +1,7 @@
 package source
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -13,8 +14,23 @@ import (
 // judge asks for a verdict about a commit.
 func (f *foreign) judge(trust Trust, hash, since string) error {
 	f.t.Helper()
+	return f.judgeSince(trust, hash, Trusted{since, VerifyEvery})
+}
+
+// verdict asks with since as a commit that passed whatever was asked for.
+func verdict(s *Source, ctx context.Context, rev Revision, since string) error {
+	_, err := s.Verify(ctx, rev, Trusted{since, VerifyEvery})
+	return err
+}
+
+func (f *foreign) judgeSince(trust Trust, hash string, since Trusted) error {
+	f.t.Helper()
 	s := mustOpen(f.t, Config{Repo: f.dir, Trust: trust, Now: func() time.Time { return testNow }})
-	return s.Verify(f.t.Context(), Revision{Hash: hash}, since)
+	now, err := s.Verify(f.t.Context(), Revision{Hash: hash}, since)
+	if err == nil && now != (Trusted{hash, s.cfg.Trust.Verify}) {
+		f.t.Errorf("what is trusted now: %+v", now)
+	}
+	return err
 }
 
 // gitSays asks git itself about a signature.
@@ -122,7 +138,7 @@ func TestSSHSignatures(t *testing.T) {
 	t.Run("keys are read each time", func(t *testing.T) {
 		file := signersFile(t, anybody+stranger)
 		s := mustOpen(t, Config{Repo: f.dir, Trust: Trust{AllowedSigners: file}})
-		verify := func() error { return s.Verify(t.Context(), Revision{Hash: good}, "") }
+		verify := func() error { _, err := s.Verify(t.Context(), Revision{Hash: good}, Trusted{}); return err }
 		refused(t, verify(), ReasonUnknownKey, good)
 		write(t, file, anybody+public+"\n")
 		refused(t, verify(), "", "")
@@ -247,7 +263,7 @@ func TestSignedTags(t *testing.T) {
 				tc.trust.AllowedSigners = signersFile(t, "x "+public)
 			}
 			s := mustOpen(t, Config{Repo: f.dir, Ref: tc.ref, Trust: tc.trust})
-			err := s.Verify(t.Context(), Revision{Hash: tc.commit}, "")
+			_, err := s.Verify(t.Context(), Revision{Hash: tc.commit}, Trusted{})
 			refused(t, err, tc.want, tc.commit)
 			if tc.says != "" && (err == nil || !strings.Contains(err.Error(), tc.says)) {
 				t.Errorf("%v, want it to say %q", err, tc.says)
@@ -312,6 +328,43 @@ func TestVerifyEvery(t *testing.T) {
 	forced := f.commit(sign...)
 	refused(t, f.judge(accept, forced, second), ReasonUnsigned, unsigned)
 	refused(t, f.judge(trust, forced, unsigned), "", "")
+}
+
+// What was served before signatures counted was checked by nobody: the anchor still
+// says where to begin.
+func TestAnchorAfterUnverifiedCommits(t *testing.T) {
+	t.Parallel()
+	f := newForeign(t)
+	key, public := sshKey(t)
+	tick := func() { f.date = f.date.Add(time.Minute) }
+	root := f.commit()
+	tick()
+	unsigned := f.commit()
+	tick()
+	served := f.commit(withSSH(key)...)
+	tick()
+	tip := f.commit(withSSH(key)...)
+	trust := Trust{Verify: VerifyEvery, AllowedSigners: signersFile(t, "x "+public), Anchor: root}
+	for _, before := range []string{"", VerifyNone, VerifyTip} {
+		refused(t, f.judgeSince(trust, tip, Trusted{served, before}), ReasonUnsigned, unsigned)
+		refused(t, f.judgeSince(trust, served, Trusted{served, before}), ReasonUnsigned, unsigned)
+	}
+	refused(t, f.judgeSince(trust, tip, Trusted{served, VerifyEvery}), "", "")
+	tip2 := trust
+	tip2.Verify = VerifyTip
+	refused(t, f.judgeSince(tip2, tip, Trusted{unsigned, VerifyNone}), "", "")
+	// An anchor that is newer than what was served.
+	trust.Anchor = unsigned
+	refused(t, f.judgeSince(trust, tip, Trusted{root, VerifyNone}), "", "")
+	refused(t, f.judgeSince(trust, tip, Trusted{root, VerifyEvery}), ReasonUnsigned, unsigned)
+	// A rewind is one from what was served, whatever the anchor.
+	trust.Anchor = root
+	refused(t, f.judgeSince(tip2, served, Trusted{tip, VerifyNone}), ReasonRewound, served)
+	// And a key that has expired makes nothing trusted that nobody had looked at.
+	trust.AllowedSigners = signersFile(t, `x valid-before="202606011130Z" `+public)
+	trust.Verify, trust.Anchor = VerifyTip, ""
+	refused(t, f.judgeSince(trust, served, Trusted{served, VerifyNone}), ReasonExpired, served)
+	refused(t, f.judgeSince(trust, served, Trusted{served, VerifyTip}), "", "")
 }
 
 // A commit that both have may look new when somebody's clock was wrong; it was trusted

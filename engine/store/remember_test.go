@@ -15,6 +15,7 @@ func TestRecordRemembers(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	want := Memory{
 		Trusted:     "aa",
+		TrustedBy:   "tip",
 		Quarantined: []Quarantine{{Revision: "bb", Reason: "reverted", Stage: "idle", Message: "m", Since: at}}, Failed: &Held{Revision: "bb"},
 		Suspended:      &Suspension{Reason: "r", By: Actor{Via: ViaSocket}, Since: at},
 		SuspendedHosts: map[string]Suspension{"host.ws01": {Generation: 1, Since: at}},

@@ -30,9 +30,11 @@ type State struct {
 
 // Memory is what stays as it is when a generation is recorded.
 type Memory struct {
-	// Trusted is the newest commit of the tracked ref whose origin was verified; ""
-	// while none was.
-	Trusted string `json:"trusted,omitempty"`
+	// Trusted is the newest commit of the tracked ref that was let through; "" while
+	// none was. TrustedBy is the setting that asked for signatures then: "none", "tip"
+	// or "every"; "" is not known, and proves nothing.
+	Trusted   string `json:"trusted,omitempty"`
+	TrustedBy string `json:"trusted_by,omitempty"`
 	// Quarantined lists the revisions that are not tried by themselves, oldest first.
 	Quarantined []Quarantine `json:"quarantined,omitempty"`
 	// Failed, when not nil, is the tip that was refused last, for whatever reason, and
