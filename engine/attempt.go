@@ -43,8 +43,10 @@ type job struct {
 }
 
 // ordered reports whether a newer commit has to wait until j is done: somebody wants
-// it, or a trial is over.
-func (j *job) ordered() bool { return j.reply != nil || j.generation != 0 }
+// it, or a trial is over. What is lost is made anew by the engine itself.
+func (j *job) ordered() bool {
+	return j.trigger != store.TriggerDrift && (j.reply != nil || j.generation != 0)
+}
 
 func (j *job) answer(out Outcome) {
 	if j.reply != nil {

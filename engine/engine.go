@@ -94,7 +94,8 @@ type Config struct {
 	// machine sleeps and that nobody sets. nil: CLOCK_BOOTTIME.
 	Elapsed func() time.Duration
 
-	leave time.Duration // leaveTime, but for tests
+	leave    time.Duration // leaveTime, but for tests
+	mendTime time.Duration // mendTime, but for tests
 }
 
 // Engine serves the newest good generation and follows the repo. Make one with
@@ -119,7 +120,9 @@ type Engine struct {
 
 	// unserved holds the kept generations that could not be served beside the
 	// current one, and why. Start and then the loop touch it.
-	unserved  map[uint64]error
+	unserved map[uint64]error
+	// unpinned is why pin could not read a generation; nil: it could. The same touch it.
+	unpinned  error
 	settings  string    // digest of the settings; set by start
 	collected time.Time // when blobs were last collected; only the loop's goroutine touches it
 	// broken is the recorded generation when it could not be served at the start;
@@ -169,6 +172,9 @@ func New(cfg Config) *Engine {
 	if cfg.PrepareLimit == 0 {
 		cfg.PrepareLimit = 3 * time.Hour
 	}
+	if cfg.mendTime == 0 {
+		cfg.mendTime = mendTime
+	}
 	if cfg.leave == 0 {
 		cfg.leave = leaveTime
 	}
@@ -197,7 +203,8 @@ func New(cfg Config) *Engine {
 // store alone, then whatever the source brings. ready, when not nil, is called
 // once when the recorded generation is being served. Run is called once. It
 // returns after every goroutine it started is gone: nil when ctx ended, an error
-// when a provider or the source cannot go on.
+// when a provider or the source cannot go on. A Prepare that does not end with its
+// context is not waited for for ever: that is an error too.
 func (e *Engine) Run(ctx context.Context, ready func()) error {
 	defer close(e.stopped)
 	outer := ctx
@@ -240,11 +247,10 @@ func (e *Engine) Run(ctx context.Context, ready func()) error {
 		return e.loop(ctx)
 	})
 	err := g.Wait()
-	e.prepares.Wait()
 	if outer.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil
+		err = nil
 	}
-	return err
+	return errors.Join(err, e.comeBack())
 }
 
 // Poke makes the engine look at the source now.

@@ -3,6 +3,9 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -12,7 +15,8 @@ import (
 // nothing else until it does.
 type hangs struct {
 	since time.Time
-	over  chan struct{} // closed when it has ended
+	left  chan struct{} // closed when nobody waits for it any more
+	over  chan struct{} // closed when it has ended, and what it prepared late is aborted
 }
 
 // leaveTime is how long a Prepare may take to end after its context has.
@@ -30,13 +34,19 @@ func (e *Engine) bounded(ctx context.Context, p provider.Provider, in provider.I
 		txn provider.Txn
 		err error
 	}
-	done := make(chan result, 1)
-	h := &hangs{since: e.now(), over: make(chan struct{})}
+	done := make(chan result) // without room: what nobody takes is aborted
+	h := &hangs{since: e.now(), left: make(chan struct{}), over: make(chan struct{})}
 	e.prepares.Go(func() {
 		defer close(h.over)
 		var r result
 		r.txn, r.err = e.guarded(ctx, p, in)
-		done <- r
+		select {
+		case done <- r:
+		case <-h.left:
+			if r.err == nil && r.txn != nil {
+				r.txn.Abort()
+			}
+		}
 	})
 	select {
 	case r := <-done:
@@ -55,12 +65,37 @@ func (e *Engine) bounded(ctx context.Context, p provider.Provider, in provider.I
 	}
 	e.log.Error("a provider does not come back; it is left alone until it does", "provider", p.Name())
 	e.hung[p.Name()] = h
-	e.prepares.Go(func() {
-		if r := <-done; r.err == nil && r.txn != nil {
-			r.txn.Abort()
-		}
-	})
+	close(h.left)
 	return nil, context.Cause(ctx)
+}
+
+// comeBack waits, when nothing else runs any more, until every Prepare has ended; for
+// those that were given up for leaveTime at most.
+func (e *Engine) comeBack() error {
+	leave := time.NewTimer(e.cfg.leave)
+	defer leave.Stop()
+	late := false
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(e.hung)) {
+		if !late {
+			select {
+			case <-e.hung[name].over:
+				continue
+			case <-leave.C:
+				late = true
+			}
+		}
+		select {
+		case <-e.hung[name].over:
+		default:
+			list = append(list, name)
+		}
+	}
+	if len(list) > 0 {
+		return fmt.Errorf("%s: it has not come back from what it was asked to prepare; its work ends with the process", strings.Join(list, ", "))
+	}
+	e.prepares.Wait()
+	return nil
 }
 
 // hanging gives what a provider has not come back from; nil: nothing. One goroutine at

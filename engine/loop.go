@@ -246,6 +246,8 @@ func (e *Engine) tip(ctx context.Context, st *loopState, l look) {
 	case coming != nil && (coming.ordered() || coming.rev.Hash == l.tip.Hash):
 		// An operator's wish goes first; or it is under way, or has just failed.
 		st.recheck = true
+	case settled && st.running != nil && st.running.trigger == store.TriggerDrift:
+		// It concerns what is served, and not the tip.
 	case settled && st.running != nil:
 		// The ref moved back meanwhile: nobody wants what is under way any more.
 		// Should it get through all the same, the next look puts it right.
@@ -261,7 +263,7 @@ func (e *Engine) tip(ctx context.Context, st *loopState, l look) {
 // caller has seen to it that a wish of an operator's only gives way to another.
 func (e *Engine) begin(ctx context.Context, st *loopState, j job) {
 	if st.running == nil {
-		if !j.ordered() || j.rev.Hash == st.backoff.revision {
+		if j.trigger != store.TriggerDrift && (!j.ordered() || j.rev.Hash == st.backoff.revision) {
 			st.retry.Stop() // an operator's other wish leaves the tip's next try alone
 		}
 		e.update(func(s *Status) {

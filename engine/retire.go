@@ -62,6 +62,9 @@ func (e *Engine) dropUnneeded(ctx context.Context) bool {
 	maps.DeleteFunc(e.unserved, func(n uint64, _ error) bool {
 		return !live.Generations[n] && (e.broken == nil || e.broken.Number != n)
 	})
+	if e.unpinned != nil {
+		e.pin()
+	}
 	e.noteTrouble()
 	// Reading every record takes a while; nothing hangs on when blobs go.
 	if settling || e.now().Sub(e.collected) < collectEvery {
@@ -113,6 +116,9 @@ func (e *Engine) noteTrouble() {
 		if !errors.As(e.unserved[n], new(*store.DamagedError)) { // which is told below
 			list = append(list, fmt.Sprintf("generation %d: %v", n, e.unserved[n]))
 		}
+	}
+	if e.unpinned != nil && !errors.As(e.unpinned, new(*store.DamagedError)) {
+		list = append(list, e.unpinned.Error())
 	}
 	if err := e.cfg.Store.Damage(); err != nil {
 		list = append(list, err.Error())

@@ -104,7 +104,7 @@ func holdOf(h *store.Held) *Hold {
 type Failure struct {
 	Revision    string              `json:"revision"`
 	Stage       Phase               `json:"stage"`
-	Reason      string              `json:"reason"` // "invalid", "build", "busy", …: see ReasonOf
+	Reason      string              `json:"reason"` // ReasonInvalid and so on
 	Message     string              `json:"message"`
 	Diagnostics []schema.Diagnostic `json:"diagnostics,omitempty"`
 	At          time.Time           `json:"at,omitzero"`

@@ -193,9 +193,11 @@ func (e *Engine) Pinned(mac provider.MAC) uint64 {
 }
 
 // pin works out whose boots stay where. A generation that cannot be served is no place
-// to stay: its machines boot what all others do, and the status says why.
+// to stay: its machines boot what all others do, and the status says why. One that could
+// not be read is tried again by retire.
 func (e *Engine) pin() {
 	s, _ := e.Status()
+	e.unpinned = nil
 	pins := map[provider.MAC]uint64{}
 	byNumber := map[uint64]*applied{}
 	for key, one := range s.SuspendedHosts {
@@ -209,7 +211,7 @@ func (e *Engine) pin() {
 				old, err = e.read(rec)
 			}
 			if err != nil {
-				e.unserved[one.Generation] = err
+				e.unpinned = fmt.Errorf("suspended hosts boot the generation that is served, as generation %d cannot be read: %w", one.Generation, err)
 				continue
 			}
 			byNumber[one.Generation] = old
