@@ -192,10 +192,15 @@ func (e *Engine) unrefuse() {
 // a hash, its beginning, or anything that the source resolves. The tip of the tracked
 // ref is then looked at again.
 func (e *Engine) Release(ctx context.Context, name string, by store.Actor) (Outcome, error) {
+	return e.ReleaseFrom(ctx, nil, name, by)
+}
+
+// ReleaseFrom is Release for what somebody decided on a generation; see RollbackFrom.
+func (e *Engine) ReleaseFrom(ctx context.Context, expect *uint64, name string, by store.Actor) (Outcome, error) {
 	if name == "" {
 		return e.send(ctx, command{do: func(st *loopState) Outcome {
 			s, _ := e.Status()
-			out := e.release(st, "")
+			out := e.decided(expect, func() Outcome { return e.release(st, "") })
 			e.auditOrder(order{trigger: store.TriggerRelease, by: by, revision: s.freed()}, out)
 			return out
 		}})
@@ -214,7 +219,7 @@ func (e *Engine) Release(ctx context.Context, name string, by store.Actor) (Outc
 		return Outcome{}, err
 	}
 	return e.send(ctx, command{do: func(st *loopState) Outcome {
-		out := e.release(st, hash)
+		out := e.decided(expect, func() Outcome { return e.release(st, hash) })
 		e.auditOrder(order{trigger: store.TriggerRelease, by: by, revision: hash}, out)
 		return out
 	}})

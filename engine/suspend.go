@@ -20,6 +20,8 @@ type SuspendOrder struct {
 	// stays, and commits wait.
 	Hosts  []string
 	Reason string
+	// Expect, when not nil, is the generation that must be served at present.
+	Expect *uint64
 	By     store.Actor
 }
 
@@ -48,7 +50,7 @@ func (e *Engine) Suspend(ctx context.Context, o SuspendOrder) (Outcome, error) {
 	audited := order{trigger: store.TriggerSuspend, by: o.By, message: one.Reason, hosts: hosts}
 	return e.send(ctx, command{do: func(st *loopState) Outcome {
 		if len(o.Hosts) > 0 {
-			out := e.suspended(func(m *store.Memory) {
+			out := e.suspended(o.Expect, func(m *store.Memory) {
 				m.SuspendedHosts = clone(m.SuspendedHosts)
 				for _, h := range hosts {
 					mine := one
@@ -61,7 +63,7 @@ func (e *Engine) Suspend(ctx context.Context, o SuspendOrder) (Outcome, error) {
 			e.auditOrder(audited, out)
 			return out
 		}
-		out := e.suspended(func(m *store.Memory) { m.Suspended = &one })
+		out := e.suspended(o.Expect, func(m *store.Memory) { m.Suspended = &one })
 		e.auditOrder(audited, out)
 		if out.Failure == nil {
 			// What a commit brought under way is not wanted now.
@@ -79,6 +81,11 @@ func (e *Engine) Suspend(ctx context.Context, o SuspendOrder) (Outcome, error) {
 // Resume ends what Suspend began: for the hosts that are named, else for everything
 // else. What is not suspended is no error.
 func (e *Engine) Resume(ctx context.Context, hosts []string, by store.Actor) (Outcome, error) {
+	return e.ResumeFrom(ctx, nil, hosts, by)
+}
+
+// ResumeFrom is Resume for what somebody decided on a generation; see RollbackFrom.
+func (e *Engine) ResumeFrom(ctx context.Context, expect *uint64, hosts []string, by store.Actor) (Outcome, error) {
 	s, _ := e.Status()
 	var gone []string
 	for _, name := range hosts {
@@ -89,7 +96,7 @@ func (e *Engine) Resume(ctx context.Context, hosts []string, by store.Actor) (Ou
 		gone = append(gone, key)
 	}
 	return e.send(ctx, command{do: func(*loopState) Outcome {
-		out := e.suspended(func(m *store.Memory) {
+		out := e.suspended(expect, func(m *store.Memory) {
 			if len(hosts) == 0 {
 				m.Suspended = nil
 			}
@@ -103,15 +110,17 @@ func (e *Engine) Resume(ctx context.Context, hosts []string, by store.Actor) (Ou
 	}})
 }
 
-// suspended brings a change of what is suspended about.
-func (e *Engine) suspended(change func(*store.Memory)) Outcome {
-	err := e.memorize(change)
-	e.pin()
-	out := e.unchangedOutcome()
-	if err != nil {
-		out.Failure = failure("", PhaseIdle, err, e.now())
-	}
-	return out
+// suspended brings a change of what is suspended about; see decided.
+func (e *Engine) suspended(expect *uint64, change func(*store.Memory)) Outcome {
+	return e.decided(expect, func() Outcome {
+		err := e.memorize(change)
+		e.pin()
+		out := e.unchangedOutcome()
+		if err != nil {
+			out.Failure = failure("", PhaseIdle, err, e.now())
+		}
+		return out
+	})
 }
 
 // awake says why a revision is not applied while everything is suspended; nil when it

@@ -256,8 +256,13 @@ func (e *Engine) planBack(from, to *store.Record) *plan.Plan {
 // Confirm keeps the generation that is on trial. generation, when not 0, is the one
 // that the caller means.
 func (e *Engine) Confirm(ctx context.Context, generation uint64, by store.Actor) (Outcome, error) {
+	return e.ConfirmFrom(ctx, nil, generation, by)
+}
+
+// ConfirmFrom is Confirm for what somebody decided on a generation; see RollbackFrom.
+func (e *Engine) ConfirmFrom(ctx context.Context, expect *uint64, generation uint64, by store.Actor) (Outcome, error) {
 	return e.send(ctx, command{do: func(st *loopState) Outcome {
-		out := e.confirm(st, generation)
+		out := e.decided(expect, func() Outcome { return e.confirm(st, generation) })
 		e.auditOrder(order{trigger: store.TriggerConfirm, by: by, revision: out.Revision}, out)
 		return out
 	}})

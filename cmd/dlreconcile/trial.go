@@ -34,6 +34,12 @@ Exit codes: 0 confirmed, 1 failed, 4 nothing, or another generation, is on trial
 					return &coded{exitUsage, fmt.Errorf("generation %q: want a number of `dlreconcile history`", args[0])}
 				}
 				req.Generation = n
+			} else if client, err := c.needDaemon(cmd.Context()); err != nil {
+				return err
+			} else if s, err := client.Status(cmd.Context(), 0); err != nil {
+				return err
+			} else if s.Try != nil { // and not one that begins meanwhile
+				req.Generation = s.Try.Generation
 			}
 			return c.order(cmd.Context(), "/v1/confirm", req, "Confirmed: what was on trial is kept.")
 		},

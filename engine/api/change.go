@@ -76,7 +76,7 @@ func (s *Server) release(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
-		return s.Engine.Release(ctx, req.Revision, actor(ctx))
+		return s.Engine.ReleaseFrom(ctx, decidedOn(r), req.Revision, actor(ctx))
 	})
 }
 
@@ -86,7 +86,7 @@ func (s *Server) confirm(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
-		return s.Engine.Confirm(ctx, req.Generation, actor(ctx))
+		return s.Engine.ConfirmFrom(ctx, decidedOn(r), req.Generation, actor(ctx))
 	})
 }
 
@@ -96,7 +96,7 @@ func (s *Server) suspend(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
-		return s.Engine.Suspend(ctx, engine.SuspendOrder{Hosts: req.Hosts, Reason: req.Reason, By: actor(ctx)})
+		return s.Engine.Suspend(ctx, engine.SuspendOrder{Hosts: req.Hosts, Reason: req.Reason, Expect: decidedOn(r), By: actor(ctx)})
 	})
 }
 
@@ -106,7 +106,7 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.stream(w, r, func(ctx context.Context) (engine.Outcome, error) {
-		return s.Engine.Resume(ctx, req.Hosts, actor(ctx))
+		return s.Engine.ResumeFrom(ctx, decidedOn(r), req.Hosts, actor(ctx))
 	})
 }
 

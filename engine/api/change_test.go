@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -254,6 +255,64 @@ func TestDecidedOn(t *testing.T) {
 	}
 	if out, err := d.ChangeOf(t.Context(), 2, "/v1/rollback", RollbackRequest{}, nil); err != nil || out.Generation != 3 {
 		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+// What was decided on a generation is not done either when another one comes while the
+// order is on its way: after the first look at its If-Match.
+func TestDecidedOnMeanwhile(t *testing.T) {
+	d := newDaemon(t)
+	d.served(1)
+	seen := uint64(1)
+	for _, c := range []struct {
+		path, body string
+		kept       func(engine.Status) bool
+	}{
+		{"/v1/confirm", "{}", func(s engine.Status) bool { return s.Try != nil }},
+		{"/v1/release", "{}", func(engine.Status) bool { return true }},
+		{"/v1/suspend", `{"reason": "night"}`, func(s engine.Status) bool { return s.Suspended == nil }},
+		{"/v1/suspend", `{"hosts": ["ws01"]}`, func(s engine.Status) bool { return len(s.SuspendedHosts) == 0 }},
+		{"/v1/resume", "{}", func(engine.Status) bool { return true }},
+	} {
+		conn, err := net.Dial("unix", d.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		// The server asks for the body when it has looked at the header.
+		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nIf-Match: \"%d\"\r\nContent-Length: %d\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n", c.path, seen, len(c.body))
+		r := bufio.NewReader(conn)
+		for line := ""; line != "\r\n"; {
+			if line, err = r.ReadString('\n'); err != nil {
+				t.Fatalf("%s: %q, %v", c.path, line, err)
+			}
+		}
+		d.repo.commit(site(fmt.Sprint("next", seen)))
+		out, err := d.Change(t.Context(), "/v1/apply", ApplyRequest{Try: "1h"}, nil)
+		if err != nil || out.Try == nil {
+			t.Fatalf("%+v, %v", out, err)
+		}
+		seen = out.Generation
+		if _, err := conn.Write([]byte(c.body)); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var l Line
+		for sc := bufio.NewScanner(resp.Body); sc.Scan(); {
+			if err := json.Unmarshal(sc.Bytes(), &l); err != nil {
+				t.Fatalf("%q: %v", sc.Text(), err)
+			}
+		}
+		resp.Body.Close()
+		if l.Outcome == nil || l.Outcome.Failure == nil || l.Outcome.Failure.Reason != engine.ReasonStale {
+			t.Errorf("%s %s: %+v", c.path, c.body, l.Outcome)
+		}
+		if s, _ := d.engine.Status(); !c.kept(s) {
+			t.Errorf("%s %s: it is done: %+v", c.path, c.body, s)
+		}
 	}
 }
 
