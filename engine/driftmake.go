@@ -14,7 +14,7 @@ import (
 
 // rebuild is called by the loop.
 func (e *Engine) rebuild(ctx context.Context, st *loopState, r rebuild) {
-	j, err := e.rebuildJob(ctx)
+	j, err := e.rebuildJob()
 	if s, _ := e.Status(); err == nil && (st.running != nil || st.next != nil || s.Try != nil) {
 		err = errBusy
 	}
@@ -28,7 +28,7 @@ func (e *Engine) rebuild(ctx context.Context, st *loopState, r rebuild) {
 }
 
 // rebuildJob makes what is served anew, under the hold that is in force.
-func (e *Engine) rebuildJob(ctx context.Context) (job, error) {
+func (e *Engine) rebuildJob() (job, error) {
 	cur := e.current()
 	if cur == nil || e.cfg.Source == nil {
 		return job{}, errors.New("nothing is served that could be made anew")
@@ -36,10 +36,7 @@ func (e *Engine) rebuildJob(ctx context.Context) (job, error) {
 	s, _ := e.Status()
 	rev := source.Revision{Hash: cur.record.Revision, Subject: cur.record.Subject, Author: cur.record.Author}
 	if s.Held == nil && s.Synced != "" && s.Synced != rev.Hash { // which describes the same
-		var err error
-		if rev, err = e.cfg.Source.Resolve(ctx, s.Synced); err != nil {
-			return job{}, err
-		}
+		rev = source.Revision{Hash: s.Synced} // loadLost knows the rest: the repo may be far away
 	}
 	// A rewind is no matter: it is served already.
 	return job{trigger: store.TriggerDrift, rev: rev, hold: s.Held, named: true}, nil
@@ -47,7 +44,7 @@ func (e *Engine) rebuildJob(ctx context.Context) (job, error) {
 
 // loadLost fills rec and in with what is served, as its record has it, and the files of
 // the repo that it is made from.
-func (a *attempt) loadLost(ctx context.Context, rec *store.Record, in *provider.Input) (*schema.Desired, error) {
+func (a *attempt) loadLost(ctx context.Context, rec *store.Record, in *provider.Input) (_ *schema.Desired, err error) {
 	cur := a.current()
 	if cur == nil {
 		return nil, errors.New("nothing is served any more")
@@ -56,6 +53,12 @@ func (a *attempt) loadLost(ctx context.Context, rec *store.Record, in *provider.
 	whole, diags := store.Load(old, a.options())
 	if diags.HasErrors() {
 		return nil, diags
+	}
+	if a.j.rev.Author == "" {
+		if a.j.rev, err = a.cfg.Source.Resolve(ctx, a.j.rev.Hash); err != nil {
+			return nil, err
+		}
+		rec.Subject, rec.Author = a.j.rev.Subject, a.j.rev.Author
 	}
 	tree, missing, err := a.tree(ctx, a.j.rev)
 	if err != nil {
