@@ -57,6 +57,9 @@ for want of trust, or because all is suspended, 7 applied on trial, and then rev
 			if err := engine.CheckOverrides(o.overrides); err != nil {
 				return &coded{exitUsage, fmt.Errorf("--override: %w", err)}
 			}
+			if cmd.Flags().Changed("try") && o.try == 0 {
+				return &coded{exitUsage, errors.New("--try: a trial of no time would never be one: name a duration such as 60s, or leave it out")}
+			}
 			if err := engine.CheckTry(o.try); err != nil {
 				return &coded{exitUsage, fmt.Errorf("--try: %w", err)}
 			}

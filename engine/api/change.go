@@ -40,6 +40,9 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
 		var err error
 		if try, err = time.ParseDuration(req.Try); err == nil {
 			err = engine.CheckTry(try)
+			if try == 0 {
+				err = errors.New("try: a trial of no time would never be one")
+			}
 		}
 		if err != nil {
 			problem(w, http.StatusBadRequest, fmt.Errorf("try: %w", err))

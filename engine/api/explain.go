@@ -46,6 +46,9 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, err)
 		return
 	}
+	if one.Generation == 0 {
+		one.Generation = s.Engine.Pinned(one.MAC) // 0: it is not suspended
+	}
 	if n, ok := s.Nodes.Node(one.MAC); ok && q.arch == nil {
 		q.arch = n.Arch
 	}
@@ -118,6 +121,9 @@ func (s *Server) explainAll(w http.ResponseWriter, r *http.Request, q question) 
 			one.arch = seen[m.Query.MAC]
 		}
 		m.Query.Class, m.Query.Generation = q.query.Class, gen
+		if pinned := s.Engine.Pinned(m.Query.MAC); pinned != 0 {
+			m.Query.Generation = pinned // it is suspended
+		}
 		if !m.Foreign {
 			one.files = nil
 			m.Query.Address = netip.Addr{} // whether it gets the reserved one, DHCP says
