@@ -120,8 +120,12 @@ func (s *Store) missingAudit() (*AuditEntry, error) {
 	if err != nil || last >= rec.Number {
 		return nil, err
 	}
+	who := rec.By
+	if who.Via == "" {
+		who.Via = ViaDaemon
+	}
 	return &AuditEntry{
-		Time: rec.Created, Trigger: rec.Trigger, Who: rec.By, Revision: rec.Revision, Generation: rec.Number,
+		Time: rec.Created, Trigger: rec.Trigger, Who: who, Revision: rec.Revision, Generation: rec.Number,
 		Result: AuditApplied, Changes: AuditChanges(rec.Plan), Overrides: rec.Overrides, SavedPlan: rec.SavedPlan, Recovered: true,
 		PolicyChanged: rec.Plan != nil && len(rec.Plan.Policy) > 0,
 	}, nil

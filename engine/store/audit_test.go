@@ -154,3 +154,16 @@ func FuzzLastAudit(f *testing.F) {
 		}
 	})
 }
+
+// TestMendedLineOfTheDaemonSaysSo: who is behind a commit that the daemon applied by
+// itself is no blank.
+func TestMendedLineOfTheDaemonSaysSo(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), Options{})
+	if err := s.Record(&Record{Trigger: TriggerCommit, Revision: "abc"}); err != nil {
+		t.Fatal(err)
+	}
+	e, err := s.MissingAudit()
+	if err != nil || e == nil || e.Who.Via != ViaDaemon {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
