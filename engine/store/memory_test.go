@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,8 +41,9 @@ func memories() map[string]Memory {
 // make such a loss permanent.
 func TestMemoryOutlivesDamage(t *testing.T) {
 	for name, want := range memories() {
-		for _, file := range []string{"current", "memory"} {
-			t.Run(name+" "+file, func(t *testing.T) {
+		for _, how := range []string{"current", "memory", "current removed"} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				file, gone := strings.CutSuffix(how, " removed")
 				dir := t.TempDir()
 				s := mustOpen(t, dir, Options{})
 				mustRecord(t, s, sampleRecord(1))
@@ -58,8 +60,15 @@ func TestMemoryOutlivesDamage(t *testing.T) {
 						t.Errorf("%s: (-want +got)\n%s", when, diff)
 					}
 				}
-				flipByte(t, filepath.Join(dir, file))
+				if flipByte(t, filepath.Join(dir, file)); gone {
+					if err := os.Remove(filepath.Join(dir, file)); err != nil {
+						t.Fatal(err)
+					}
+				}
 				check("damaged")
+				if rec, ok, err := s.Current(); err != nil || !ok || rec.Number != 2 {
+					t.Errorf("serving %+v, %v, %v", rec, ok, err)
+				}
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
 				}

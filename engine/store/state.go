@@ -94,12 +94,21 @@ type pointer struct {
 
 func (s *Store) pointerPath() string { return filepath.Join(s.dir, "current") }
 
+// pointer reads "current". That it is missing is no damage in a directory that is new,
+// nor after a crash at the first generation, which leaves one record; where there are
+// more, somebody has removed it.
 func (s *Store) pointer() (pointer, error) {
 	var p pointer
-	if _, err := readSealed(s.pointerPath(), &p); err != nil {
-		return pointer{}, err
+	_, err := readSealed(s.pointerPath(), &p)
+	if err == nil {
+		return p, nil
 	}
-	return p, nil
+	if missing(err) {
+		if all, nerr := s.numbers(); nerr == nil && len(all) > 1 {
+			err = &DamagedError{Path: s.pointerPath(), Err: errors.New("it is missing, and generations are there")}
+		}
+	}
+	return pointer{}, err
 }
 
 // point writes the pointer. When it fails, the old one is in force.
