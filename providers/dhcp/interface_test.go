@@ -23,7 +23,7 @@ const childEnv = "DLRECONCILE_TEST_DHCP"
 // of JSON each time it has changed, until its standard input ends.
 func TestServerInItsOwnNamespace(t *testing.T) {
 	if os.Getenv(childEnv) == "" {
-		t.Skip("another test starts it")
+		return // another test starts it
 	}
 	d := newDaemon(t, "")
 	d.run()
@@ -84,7 +84,14 @@ func TestInterfaceGoesAndComes(t *testing.T) {
 	boots := func(mac provider.MAC) {
 		t.Helper()
 		m := newMachine(t, client, mac)
-		if _, err := m.Request(ctx); err != nil {
+		_, err := m.Request(ctx)
+		for range 3 { // a bridge may still be learning
+			if err == nil {
+				return
+			}
+			_, err = m.Request(ctx)
+		}
+		if err != nil {
 			t.Fatalf("no lease: %v\n%s", err, said)
 		}
 	}

@@ -78,22 +78,20 @@ func (c *Conn) Lost() error {
 	if c.ep.Interface == "" {
 		return nil
 	}
-	ifi, err := net.InterfaceByName(c.ep.Interface)
-	switch {
-	case err != nil:
-		return fmt.Errorf("dhcp: interface %s: %w", c.ep.Interface, err)
-	case ifi.Index != c.index:
-		return fmt.Errorf("dhcp: interface %s is another one than the socket was bound to", c.ep.Interface)
-	}
 	raw, err := c.udp.(syscall.Conn).SyscallConn()
 	if err != nil {
 		return fmt.Errorf("dhcp: %w", err)
 	}
+	// The kernel knows by its number which interface it was, in the socket's own
+	// network namespace: one of the same name is another one.
 	var device string
-	if cerr := raw.Control(func(fd uintptr) { device, err = unix.GetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE) }); cerr != nil || err != nil {
+	cerr := raw.Control(func(fd uintptr) { device, err = unix.GetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE) })
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("dhcp: interface %s that the socket was bound to is gone", c.ep.Interface)
+	case cerr != nil || err != nil:
 		return errors.Join(cerr, err)
-	}
-	if device != c.ep.Interface {
+	case device != c.ep.Interface:
 		return fmt.Errorf("dhcp: the socket is not bound to interface %s any more", c.ep.Interface)
 	}
 	return nil

@@ -43,14 +43,14 @@ func (s *Set[K, S]) examine() {
 func (s *Set[K, S]) Lost(at func(K) netip.Addr) map[K]error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	here := addresses()
+	here, space := addresses(), namespace()
 	lost := map[K]error{}
 	for k, e := range s.socks {
 		switch {
 		case !e.active:
 		case e.err != nil && e.since.IsZero():
 			lost[k] = e.err
-		case !here(at(k)):
+		case e.space == space && !here(at(k)): // elsewhere there are other interfaces
 			lost[k] = fmt.Errorf("no network interface has the address %s any more", at(k))
 		}
 	}
@@ -90,4 +90,19 @@ func Listening(l syscall.Conn) error {
 		return errNotListening
 	}
 	return nil
+}
+
+// namespace tells network namespaces apart: SO_NETNS_COOKIE of socket(7), since Linux
+// 5.14; 0 where that is not known.
+func namespace() uint64 {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(fd)
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err != nil {
+		return 0
+	}
+	return cookie
 }

@@ -46,7 +46,8 @@ type Set[K comparable, S io.Closer] struct {
 
 type entry[S io.Closer] struct {
 	sock    S
-	pending int // transactions that hold it and have neither committed nor aborted
+	space   uint64 // the network namespace that it was bound in
+	pending int    // transactions that hold it and have neither committed nor aborted
 	active  bool
 	running bool
 	err     error     // why serve returned, while it should not have, or why it was not opened again
@@ -99,7 +100,7 @@ func (s *Set[K, S]) acquire(ctx context.Context, k K) error {
 		return err
 	}
 	_, wanted := s.want[k] // then it stays whatever becomes of this transaction
-	s.socks[k] = &entry[S]{sock: sock, pending: 1, active: wanted}
+	s.socks[k] = &entry[S]{sock: sock, space: namespace(), pending: 1, active: wanted}
 	delete(s.want, k)
 	return nil
 }
@@ -147,7 +148,7 @@ func (s *Set[K, S]) bindWanted(ctx context.Context) {
 			failed(k, err)
 			continue
 		}
-		s.socks[k] = &entry[S]{sock: sock, active: true}
+		s.socks[k] = &entry[S]{sock: sock, space: namespace(), active: true}
 	}
 	clear(s.want)
 }
@@ -330,7 +331,7 @@ func (s *Set[K, S]) reopen(ctx context.Context, k K, e *entry[S]) error {
 	e.sock.Close()
 	sock, err := s.bind(ctx, k)
 	if err == nil {
-		e.sock = sock
+		e.sock, e.space = sock, namespace()
 	}
 	return err
 }
