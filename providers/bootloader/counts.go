@@ -13,12 +13,16 @@ type Transfers struct {
 // transfers counts them.
 type transfers struct{ started, done, failed, bytes atomic.Uint64 }
 
+// opened is called before the client is answered, so that who was refused is counted.
 func (t *transfers) opened(err error) {
-	if err == nil {
-		t.started.Add(1)
+	if err != nil {
+		t.failed.Add(1)
+		return
 	}
+	t.started.Add(1)
 }
 
+// ended is called for what was opened.
 func (t *transfers) ended(bytes int64, err error) {
 	if err != nil {
 		t.failed.Add(1)

@@ -115,17 +115,21 @@ func (p *Provider) doneTFTP(tr tftp.Transfer) {
 		p.sentTFTP.ended(tr.Bytes, nil) // the size was all it wanted
 		return
 	}
-	p.sentTFTP.ended(tr.Bytes, tr.Err)
 	of, _ := tr.File.(*openFile)
+	if of != nil {
+		p.sentTFTP.ended(tr.Bytes, tr.Err)
+	}
 	p.delivered("tftp", tr.Client.Addr(), tr.Name, of, tr.Bytes, tr.Err)
 }
 
 func (p *Provider) doneHTTP(tr httpboot.Transfer) {
-	p.sentHTTP.ended(tr.Bytes, tr.Err)
+	of, _ := tr.File.(*openFile)
+	if of != nil {
+		p.sentHTTP.ended(tr.Bytes, tr.Err)
+	}
 	if !tr.Whole && tr.Err == nil {
 		return // a part, as it was asked for
 	}
-	of, _ := tr.File.(*openFile)
 	p.delivered("http", tr.Client.Addr(), tr.Name, of, tr.Bytes, tr.Err)
 }
 
