@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 
 	"github.com/hashicorp/hcl/v2"
@@ -55,8 +56,8 @@ func (b *daemonBlocks) checkNotify() hcl.Diagnostics {
 // sentence makes one of an error.
 func sentence(err error) string { return "The " + err.Error() + "." }
 
-// tellers gives what tells others what the daemon does.
-func (b *daemonBlocks) tellers(h *house, server string) ([]func(context.Context) error, error) {
+// tellers gives what tells others what the daemon does. state is the state directory.
+func (b *daemonBlocks) tellers(h *house, state, server string) ([]func(context.Context) error, error) {
 	var parts []func(context.Context) error
 	counts := map[string]func() notify.Counts{}
 	if s := b.CommitStatus; s != nil {
@@ -64,6 +65,7 @@ func (b *daemonBlocks) tellers(h *house, server string) ([]func(context.Context)
 		_, _ = token.Get() // told now, not at the first commit
 		cfg := s.config(server)
 		cfg.Token, cfg.Log = token.Get, h.log.With("notify", "commit_status")
+		cfg.File = filepath.Join(state, "commit-status.json")
 		status, err := notify.NewCommitStatus(cfg)
 		if err != nil {
 			return nil, err

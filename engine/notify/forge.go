@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -55,7 +56,10 @@ type CommitConfig struct {
 	Project string // "owner/name"
 	Context string // tells daemons that follow the same repo apart
 	Token   func() ([]byte, error)
-	Log     *slog.Logger // nil: silent
+	// File keeps what the forge was told last, so that a restart does not repeat it;
+	// "": nothing does. Its loss costs a repetition.
+	File string
+	Log  *slog.Logger // nil: silent
 }
 
 // CommitStatus tells a forge what became of commits: the newest state of each. Make one
@@ -69,6 +73,8 @@ type CommitStatus struct {
 	mu   sync.Mutex // guards the fields below
 	said map[string]status
 	seen []string // revisions in said, the oldest first
+
+	sent []status // what was taken, the oldest first; only what sends touches it
 }
 
 // status is what is said of one commit.
@@ -81,6 +87,10 @@ type status struct {
 // mostCommits bounds the commits that wait, and those of which is remembered what was
 // said.
 const mostCommits = 64
+
+// mostRefusals is how often a forge refuses a status before it is given up, which takes
+// some 20 minutes: a forge may know a commit later than whoever fetched it.
+const mostRefusals = 12
 
 // NewCommitStatus checks the settings. Nothing is sent before Run.
 func NewCommitStatus(cfg CommitConfig) (*CommitStatus, error) {
@@ -104,7 +114,16 @@ func NewCommitStatus(cfg CommitConfig) (*CommitStatus, error) {
 		return nil, fmt.Errorf("project %q: want \"owner/name\"", cfg.Project)
 	}
 	c.base = strings.TrimRight(base, "/")
-	c.box = newOutbox(mostCommits, cfg.Log, c.send)
+	c.box = newOutbox(cfg.Log, delivery{most: mostCommits, send: c.send, tries: func(code int) int {
+		if refusal(code) {
+			return mostRefusals
+		}
+		return 0
+	}})
+	for _, s := range remembered(cfg.File, c.target()) {
+		c.remember(s)
+		c.sent = append(c.sent, s)
+	}
 	return c, nil
 }
 
@@ -135,7 +154,13 @@ func (c *CommitStatus) put(s status) {
 	if known && was == s {
 		return
 	}
-	if !known {
+	c.remember(s)
+	c.box.put(message{key: s.revision, what: "commit status " + string(s.state) + " of " + s.revision[:min(12, len(s.revision))], body: s})
+}
+
+// remember keeps what is said of a commit. The caller holds mu, or has c alone.
+func (c *CommitStatus) remember(s status) {
+	if _, known := c.said[s.revision]; !known {
 		c.seen = append(c.seen, s.revision)
 		if len(c.seen) > mostCommits {
 			delete(c.said, c.seen[0])
@@ -143,16 +168,29 @@ func (c *CommitStatus) put(s status) {
 		}
 	}
 	c.said[s.revision] = s
-	c.box.put(message{key: s.revision, what: "commit status " + string(s.state) + " of " + s.revision[:min(12, len(s.revision))], body: s})
 }
 
-// send makes the request that a forge's documentation asks for:
+// send delivers a status, and keeps that it did.
+func (c *CommitStatus) send(ctx context.Context, m message) error {
+	s := m.body.(status)
+	if err := c.tell(ctx, s); err != nil {
+		return err
+	}
+	c.sent = slices.DeleteFunc(c.sent, func(old status) bool { return old.revision == s.revision })
+	c.sent = append(c.sent, s)
+	c.sent = c.sent[max(0, len(c.sent)-mostCommits):]
+	if err := keep(c.cfg.File, c.target(), c.sent); err != nil {
+		c.box.log.Warn("what the forge was told is not kept, and is told again after a restart", "error", err)
+	}
+	return nil
+}
+
+// tell makes the request that a forge's documentation asks for:
 //
 //	GitHub   https://docs.github.com/rest/commits/statuses#create-a-commit-status
 //	Gitea    repoCreateStatus of its /api/swagger; Forgejo is the same
 //	GitLab   https://docs.gitlab.com/api/commits/#set-commit-pipeline-status
-func (c *CommitStatus) send(ctx context.Context, m message) error {
-	s := m.body.(status)
+func (c *CommitStatus) tell(ctx context.Context, s status) error {
 	token, err := c.cfg.Token()
 	if err != nil {
 		return fmt.Errorf("the token: %w", err)
@@ -180,7 +218,7 @@ func (c *CommitStatus) send(ctx context.Context, m message) error {
 	}
 	b, err := json.Marshal(body)
 	if err != nil {
-		return hopelessError{err}
+		return answerError{error: err}
 	}
 	answer, err := post(ctx, c.client, c.base+path, header, b)
 	if err != nil && c.cfg.Forge == GitLab && strings.Contains(answer, "Cannot transition status") {

@@ -63,7 +63,14 @@ func NewHook(cfg HookConfig) (*Hook, error) {
 		}
 	}
 	h := &Hook{cfg: cfg, client: newClient()}
-	h.box = newOutbox(mostEvents, cfg.Log, h.send)
+	// Who hears events hears them in their order. A refused one is refused for good; a 404
+	// is mended there.
+	h.box = newOutbox(cfg.Log, delivery{most: mostEvents, ordered: true, send: h.send, tries: func(code int) int {
+		if code != http.StatusNotFound && refusal(code) {
+			return 1
+		}
+		return 0
+	}})
 	return h, nil
 }
 
@@ -117,7 +124,7 @@ func (h *Hook) send(ctx context.Context, m message) error {
 	l := m.body.(*node.Logged)
 	body, err := json.Marshal(Notice{FormatVersion: 1, Server: h.cfg.Server, Event: *l})
 	if err != nil {
-		return hopelessError{err}
+		return answerError{error: err}
 	}
 	header := http.Header{HeaderEvent: {string(l.Kind)}, HeaderDelivery: {fmt.Sprint(l.Seq)}}
 	if h.cfg.Secret != nil {

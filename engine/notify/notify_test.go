@@ -13,6 +13,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -68,13 +71,24 @@ func server(t *testing.T, codes ...int) (url string, got chan request) {
 	return s.URL, got
 }
 
-// fast makes an outbox wait for nothing, and passes on how long it would have.
+// fast gives an outbox a clock that it need not wait for, and passes on for how long it
+// would have.
 func fast(o *outbox) chan time.Duration {
 	waits := make(chan time.Duration, 1000)
+	var mu sync.Mutex
+	now := time.Unix(1e9, 0)
+	o.now = func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return now
+	}
 	o.after = func(d time.Duration) <-chan time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		now = now.Add(d)
 		waits <- d
 		c := make(chan time.Time, 1)
-		c <- time.Time{}
+		c <- now
 		return c
 	}
 	return waits
@@ -208,16 +222,10 @@ func TestJudge(t *testing.T) {
 // A forge that is away keeps nobody waiting, and hears the newest of each commit when
 // it is back; the token is in no line of the log.
 func TestForgeIsAway(t *testing.T) {
-	var log bytes.Buffer
-	var mu sync.Mutex
+	log := &lines{}
 	url, got := server(t, 500, 502, 429, 302, 401, 201)
 	cs, err := NewCommitStatus(CommitConfig{
-		Forge: Gitea, URL: url, Project: "a/b", Context: "c", Token: token,
-		Log: slog.New(slog.NewTextHandler(writer(func(p []byte) (int, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			return log.Write(p)
-		}), nil)),
+		Forge: Gitea, URL: url, Project: "a/b", Context: "c", Token: token, Log: log.logger(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -244,42 +252,173 @@ func TestForgeIsAway(t *testing.T) {
 			t.Errorf("wait %d is %v, want %v", i+1, d, w)
 		}
 	}
-	mu.Lock()
-	defer mu.Unlock()
 	if s := log.String(); strings.Contains(s, secret) || !strings.Contains(s, "redirects are not followed") || strings.Contains(s, "\x1b") {
 		t.Errorf("%s", s)
 	}
 }
 
-type writer func([]byte) (int, error)
+// lines is a log that a test reads while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
 
-func (w writer) Write(p []byte) (int, error) { return w(p) }
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
 
-// What a forge will never take does not hold up the rest, nor does one that is full
-// fill the memory.
-func TestHopelessAndMany(t *testing.T) {
-	url, got := server(t, 422, 201)
-	cs, err := NewCommitStatus(CommitConfig{Forge: GitHub, URL: url, Project: "a/b", Context: "c", Token: token})
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// A status that the forge does not take, or for which it is in trouble, holds up none of
+// another commit; one that it refuses is given up at last, and that is told.
+func TestUndeliverableHoldsUpNothing(t *testing.T) {
+	var mu sync.Mutex
+	var got []string
+	tries := map[string]int{}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		rev := r.URL.Path[len("/repos/a/b/statuses/"):]
+		tries[rev]++
+		switch {
+		case rev == "unknown":
+			w.WriteHeader(http.StatusNotFound)
+		case rev == "refused":
+			w.WriteHeader(http.StatusUnprocessableEntity)
+		case rev == "trouble" && tries[rev] < 30:
+			w.WriteHeader(http.StatusBadGateway)
+		default:
+			w.WriteHeader(http.StatusCreated)
+			got = append(got, rev)
+		}
+	}))
+	defer s.Close()
+	log := &lines{}
+	cs, err := NewCommitStatus(CommitConfig{Forge: Gitea, URL: s.URL, Project: "a/b", Context: "c", Token: token, Log: log.logger()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	waits := fast(cs.box)
+	fast(cs.box)
+	drained := make(chan struct{})
+	send := cs.box.send
+	cs.box.send = func(ctx context.Context, m message) error {
+		err := send(ctx, m)
+		if m.key == "trouble" && err == nil {
+			close(drained)
+		}
+		return err
+	}
+	for _, rev := range []string{"unknown", "refused", "trouble", "one", "two"} {
+		cs.put(status{rev, StateSuccess, "done"})
+	}
+	running(t, func(ctx context.Context) error {
+		defer cs.client.CloseIdleConnections()
+		cs.box.run(ctx)
+		return nil
+	})
+	<-drained
+	mu.Lock()
+	defer mu.Unlock()
+	if diff := cmp.Diff([]string{"one", "two", "trouble"}, got); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(map[string]int{"unknown": 12, "refused": 12, "trouble": 30, "one": 1, "two": 1}, tries); diff != "" {
+		t.Error(diff)
+	}
+	if text := log.String(); strings.Count(text, "given up") != 2 || !strings.Contains(text, "404 Not Found") || !strings.Contains(text, "delivered after all") {
+		t.Error(text)
+	}
+	if n := cs.Counts(); n.Dropped != 2 || n.Failed != 29+2*11 {
+		t.Errorf("%+v", n)
+	}
+}
+
+// A forge that is full does not fill the memory, and the first that is dropped is told.
+func TestTooMany(t *testing.T) {
+	log := &lines{}
+	cs, err := NewCommitStatus(CommitConfig{Forge: GitHub, URL: "http://127.0.0.1:1", Project: "a/b", Context: "c", Token: token, Log: log.logger()})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for n := range 3 * mostCommits {
 		cs.put(status{fmt.Sprintf("%040d", n), StateSuccess, "done"})
 	}
 	if c := cs.Counts(); c.Outstanding != mostCommits || c.Dropped != 2*mostCommits || len(cs.said) > mostCommits {
 		t.Errorf("%+v", c)
 	}
-	running(t, func(ctx context.Context) error {
-		cs.box.run(ctx)
-		cs.client.CloseIdleConnections()
-		return nil
-	})
-	for range mostCommits {
+	if text := log.String(); strings.Count(text, "the oldest are dropped") != 1 {
+		t.Error(text)
+	}
+	// One that failed goes before older ones that did not.
+	e := cs.box.queue[mostCommits/2]
+	cs.box.over(e, errors.New("away"))
+	cs.put(status{revision, StateSuccess, "done"})
+	if slices.Contains(cs.box.queue, e) || len(cs.box.queue) != mostCommits {
+		t.Error("one that did not fail is dropped before one that did")
+	}
+}
+
+// What the forge was told is remembered over a restart, for that forge, project and
+// context alone; a file that is damaged costs a repetition.
+func TestToldOnceOverRestarts(t *testing.T) {
+	url, got := server(t, 201)
+	file := filepath.Join(t.TempDir(), "commit-status.json")
+	start := func(name string) *CommitStatus {
+		t.Helper()
+		cs, err := NewCommitStatus(CommitConfig{Forge: Gitea, URL: url, Project: "a/b", Context: name, Token: token, File: file})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(cs.client.CloseIdleConnections)
+		return cs
+	}
+	waits := func(cs *CommitStatus, s status) int {
+		cs.put(s)
+		return cs.Counts().Outstanding
+	}
+	done := status{revision, StateSuccess, "generation 7 is served"}
+	first := start("c")
+	for n := range 2 * mostCommits {
+		if err := first.send(t.Context(), message{body: status{fmt.Sprintf("%040d", n), StateSuccess, strings.Repeat("\u2028", mostDescription)}}); err != nil {
+			t.Fatal(err)
+		}
 		next(t, got)
 	}
-	if len(waits) != 0 {
-		t.Error("it waited")
+	if waits(first, done) != 1 || first.send(t.Context(), message{body: done}) != nil {
+		t.Fatal("it is not sent")
+	}
+	next(t, got)
+	again := start("c")
+	if waits(again, done) != 0 {
+		t.Error("it is told once more after a restart")
+	}
+	if waits(again, status{revision, StateFailure, "reverted"}) != 1 {
+		t.Error("what is new is not told")
+	}
+	if again.said[fmt.Sprintf("%040d", 2*mostCommits-1)].state != StateSuccess || len(again.said) != mostCommits {
+		t.Errorf("%d are remembered, want the last %d", len(again.said), mostCommits)
+	}
+	if waits(start("another"), done) != 1 {
+		t.Error("another context takes it for told")
+	}
+	if st, err := os.Stat(file); err != nil || st.Size() > mostTold || st.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", st, err)
+	}
+	for _, damage := range []string{"", "{", `{"format_version": 2}`, strings.Repeat("[", mostTold+1)} {
+		if err := os.WriteFile(file, []byte(damage), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if waits(start("c"), done) != 1 {
+			t.Errorf("a file of %.10q is believed", damage)
+		}
 	}
 }
 

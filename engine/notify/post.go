@@ -29,11 +29,12 @@ func newClient() *http.Client {
 	}
 }
 
-// post sends body, and gives the beginning of the answer when it was not taken.
+// post sends body, and gives the beginning of the answer. What was answered but 2xx, and
+// what cannot be sent at all, is an answerError.
 func post(ctx context.Context, client *http.Client, to string, header http.Header, body []byte) (answer string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
 	if err != nil {
-		return "", hopelessError{err}
+		return "", answerError{error: err}
 	}
 	req.Header = header
 	req.Header.Set("Content-Type", "application/json")
@@ -49,18 +50,33 @@ func post(ctx context.Context, client *http.Client, to string, header http.Heade
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, mostAnswer)) // what there is of it
 	answer = strings.TrimSpace(string(b))
-	switch code := resp.StatusCode; {
+	code := resp.StatusCode
+	switch {
 	case code/100 == 2:
 		return answer, nil
 	case code/100 == 3:
-		return answer, fmt.Errorf("%s: redirects are not followed: write the address it has now", resp.Status)
-	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
-		return answer, laterError{errors.New(resp.Status), retryAfter(resp.Header)}
-	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusNotFound, code == http.StatusRequestTimeout, code/100 == 5:
-		// The first three are mended there, or with another token.
-		return answer, laterError{fmt.Errorf("%s: %s", resp.Status, excerpt(answer)), retryAfter(resp.Header)}
+		err = fmt.Errorf("%s: redirects are not followed: write the address it has now", resp.Status)
+	default:
+		err = fmt.Errorf("%s: %s", resp.Status, excerpt(answer))
 	}
-	return answer, hopelessError{fmt.Errorf("%s: %s", resp.Status, excerpt(answer))}
+	return answer, answerError{err, code, retryAfter(resp.Header)}
+}
+
+// answerError is an answer by which a message was not taken.
+type answerError struct {
+	error
+	code int           // of the answer; 0: it cannot be sent at all
+	wait time.Duration // for how long nothing is to be sent there; 0: that was not said
+}
+
+// refusal reports whether a status code speaks of the message alone (RFC 9110, section
+// 15.5), and not of who sends it, how often, or of a server in trouble.
+func refusal(code int) bool {
+	switch code {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return false
+	}
+	return code == 0 || code/100 == 4
 }
 
 // retryAfter reads the header of that name in seconds (RFC 9110, section 10.2.3); 0
