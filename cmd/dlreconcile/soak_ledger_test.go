@@ -98,14 +98,6 @@ func (l *soakLedger) explain(ctx context.Context, client *api.Client) error {
 	return nil
 }
 
-// want is what explain said of a file.
-func (l *soakLedger) want(path string) (soakFile, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	f, ok := l.explained[path]
-	return f, ok
-}
-
 // verdict says what was wrong, and how many files were served, of which nothing was
 // explained.
 func (l *soakLedger) verdict() (wrong, unexplained []string, served int) {

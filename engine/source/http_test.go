@@ -160,8 +160,10 @@ func TestUnreachableRemoteLeavesTheLastGood(t *testing.T) {
 	stalled := make(chan struct{})
 	defer close(stalled)
 	for name, h := range map[string]http.HandlerFunc{
-		"500":     func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>oops", 500) },
-		"401":     func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>no", 401) },
+		"500": func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "<html>oops", http.StatusInternalServerError)
+		},
+		"401":     func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>no", http.StatusUnauthorized) },
 		"404":     func(w http.ResponseWriter, _ *http.Request) { http.NotFound(w, nil) },
 		"html":    func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>Wi-Fi login</html>")) },
 		"stalled": func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() },

@@ -129,7 +129,7 @@ func TestAuditForgeryIsNamed(t *testing.T) {
 		if err := os.Remove(filepath.Join(dir, "audit.head")); err != nil {
 			t.Fatal(err)
 		}
-		dir, l = chained(t, 5)
+		dir, _ = chained(t, 5)
 	}
 }
 
