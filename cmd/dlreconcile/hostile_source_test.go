@@ -28,7 +28,7 @@ type hostileSource struct {
 	work    string // a clone, in which commits are made with the real git
 	bare    string // what is served
 	url     string
-	down    func(bool) // takes the server away, and brings it back
+	turn    func(serverMode)
 	key     string     // that the daemon trusts
 	other   string     // and one that it does not
 	config  string
@@ -37,12 +37,12 @@ type hostileSource struct {
 	n       int
 }
 
-func newHostileSource(t *testing.T, serve func(*testing.T, string) (string, func(bool)), verify string) *hostileSource {
+func newHostileSource(t *testing.T, serve func(*testing.T, string) (string, func(serverMode)), verify string) *hostileSource {
 	t.Helper()
 	providertest.Need(t, "git", "ssh-keygen")
 	root := filepath.Join(t.TempDir(), "srv")
 	h := &hostileSource{loopback: newLoopback(t), work: t.TempDir(), bare: filepath.Join(root, "site.git")}
-	h.url, h.down = serve(t, root)
+	h.url, h.turn = serve(t, root)
 	h.url += "/site.git"
 	keys := t.TempDir()
 	h.key, h.other = filepath.Join(keys, "key"), filepath.Join(keys, "other")
@@ -288,6 +288,11 @@ func hostileTable(t *testing.T, h *hostileSource) {
 	}{
 		{name: "unsigned tip", act: func() { h.commit("") }, cause: source.ReasonUnsigned, exit: exitDenied, says: "is not signed"},
 		{name: "signed tip over unsigned middle", act: func() { h.commit(""); h.commit(h.key) }, cause: source.ReasonUnsigned, exit: exitDenied, says: "before it is not signed"},
+		{name: "signed tip over an unsigned one that is too large", act: func() {
+			h.write(filepath.Join(h.work, ".git", "message"), strings.Repeat("a line of 32 bytes, many of them\n", 64<<10))
+			h.git("commit", "-q", "--allow-empty", "-F", filepath.Join(h.work, ".git", "message"))
+			h.commit(h.key)
+		}, cause: source.ReasonHistory, exit: exitDenied, says: "before it has more than 1048576 bytes"},
 		{name: "unknown key", act: func() { h.commit(h.other) }, cause: source.ReasonUnknownKey, exit: exitDenied, says: "not among the allowed signers"},
 		{name: "key added by the commit itself", act: func() {
 			public, _ := os.ReadFile(h.other + ".pub")
@@ -369,7 +374,8 @@ func hostileTable(t *testing.T, h *hostileSource) {
 	t.Run("branch deleted", func(t *testing.T) { h.t = t; h.branchDeleted(good) })
 	t.Run("repo away", func(t *testing.T) { h.t = t; good = h.repoAway(good) })
 	t.Run("keys away", func(t *testing.T) { h.t = t; good = h.keysAway(good) })
-	t.Run("large blob", func(t *testing.T) { h.t = t; h.largeBlob() })
+	t.Run("large blob", func(t *testing.T) { h.t = t; good = h.largeBlob() })
+	t.Run("endless list of refs", func(t *testing.T) { h.t = t; h.endlessRefs(good) })
 }
 
 // unreachable is a status that says that the repository cannot be read, and that what
@@ -396,7 +402,7 @@ func (h *hostileSource) branchDeleted(good string) {
 
 // repoAway takes the server away: a poll is all that it takes to catch up.
 func (h *hostileSource) repoAway(good string) string {
-	h.down(true)
+	h.turn(away)
 	h.poke()
 	gone := h.unreachable(good, "")
 	const age = "dlreconcile_repo_age_seconds"
@@ -414,7 +420,8 @@ func (h *hostileSource) repoAway(good string) string {
 	} else {
 		h.push()
 	}
-	h.down(false)
+	turned := time.Now()
+	h.turn(serves)
 	h.poke()
 	// The first look that succeeds finds it.
 	back := h.await("the repository", func(s engine.Status) bool { return s.RepoError == "" })
@@ -422,8 +429,8 @@ func (h *hostileSource) repoAway(good string) string {
 		h.t.Errorf("the first look finds %s, want %s", back.Tip, next)
 	}
 	h.synced(next)
-	if now := h.metric(age); now >= rose {
-		h.t.Errorf("%s was %f and is %f once the repository is back", age, rose, now)
+	if now := h.metric(age); now > time.Since(turned).Seconds() {
+		h.t.Errorf("%s is %f, and the repository is back for less than %v", age, now, time.Since(turned))
 	}
 	return next
 }
@@ -449,7 +456,7 @@ func (h *hostileSource) keysAway(good string) string {
 }
 
 // largeBlob commits a file larger than the daemon may hold.
-func (h *hostileSource) largeBlob() {
+func (h *hostileSource) largeBlob() string {
 	size := int64(16 << 20)
 	if strings.HasPrefix(h.url, "http") {
 		size = 64 << 20
@@ -469,4 +476,25 @@ func (h *hostileSource) largeBlob() {
 	if most := int64(96 << 20); peak > most {
 		h.t.Errorf("%d MiB of memory, want at most %d", peak>>20, most>>20)
 	}
+	return rev
+}
+
+// endlessRefs has the server list refs for ever.
+func (h *hostileSource) endlessRefs(good string) {
+	if h.url == h.bare {
+		return // a folder's end is where the kernel says
+	}
+	h.turn(endless)
+	h.poke()
+	h.unreachable(good, "the list of refs has more than 32 MiB")
+	h.boots()
+	peak := peakMemory(h.t, h.daemon.Pid)
+	h.t.Logf("%d MiB of memory", peak>>20)
+	if most := int64(144 << 20); peak > most {
+		h.t.Errorf("%d MiB of memory, want at most %d", peak>>20, most>>20)
+	}
+	h.turn(serves)
+	next := h.commit(h.key)
+	h.push()
+	h.synced(next)
 }

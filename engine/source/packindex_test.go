@@ -7,8 +7,6 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -158,35 +156,6 @@ func TestFetchLimit(t *testing.T) {
 	if tip := mustTip(t, again); tip.Hash != third.Hash {
 		t.Errorf("the tip is %s", tip.Hash)
 	}
-}
-
-// A server that never ends listing its refs is not listened to for ever.
-func TestEndlessRefs(t *testing.T) {
-	r := newRemote(t)
-	noGit(t)
-	first := r.commit("first", files{"a": "1"})
-	s := mustOpen(t, Config{Repo: r.url, Mirror: t.TempDir()})
-	mustTip(t, s)
-	var sent int64
-	done := make(chan struct{})
-	r.breakWith(func(w http.ResponseWriter, _ *http.Request) {
-		defer close(done)
-		line := pkt(first.Hash + " refs/heads/" + strings.Repeat("x", 60_000) + "\n")
-		_, _ = io.WriteString(w, "001e# service=git-upload-pack\n0000"+pkt(first.Hash+" HEAD\x00agent=x\n"))
-		for {
-			n, err := io.WriteString(w, line)
-			if sent += int64(n); err != nil {
-				return
-			}
-		}
-	})
-	if _, err := s.Tip(t.Context()); !errors.Is(err, ErrLimit) {
-		t.Errorf("%v", err)
-	}
-	if <-done; sent > maxAdvertised+16<<20 {
-		t.Errorf("%d bytes were taken", sent)
-	}
-	wantFile(t, mustTree(t, s, first), "a", "1")
 }
 
 // FuzzPatch follows deltas that mean harm.

@@ -5,18 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"net/url"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	git "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/config"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/transport"
-	gittransport "github.com/go-git/go-git/v5/plumbing/transport/git"
 	"github.com/go-git/go-git/v5/plumbing/transport/http"
 	"github.com/go-git/go-git/v5/storage"
 )
@@ -52,9 +48,6 @@ func (m *mirror) list(ctx context.Context) (remoteRefs, error) {
 	if err != nil {
 		return remoteRefs{}, err
 	}
-	if err := m.knock(ctx); err != nil {
-		return remoteRefs{}, remoteError(ctx, err)
-	}
 	refs, err := remote.ListContext(ctx, &git.ListOptions{Auth: auth})
 	if err != nil {
 		return remoteRefs{}, remoteError(ctx, err)
@@ -66,25 +59,6 @@ func (m *mirror) list(ctx context.Context) (remoteRefs, error) {
 		}
 	}
 	return out, nil
-}
-
-// knock connects to the server of a git:// URL. The library does so without a deadline,
-// and would keep the daemon from ending while a host does not answer.
-func (m *mirror) knock(ctx context.Context) error {
-	u, err := url.Parse(m.url)
-	if err != nil || u.Scheme != "git" {
-		return err
-	}
-	port := u.Port()
-	if port == "" {
-		port = strconv.Itoa(gittransport.DefaultPort)
-	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
-	if err != nil {
-		return err
-	}
-	return conn.Close()
 }
 
 // fetch brings what specs name into the repository at dir.
@@ -137,8 +111,18 @@ func remoteError(ctx context.Context, err error) error {
 	case errors.Is(err, git.NoMatchingRefSpecError{}):
 		return fmt.Errorf("%w: it was deleted just now", ErrNoRef)
 	case ctx.Err() != nil && !strings.Contains(err.Error(), ctx.Err().Error()):
-		return fmt.Errorf("%w: %w: %w", ErrUnreachable, ctx.Err(), err)
+		return fmt.Errorf("%w: %w: %w", ErrUnreachable, ctx.Err(), saidError{err})
 	default:
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return fmt.Errorf("%w: %w", ErrUnreachable, saidError{err})
 	}
 }
+
+// saidError is an error in which there may be a server's own words: its text is one line
+// that can be printed, and has an end.
+type saidError struct{ error }
+
+const maxSaid = 500 // runes: names of a certificate's hosts fit in
+
+func (e saidError) Error() string { return cutLine(e.error.Error(), maxSaid) }
+
+func (e saidError) Unwrap() error { return e.error }

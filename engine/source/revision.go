@@ -24,8 +24,10 @@ func revisionOf(c *object.Commit) Revision {
 }
 
 // oneLine makes text of a stranger fit for a terminal and for a log line.
-func oneLine(s string) string {
-	const longest = 200 // runes
+func oneLine(s string) string { return cutLine(s, 200) }
+
+// cutLine does so with at most longest runes of it.
+func cutLine(s string, longest int) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
 			return ' '
