@@ -29,8 +29,8 @@ type hostileSource struct {
 	bare    string // what is served
 	url     string
 	turn    func(serverMode)
-	key     string     // that the daemon trusts
-	other   string     // and one that it does not
+	key     string // that the daemon trusts
+	other   string // and one that it does not
 	config  string
 	signers string
 	daemon  *os.Process // nil before it runs
