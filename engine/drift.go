@@ -44,16 +44,16 @@ const settleHints = 200 * time.Millisecond
 type drifts struct {
 	asked   chan chan []provider.Drift // somebody wants to know what is so now
 	suspect chan string                // a digest: reading its file through did not give it
-	rebuild chan rebuild               // to the loop
+	rebuild chan rebuild               // to the loop; capacity 1, for watch asks for one at a time
 }
 
 func newDrifts() drifts {
-	return drifts{asked: make(chan chan []provider.Drift), suspect: make(chan string), rebuild: make(chan rebuild)}
+	return drifts{asked: make(chan chan []provider.Drift), suspect: make(chan string), rebuild: make(chan rebuild, 1)}
 }
 
 // Drift looks whether what is served is what was published, and says what is not. It
 // changes nothing. It takes a few seconds, or as long as reading a file through that
-// was touched.
+// was touched; what is being made anew is told, and not waited for.
 func (e *Engine) Drift(ctx context.Context) ([]provider.Drift, error) {
 	if e.cfg.Drift.Off {
 		return nil, errors.New("this daemon does not look for drift")
@@ -93,6 +93,8 @@ type watch struct {
 	lost  map[string]*lostBlob   // those that are not
 	told  []provider.Drift       // what status says
 	seen  uint64                 // generation that was served at the last look for its sake
+
+	making *making // what is being made anew; nil: nothing
 }
 
 func newWatch(e *Engine) *watch {
@@ -136,6 +138,8 @@ func (w *watch) run(ctx context.Context) error {
 			w.suspect(ctx, digest)
 		case <-every.C: // providers may have found something
 			w.retry(ctx)
+		case out := <-w.made(): // what was lost has been made anew, or could not be
+			w.finish(ctx, out)
 		case reply := <-w.drifts.asked:
 			w.look(ctx)
 			reply <- w.known()

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -78,3 +79,46 @@ func TestSuspendedDrift(t *testing.T) {
 }
 
 func suspendedForTest(m *store.Memory) { m.Suspended = &store.Suspension{Reason: "night"} }
+
+// Who asks for drift hears of what is being made anew, however long that takes.
+func TestDriftWhileMadeAnew(t *testing.T) {
+	h := newHouse(t, func(c *Config) { c.Drift = DriftTimes{Every: 10 * time.Millisecond, Scrub: -1} })
+	began, let := make(chan struct{}, 1), make(chan struct{})
+	h.fakes["image"].set(func(f *fake) {
+		f.onPrepare = func(ctx context.Context, in provider.Input) error {
+			if in.Generation == 1 {
+				return nil
+			}
+			select {
+			case began <- struct{}{}:
+			default:
+			}
+			select {
+			case <-let:
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		}
+	})
+	one := h.repo.commit(fullSite("one"))
+	h.run()
+	h.reached(one)
+	h.wait("drift", func(s Status) bool {
+		h.clock.sleep(healWait) // the first try may have come while the commit's attempt was still under way
+		return len(s.Drift) == 2 && s.Phase == PhasePreparing
+	})
+	<-began
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	list, err := h.Drift(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != 2 || !strings.Contains(list[0].How, "being made anew") || !list[0].Heals {
+		t.Errorf("%+v", list)
+	}
+	close(let)
+	h.wait("the end of that", func(s Status) bool {
+		return len(s.Drift) == 2 && strings.Contains(s.Drift[0].How, "it was made anew, and is not there")
+	})
+}

@@ -70,7 +70,7 @@ func (w *watch) heal(ctx context.Context) {
 			l.tried = time.Time{}
 			continue
 		}
-		if !l.due(w.now()) {
+		if w.isMade(digest) || !l.due(w.now()) {
 			continue
 		}
 		if w.restore(ctx, l) {
@@ -83,7 +83,7 @@ func (w *watch) heal(ctx context.Context) {
 		w.shield(l)
 		build = append(build, l)
 	}
-	w.make(ctx, build)
+	w.make(build)
 }
 
 func (l *lostBlob) due(now time.Time) bool {
@@ -189,36 +189,66 @@ func (w *watch) shield(l *lostBlob) {
 	l.mark = store.Mark{}
 }
 
-// make has what the current generation lacks made anew, by its recipe.
-func (w *watch) make(ctx context.Context, list []*lostBlob) {
-	var wanted []*lostBlob
+// making is what the loop was asked to make anew and has not answered yet.
+type making struct {
+	digests []string     // of the lost blobs that it is for
+	reply   chan Outcome // capacity 1
+}
+
+// made gives the answer to what is under way; nil, which gives none, while nothing is.
+func (w *watch) made() <-chan Outcome {
+	if w.making == nil {
+		return nil
+	}
+	return w.making.reply
+}
+
+// isMade reports whether a blob is being made anew.
+func (w *watch) isMade(digest string) bool {
+	return w.making != nil && slices.Contains(w.making.digests, digest)
+}
+
+// make asks the loop to make what the current generation lacks anew, by its recipe. It
+// does not wait: that takes as long as a build, and somebody may want to know meanwhile
+// what is lost. See finish.
+func (w *watch) make(list []*lostBlob) {
+	if w.making != nil {
+		return // what is found meanwhile has its turn afterwards
+	}
+	m := &making{reply: make(chan Outcome, 1)}
 	for _, l := range list {
 		if why := w.beyond(l); why != "" {
 			l.failed(w.now(), false, why)
 			continue
 		}
-		l.heals, l.how = true, "what is served is made anew by its recipe"
-		wanted = append(wanted, l)
+		l.heals, l.how = true, "it is being made anew by its recipe"
+		m.digests = append(m.digests, l.blob.Digest)
 	}
-	if len(wanted) == 0 {
+	if len(m.digests) == 0 {
 		return
 	}
-	w.tell() // while that goes on
-	out, err := w.remake(ctx, wanted[0].message(wanted[0].uses[0]))
-	if ctx.Err() != nil {
-		return
-	}
-	if err == nil && out.Failure != nil {
-		err = out.Failure
-	}
+	first := w.lost[m.digests[0]]
+	w.drifts.rebuild <- rebuild{why: first.message(first.uses[0]), reply: m.reply} // one at a time has room
+	w.making = m
+}
+
+// finish looks what came of making anew, and notes it where something is still lost.
+func (w *watch) finish(ctx context.Context, out Outcome) {
+	digests := w.making.digests
+	w.making = nil
 	w.look(ctx)
-	for _, l := range wanted {
+	for _, digest := range digests {
+		l := w.lost[digest]
+		if l == nil {
+			continue // it is there again
+		}
 		why := w.beyond(l)
-		switch {
-		case errors.Is(err, errBusy):
-			l.tried, l.wait = w.now(), healWait
-		case err != nil:
-			l.failed(w.now(), true, fmt.Sprintf("making it anew is tried again; it failed: %v", err))
+		switch f := out.Failure; {
+		case f != nil && f.Message == errBusy.Error():
+			l.failed(w.now(), true, "it is made anew once what is being applied is over")
+			l.wait = healWait
+		case f != nil:
+			l.failed(w.now(), true, fmt.Sprintf("making it anew is tried again; it failed: %v", f))
 		case why != "": // another artifact is served now
 			l.failed(w.now(), false, why)
 		default:
@@ -248,23 +278,4 @@ func (w *watch) beyond(l *lostBlob) string {
 // current reports whether a generation needs the blob.
 func (l *lostBlob) current(generation uint64) bool {
 	return slices.ContainsFunc(l.uses, func(u store.Use) bool { return u.Generation == generation })
-}
-
-// remake has the loop make what is served anew, and waits for it.
-func (w *watch) remake(ctx context.Context, why string) (Outcome, error) {
-	r := rebuild{why: why, reply: make(chan Outcome, 1)}
-	select {
-	case w.drifts.rebuild <- r:
-	case <-ctx.Done():
-		return Outcome{}, ctx.Err()
-	}
-	select {
-	case out := <-r.reply:
-		if out.Failure != nil && out.Failure.Message == errBusy.Error() {
-			return out, errBusy
-		}
-		return out, nil
-	case <-ctx.Done():
-		return Outcome{}, ctx.Err()
-	}
 }
