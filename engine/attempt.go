@@ -34,6 +34,9 @@ type job struct {
 	// broken is the recorded generation while something else, or nothing, stands in for
 	// it; else nil. See Engine.broken.
 	broken *store.Record
+	// mends is the recorded generation that is tried again, and nothing else is done;
+	// else nil. See mend.
+	mends *store.Record
 	// approve, when not nil, is shown the plan before anything is prepared; its
 	// error ends the attempt.
 	approve func(*plan.Plan) error

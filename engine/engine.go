@@ -96,6 +96,7 @@ type Config struct {
 
 	leave    time.Duration // leaveTime, but for tests
 	mendTime time.Duration // mendTime, but for tests
+	tick     time.Duration // retireEvery, but for tests
 }
 
 // Engine serves the newest good generation and follows the repo. Make one with
@@ -174,6 +175,9 @@ func New(cfg Config) *Engine {
 	}
 	if cfg.mendTime == 0 {
 		cfg.mendTime = mendTime
+	}
+	if cfg.tick == 0 {
+		cfg.tick = retireEvery
 	}
 	if cfg.leave == 0 {
 		cfg.leave = leaveTime

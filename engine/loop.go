@@ -37,8 +37,9 @@ type loopState struct {
 	running  *job
 	cancel   context.CancelCauseFunc // of running
 	finished chan *attempt
-	next     *job // starts when the running one has ended
-	recheck  bool // look at the tip when nothing runs any more
+	mended   chan mending // in the place of finished, where running mends
+	next     *job         // starts when the running one has ended
+	recheck  bool         // look at the tip when nothing runs any more
 
 	refused string // revision that failed, and is not tried by itself before retry fires
 	backoff backoff
@@ -63,7 +64,7 @@ type look struct {
 func (e *Engine) loop(ctx context.Context) error {
 	st := newLoopState(e.elapsed())
 	defer st.stopTimers()
-	retire := time.NewTicker(retireEvery)
+	retire := time.NewTicker(e.cfg.tick)
 	defer retire.Stop()
 	// A trial that the start could not end on disk is over.
 	st.ends = st.ticked
@@ -91,12 +92,13 @@ func (e *Engine) loop(ctx context.Context) error {
 			e.command(ctx, st, c)
 		case a := <-st.finished: // an attempt has ended
 			e.ended(ctx, st, a.settle())
+		case m := <-st.mended: // a recorded generation can be served again, or not yet
+			e.mended(ctx, st, m)
 		case <-retire.C: // clients may have gone, or the machine has slept
 			if st.slept(e.elapsed()) {
 				e.look(ctx, st)
 			}
-			if st.running == nil {
-				e.mend(ctx)
+			if e.mend(ctx, st); st.running == nil {
 				e.retire(ctx)
 			}
 		}
@@ -105,7 +107,7 @@ func (e *Engine) loop(ctx context.Context) error {
 
 func newLoopState(now time.Duration) *loopState {
 	st := &loopState{
-		looked: make(chan look, 1), finished: make(chan *attempt, 1), unsure: true, ticked: now,
+		looked: make(chan look, 1), finished: make(chan *attempt, 1), mended: make(chan mending, 1), unsure: true, ticked: now,
 		retry: time.NewTimer(time.Hour), window: time.NewTimer(time.Hour), trial: time.NewTimer(time.Hour),
 	}
 	st.stopTimers()
@@ -128,7 +130,11 @@ func (st *loopState) slept(now time.Duration) bool {
 
 // wind waits for what is under way and answers who waits, after ctx ended.
 func (e *Engine) wind(st *loopState) {
-	if st.running != nil {
+	switch {
+	case st.running != nil && st.running.mends != nil:
+		<-st.mended
+		st.cancel(nil)
+	case st.running != nil:
 		out := (<-st.finished).settle()
 		st.cancel(nil)
 		st.running.answer(out)
@@ -230,7 +236,7 @@ func (e *Engine) tip(ctx context.Context, st *loopState, l look) {
 			e.awaitWindow(st, s.Waiting)
 		case s.Held == nil && s.Synced == l.tip.Hash && s.Generation != 0 && !st.unsure:
 			settled = true
-			if st.running == nil {
+			if st.running == nil || st.running.mends != nil {
 				better = s.Failure != nil
 				s.Failure, s.Waiting = nil, nil
 				if s.Phase == PhaseWaiting {
@@ -246,7 +252,7 @@ func (e *Engine) tip(ctx context.Context, st *loopState, l look) {
 	case coming != nil && (coming.ordered() || coming.rev.Hash == l.tip.Hash):
 		// An operator's wish goes first; or it is under way, or has just failed.
 		st.recheck = true
-	case settled && st.running != nil && st.running.trigger == store.TriggerDrift:
+	case settled && st.running != nil && (st.running.trigger == store.TriggerDrift || st.running.mends != nil):
 		// It concerns what is served, and not the tip.
 	case settled && st.running != nil:
 		// The ref moved back meanwhile: nobody wants what is under way any more.
@@ -318,6 +324,12 @@ func (e *Engine) ended(ctx context.Context, st *loopState, out Outcome) {
 		e.broken = nil
 		e.retire(ctx)
 	}
+	e.goOn(ctx, st, j.ordered())
+}
+
+// goOn begins what waits, now that nothing runs. look says that the tip is to be looked
+// at again.
+func (e *Engine) goOn(ctx context.Context, st *loopState, look bool) {
 	if e.endTrial(ctx, st); st.running != nil {
 		return // what waits goes on waiting
 	}
@@ -326,7 +338,7 @@ func (e *Engine) ended(ctx context.Context, st *loopState, out Outcome) {
 		next := *st.next
 		st.next = nil
 		e.begin(ctx, st, next)
-	case st.recheck || j.ordered():
+	case st.recheck || look:
 		st.recheck = false
 		e.look(ctx, st)
 	}

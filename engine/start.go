@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -86,28 +85,6 @@ func (e *Engine) startOn(ctx context.Context, rec *store.Record) {
 		e.unserved[n] = err
 		e.broken = rec
 	}
-}
-
-// mendTime is how long mend may take: the loop does nothing else meanwhile. A provider
-// that does not end then has leaveTime besides, once.
-const mendTime = 30 * time.Second
-
-// mend tries the recorded generation again that could not be served at the start.
-func (e *Engine) mend(ctx context.Context) {
-	if e.broken == nil {
-		return
-	}
-	rec := e.broken
-	ctx, cancel := context.WithTimeoutCause(ctx, e.cfg.mendTime, fmt.Errorf("serving it again took longer than %s", e.cfg.mendTime))
-	defer cancel()
-	if err := e.replay(ctx, rec, false); err != nil {
-		e.unserved[rec.Number] = err
-		return
-	}
-	e.log.Info("the recorded generation can be served again", "generation", rec.Number)
-	e.broken = nil
-	delete(e.unserved, rec.Number)
-	e.pin()
 }
 
 // remember reads what the loop knew besides the generations.

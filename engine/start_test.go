@@ -170,18 +170,18 @@ func TestStartFallsBack(t *testing.T) {
 	if s.Generation != 2 || h.served() != "two" || h.servedBy(1) != "one" || s.ServeError != "generation 3: port in use" || condition(t, s, "Ready").Status {
 		t.Errorf("serving %q: %+v", h.served(), s)
 	}
-	h.mend(t.Context())
+	h.mendNow()
 	if s, _ := h.Status(); s.Generation != 2 || h.served() != "two" {
 		t.Errorf("serving %q: %+v", h.served(), s)
 	}
 	h.fakes["dhcp"].set(func(f *fake) { f.onPrepare = nil })
-	h.mend(t.Context())
+	h.mendNow()
 	h.noteTrouble()
 	if s, _ := h.Status(); s.Generation != 3 || s.Revision != three || h.served() != "three" || h.servedBy(2) != "two" || s.ServeError != "" {
 		t.Errorf("serving %q: %+v", h.served(), s)
 	}
 	h.journal.take()
-	h.mend(t.Context())
+	h.mendNow()
 	if got := h.journal.take(); len(got) > 0 {
 		t.Errorf("with nothing to mend: %q", got)
 	}

@@ -53,7 +53,7 @@ func TestEndsWithoutPrepare(t *testing.T) {
 	}
 }
 
-// Serving again what could not be served does not keep the loop for longer than that.
+// Serving again what could not be served ends after a while.
 func TestMendIsBounded(t *testing.T) {
 	h := newHouse(t, func(c *Config) { c.leave, c.mendTime = time.Millisecond, time.Millisecond })
 	h.reachedOnce(site("one"))
@@ -64,7 +64,7 @@ func TestMendIsBounded(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		h.mend(t.Context())
+		h.mendNow()
 	}()
 	select {
 	case <-done:

@@ -82,6 +82,7 @@ var goroutines = map[string]string{
 	"engine/api/change.go":                    "runs a change while its progress is streamed; ends with the request",
 	"engine/api/server.go":                    "ends the HTTP server with ctx; Serve waits",
 	"engine/hang.go":                          "what a provider prepares; Run waits",
+	"engine/mend.go":                          "serves a recorded generation again; the loop waits",
 	"engine/engine.go":                        "the loop, the source's watcher, one Run per provider; one errgroup",
 	"engine/notify/follow.go":                 "one that follows, one that sends; Run waits",
 	"engine/notify/hook.go":                   "one that listens, one that sends; Run waits",
