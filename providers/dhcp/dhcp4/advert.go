@@ -12,8 +12,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Advertiser answers IPv6 router solicitations of one interface with "there is no
@@ -26,11 +24,9 @@ import (
 // address that no router has.
 type Advertiser struct {
 	name  string
-	index int // of the interface; 0: there was none
-	// namespace is the one that index is in.
-	namespace uint64
-	conn      solicitor // nil: this interface cannot do it
-	log       *slog.Logger
+	index int       // of the interface; 0: there was none
+	conn  solicitor // nil: this interface cannot do it
+	log   *slog.Logger
 
 	once   sync.Once
 	closed chan struct{}
@@ -53,7 +49,7 @@ func OpenAdvertiser(name string, log *slog.Logger) *Advertiser {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	a := &Advertiser{name: name, namespace: namespace(), log: log, closed: make(chan struct{})}
+	a := &Advertiser{name: name, log: log, closed: make(chan struct{})}
 	if ifi, err := net.InterfaceByName(name); err == nil {
 		a.index = ifi.Index
 	}
@@ -66,11 +62,9 @@ func OpenAdvertiser(name string, log *slog.Logger) *Advertiser {
 	return a
 }
 
-// Lost says why the Advertiser hears nothing any more: its interface went, or came.
+// Lost says why the Advertiser hears nothing any more: its interface went, or came. It
+// is asked in the network namespace where the Advertiser was opened.
 func (a *Advertiser) Lost() error {
-	if namespace() != a.namespace {
-		return nil // whoever asks sees other interfaces
-	}
 	index := 0
 	if ifi, err := net.InterfaceByName(a.name); err == nil {
 		index = ifi.Index
@@ -231,19 +225,4 @@ func wrap(what string, err error) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
-}
-
-// namespace tells network namespaces apart: SO_NETNS_COOKIE of socket(7), since Linux
-// 5.14; 0 where that is not known.
-func namespace() uint64 {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 0
-	}
-	defer unix.Close(fd)
-	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-	if err != nil {
-		return 0
-	}
-	return cookie
 }

@@ -13,7 +13,9 @@ import (
 // Check has the set ask f, every few seconds, why a socket that is being served is not
 // any more what was bound: nobody tells who reads from it that its interface went. f
 // returns nil when it still is. One that is not is closed, and opened again as one whose
-// serve has failed. It is called before Run, once, and gives s.
+// serve has failed. A socket of another network namespace than Run's is believed: other
+// interfaces are there, and it could not be opened again. Check is called before Run,
+// once, and gives s.
 func (s *Set[K, S]) Check(f func(K, S) error) *Set[K, S] {
 	s.check = f
 	return s
@@ -26,8 +28,9 @@ func (s *Set[K, S]) examine() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	space := namespace()
 	for k, e := range s.socks {
-		if e.since.IsZero() || e.broken != nil {
+		if e.since.IsZero() || e.broken != nil || e.space != space {
 			continue
 		}
 		if err := s.check(k, e.sock); err != nil {
