@@ -33,6 +33,7 @@ type repo struct {
 	mu      sync.Mutex
 	commits map[string]fstest.MapFS
 	tip     string
+	onTree  func(context.Context) error // when set, asked first
 }
 
 func (r *repo) commit(text string) string {
@@ -66,7 +67,15 @@ func (r *repo) Resolve(_ context.Context, name string) (source.Revision, error) 
 	return source.Revision{Hash: name}, nil
 }
 
-func (r *repo) Tree(_ context.Context, rev source.Revision) (fs.FS, error) {
+func (r *repo) Tree(ctx context.Context, rev source.Revision) (fs.FS, error) {
+	r.mu.Lock()
+	hook := r.onTree
+	r.mu.Unlock()
+	if hook != nil {
+		if err := hook(ctx); err != nil {
+			return nil, err
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.commits[rev.Hash], nil

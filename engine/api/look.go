@@ -50,6 +50,11 @@ func (s *Server) observed(w http.ResponseWriter, r *http.Request) {
 
 // plan answers GET /v1/plan?revision=NAME: what applying it would do.
 func (s *Server) plan(w http.ResponseWriter, r *http.Request) {
+	leave := s.planning(w, r)
+	if leave == nil {
+		return
+	}
+	defer leave()
 	p, err := s.Engine.Plan(r.Context(), r.URL.Query().Get("revision"))
 	if err != nil {
 		problem(w, http.StatusUnprocessableEntity, err)
@@ -65,6 +70,11 @@ func (s *Server) savePlan(w http.ResponseWriter, r *http.Request) {
 	if !decode(w, r, &req, maxBody) {
 		return
 	}
+	leave := s.planning(w, r)
+	if leave == nil {
+		return
+	}
+	defer leave()
 	saved, err := s.Engine.SavePlan(r.Context(), req.Revision, req.WorkTree)
 	var b []byte
 	if err == nil {

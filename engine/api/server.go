@@ -35,6 +35,8 @@ type Server struct {
 
 	patience patience   // with clients
 	large    sync.Mutex // held by the one request whose body may be large, to its end
+
+	plans, viewersPlans turnstile // see planning
 }
 
 // maxBody bounds a request: the largest legitimate one is a few hundred bytes.
