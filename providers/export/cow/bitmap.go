@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bitmap says which blocks are present. Bits are set and never cleared. Anyone
-// may read it; one goroutine at a time may set bits.
+// bitmap is a set of blocks: of those that are present, whose bits are set and never
+// cleared, or of those that take space. Anyone may read it; one goroutine at a time
+// may change it.
 //
 // In a file, block n is bit n%8 of byte n/8.
 type bitmap struct {
@@ -78,6 +79,46 @@ func (m *bitmap) set(first, last int64) {
 	}
 }
 
+// clear takes blocks first to last out.
+func (m *bitmap) clear(first, last int64) {
+	for w := first / 64; w <= last/64; w++ {
+		old := m.words[w].Load()
+		now := old &^ mask(w, first, last)
+		m.words[w].Store(now)
+		m.n.Add(int64(bits.OnesCount64(now) - bits.OnesCount64(old)))
+	}
+}
+
+// among counts the blocks first to last that are present.
+func (m *bitmap) among(first, last int64) int64 {
+	n := 0
+	for w := first / 64; w <= last/64; w++ {
+		n += bits.OnesCount64(m.words[w].Load() & mask(w, first, last))
+	}
+	return int64(n)
+}
+
+// each calls f for each run of present blocks among first to last, in order, until f
+// says false.
+func (m *bitmap) each(first, last int64, f func(first, last int64) bool) {
+	for at := first; at <= last; {
+		v := m.words[at/64].Load() & mask(at/64, at, last)
+		if v == 0 {
+			at = (at/64 + 1) * 64
+			continue
+		}
+		from := at/64*64 + int64(bits.TrailingZeros64(v))
+		to := from
+		for to < last && m.has(to+1) {
+			to++
+		}
+		if !f(from, to) {
+			return
+		}
+		at = to + 1
+	}
+}
+
 // page gives the file form of one page, which may be short at the end.
 func (m *bitmap) page(i int64) []byte {
 	const words = pageSize / 8
@@ -97,18 +138,23 @@ func (m *bitmap) load(f *os.File, blocks int64) error {
 	if st.Size() != m.bytes() {
 		return fmt.Errorf("%s: %d bytes, want %d", f.Name(), st.Size(), m.bytes())
 	}
-	b := make([]byte, m.bytes())
-	if _, err := f.ReadAt(b, 0); err != nil && m.bytes() > 0 {
-		return err
-	}
-	n := int64(0)
+	n, b := int64(0), make([]byte, min(m.bytes(), 64<<10))
 	for w := range m.words {
-		v := binary.LittleEndian.Uint64(b[w*8:])
+		at := w * 8 % len(b)
+		if at == 0 {
+			b = b[:min(int64(len(b)), m.bytes()-int64(w)*8)]
+			if _, err := f.ReadAt(b, int64(w)*8); err != nil {
+				return err
+			}
+		}
+		v := binary.LittleEndian.Uint64(b[at:])
 		if last := blocks - 1 - int64(w)*64; last < 63 && v>>(last+1) != 0 {
 			return fmt.Errorf("%s: blocks beyond the end", f.Name())
 		}
-		m.words[w].Store(v)
-		n += int64(bits.OnesCount64(v))
+		if v != 0 { // memory that is all zeros is not touched
+			m.words[w].Store(v)
+			n += int64(bits.OnesCount64(v))
+		}
 	}
 	m.n.Store(n)
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -65,6 +66,9 @@ func (o *Overlay) WriteAt(p []byte, off int64) (int, error) {
 	defer o.mu.Unlock()
 	end := off + int64(len(p))
 	first, last := off/BlockSize, (end-1)/BlockSize
+	if err := o.admit(first, last); err != nil {
+		return 0, err
+	}
 	if err := o.copyUpEdges(off, end); err != nil {
 		return 0, err
 	}
@@ -75,22 +79,32 @@ func (o *Overlay) WriteAt(p []byte, off int64) (int, error) {
 	if err := o.mark(first, last); err != nil {
 		return 0, err
 	}
+	o.take(first, last)
 	return len(p), nil
 }
 
 // copyUpEdges copies the blocks that [off, end) covers in part from the base, when
 // they are not present yet. They do not become present by that. The caller holds mu.
 func (o *Overlay) copyUpEdges(off, end int64) error {
-	first, last := off/BlockSize, (end-1)/BlockSize
-	if off%BlockSize != 0 || end < min((first+1)*BlockSize, o.size) {
-		if err := o.copyUp(first); err != nil {
+	edges, n := o.edges(off, end)
+	for _, block := range edges[:n] {
+		if err := o.copyUp(block); err != nil {
 			return err
 		}
 	}
-	if last != first && end < min((last+1)*BlockSize, o.size) {
-		return o.copyUp(last)
-	}
 	return nil
+}
+
+// edges gives the n blocks that [off, end) covers in part.
+func (o *Overlay) edges(off, end int64) (list [2]int64, n int) {
+	first, last := off/BlockSize, (end-1)/BlockSize
+	if off%BlockSize != 0 || end < min((first+1)*BlockSize, o.size) {
+		list[n], n = first, n+1
+	}
+	if last != first && end < min((last+1)*BlockSize, o.size) {
+		list[n], n = last, n+1
+	}
+	return list, n
 }
 
 func (o *Overlay) copyUp(block int64) error {
@@ -142,20 +156,52 @@ func (o *Overlay) ZeroRange(off, length int64, noHole, fast bool) error {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if err := o.copyUpEdges(off, off+length); err != nil {
-		return err
+	end := off + length
+	first, last := off/BlockSize, (end-1)/BlockSize
+	edges, n := o.edges(off, end)
+	if noHole {
+		if err := o.admit(first, last); err != nil {
+			return err
+		}
+	}
+	for _, block := range edges[:n] {
+		if o.present.has(block) {
+			continue
+		}
+		if err := o.admit(block, block); err != nil {
+			return err
+		}
+		if err := o.copyUp(block); err != nil {
+			return err
+		}
+		o.take(block, block)
 	}
 	o.unsynced = true
-	if err := zeros(o.data, off, length, noHole, fast); err != nil {
+	hole, err := zeros(o.data, off, length, noHole, fast)
+	if err != nil {
 		return err
 	}
-	return o.mark(off/BlockSize, (off+length-1)/BlockSize)
+	if err := o.mark(first, last); err != nil {
+		return err
+	}
+	if !hole {
+		o.take(first, last)
+		return nil
+	}
+	if slices.Contains(edges[:n], first) {
+		first++
+	}
+	if slices.Contains(edges[:n], last) {
+		last--
+	}
+	o.give(first, last)
+	return nil
 }
 
 // zeros zeros the bytes of a range, whole blocks by making a hole, or by taking
 // their space with noHole. On a file system that cannot, zeros are written, unless
-// it has to be fast.
-func zeros(f *os.File, off, length int64, noHole, fast bool) error {
+// it has to be fast. hole says that whole blocks are one now.
+func zeros(f *os.File, off, length int64, noHole, fast bool) (hole bool, err error) {
 	mode := uint32(unix.FALLOC_FL_PUNCH_HOLE)
 	if noHole {
 		mode = unix.FALLOC_FL_ZERO_RANGE
@@ -166,7 +212,7 @@ func zeros(f *os.File, off, length int64, noHole, fast bool) error {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case !errors.Is(err, unix.EOPNOTSUPP) || fast:
-			return err
+			return !noHole, err
 		}
 		break
 	}
@@ -174,11 +220,11 @@ func zeros(f *os.File, off, length int64, noHole, fast bool) error {
 	for length > 0 {
 		n, err := f.WriteAt(blank[:min(length, int64(len(blank)))], off)
 		if err != nil {
-			return err
+			return false, err
 		}
 		off, length = off+int64(n), length-int64(n)
 	}
-	return nil
+	return false, nil
 }
 
 // Sync returns when every write that returned before is on stable storage, its

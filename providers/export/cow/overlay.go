@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 )
 
 // BlockSize is the unit that is copied on write, in bytes.
@@ -27,7 +28,11 @@ type Overlay struct {
 
 	present *bitmap // read by anyone; bits are set under mu, after their data was written
 
+	limit atomic.Int64 // bytes; 0: none
+
 	mu       sync.Mutex // one writer at a time; guards below
+	held     *bitmap    // blocks that take space; nil: not counted yet
+	told     int        // what the owner was told of that
 	unsynced bool       // data was written since the last Sync began
 	dirty    map[int64]struct{}
 	scratch  [BlockSize]byte

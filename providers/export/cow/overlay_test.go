@@ -148,7 +148,7 @@ func TestPowerCutNeverShowsZerosThatNobodyWrote(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, block := range []int64{4, 66} {
-		if err := zeros(o.data, block*BlockSize, BlockSize, false, false); err != nil {
+		if _, err := zeros(o.data, block*BlockSize, BlockSize, false, false); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -30,6 +30,13 @@ type Config struct {
 	Now func() time.Time
 	// BootID identifies the running kernel; "" reads /proc/sys/kernel/random/boot_id.
 	BootID string
+	// Reserve is how many bytes of the file system overlays leave free for others; 0
+	// is DefaultReserve, and negative none.
+	Reserve int64
+	// Fill, when set, is told when an overlay comes near its limit, and when a write
+	// to it is refused for want of space: once each, until it was emptier again. It
+	// must not block, nor call the overlay.
+	Fill func(Fill)
 }
 
 // Store is a folder of overlays. One process may use it at a time; within that
@@ -39,6 +46,8 @@ type Store struct {
 	log    *slog.Logger
 	now    func() time.Time
 	bootID string
+	fill   func(Fill)
+	room   *room
 
 	mu    sync.Mutex // guards slots, and in each all but busy; never held over disk work
 	slots map[Key]*slot
@@ -61,7 +70,8 @@ type slot struct {
 // OpenStore opens the store in dir, and makes the folder when it is missing. What
 // a killed process left half made or half removed is cleared away.
 func OpenStore(dir string, c Config) (*Store, error) {
-	s := &Store{dir: dir, log: c.Log, now: c.Now, bootID: c.BootID, slots: map[Key]*slot{}}
+	s := &Store{dir: dir, log: c.Log, now: c.Now, bootID: c.BootID, slots: map[Key]*slot{},
+		fill: c.Fill, room: &room{reserve: c.Reserve, statfs: statfs(dir)}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -183,6 +193,24 @@ func (s *Store) Open(key Key, b Base, base io.ReaderAt, note map[string]string) 
 	sl := s.acquire(key)
 	defer s.release(sl)
 	o, err := s.openSlot(sl, b, base, note)
+	if err != nil {
+		return nil, fmt.Errorf("overlay %s: %w", key, err)
+	}
+	return o, nil
+}
+
+// Reopen is Open for an overlay that is there; else the error is fs.ErrNotExist.
+func (s *Store) Reopen(key Key, b Base, base io.ReaderAt) (*Overlay, error) {
+	sl := s.acquire(key)
+	defer s.release(sl)
+	s.mu.Lock()
+	found := sl.found
+	s.mu.Unlock()
+	var o *Overlay
+	err := fs.ErrNotExist
+	if found {
+		o, err = s.openSlot(sl, b, base, nil)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("overlay %s: %w", key, err)
 	}

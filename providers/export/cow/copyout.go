@@ -1,0 +1,105 @@
+package cow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dlreconcile/dlreconcile/providers/internal/sparse"
+)
+
+// Range is a piece of a disk, in bytes.
+type Range struct {
+	Offset int64 `json:"offset"`
+	Length int64 `json:"length"`
+}
+
+// Ranges gives the ranges that are not the base's any more, in order: the first ones,
+// at most most, and how many there are in all.
+func (o *Overlay) Ranges(most int) (list []Range, all int) {
+	if o.size == 0 {
+		return nil, 0
+	}
+	o.present.each(0, blocksOf(o.size)-1, func(first, last int64) bool {
+		if all++; len(list) < most {
+			off := first * BlockSize
+			list = append(list, Range{off, min((last+1)*BlockSize, o.size) - off})
+		}
+		return true
+	})
+	return list, all
+}
+
+// ErrBusy says that an overlay holds more than can be copied while its machine waits.
+var ErrBusy = errors.New("it is in use, and too much to be copied while its machine waits")
+
+// CopyTo makes dst, which reads like the base, read like the disk: as it is at one
+// moment, with every write that was answered before and none that was not begun, so
+// what a machine finds after its power was cut. Writers wait meanwhile; readers do not. With more than most bytes
+// to copy nothing is copied, and the error is ErrBusy; negative is no bound.
+func (o *Overlay) CopyTo(ctx context.Context, dst *os.File, most int64) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.count(); err != nil {
+		return err
+	}
+	if most >= 0 && o.held.n.Load()*BlockSize > most {
+		return ErrBusy
+	}
+	if o.size == 0 {
+		return nil
+	}
+	var err error
+	o.present.each(0, blocksOf(o.size)-1, func(first, last int64) bool {
+		if err = ctx.Err(); err == nil {
+			off := first * BlockSize
+			err = overlay(dst, o.data, off, min((last+1)*BlockSize, o.size)-off)
+		}
+		return err == nil
+	})
+	if err != nil {
+		return fmt.Errorf("overlay %s: copying it: %w", o.rec.Key, err)
+	}
+	return nil
+}
+
+// overlay copies a range, its holes as holes.
+func overlay(dst, src *os.File, off, length int64) error {
+	var err error
+	more := sparse.Extents(src, off, length, func(n int64, hole bool) bool {
+		if hole {
+			_, err = zeros(dst, off, n, false, false)
+		} else {
+			err = CopyRange(dst, src, off, n)
+		}
+		off += n
+		return err == nil
+	})
+	return errors.Join(err, more)
+}
+
+// CopyRange copies bytes of one file to the same place in another, by sharing them
+// where the file system can.
+func CopyRange(dst, src *os.File, off, length int64) error {
+	for length > 0 {
+		from, to := off, off
+		n, err := unix.CopyFileRange(int(src.Fd()), &from, int(dst.Fd()), &to, int(min(length, 1<<30)), 0)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL):
+			_, err := io.Copy(io.NewOffsetWriter(dst, off), io.NewSectionReader(src, off, length))
+			return err
+		case err != nil:
+			return err
+		case n == 0:
+			return io.ErrUnexpectedEOF
+		}
+		off, length = off+int64(n), length-int64(n)
+	}
+	return nil
+}
