@@ -11,6 +11,7 @@ import (
 // has none. Attributes that are not here are for both.
 var exportUses = []struct{ attr, kind, why string }{
 	{"keep", NFS, "Machines that write to it write to one working copy, which lives as long as the image is the same; there are no overlays that could be kept."},
+	{"limit", NFS, "What machines write to it is one working copy, as large as its file system."},
 	{"path", NBD, "A machine asks for a block device by the export's name."},
 	{"clients", NBD, "Say in allow which subnets and hosts may attach."},
 	{"options", NBD, "They are those of an NFS export: a block device has no users."},
@@ -37,8 +38,13 @@ func (l *loader) export(it *item) {
 		it.nfs(e)
 	} else if e.Mode == CopyOnWrite {
 		e.Keep = Keep(it.text("keep", string(KeepBoot), oneOf([]string{string(KeepConnection), string(KeepBoot), string(KeepHost)})))
-	} else if _, _, written := it.value("keep"); written {
-		it.fail(it.place("keep"), "keep without copy-on-write", fmt.Sprintf("A %s export has no overlays that could be kept. Take the line away, or write mode = %q.", e.Mode, CopyOnWrite))
+		e.Limit = read(it, "limit", 0, parseLimit, showSize)
+	} else {
+		for _, a := range [...]struct{ attr, what string }{{"keep", "kept"}, {"limit", "limited"}} {
+			if _, _, written := it.value(a.attr); written {
+				it.fail(it.place(a.attr), a.attr+" without copy-on-write", fmt.Sprintf("A %s export has no overlays that could be %s. Take the line away, or write mode = %q.", e.Mode, a.what, CopyOnWrite))
+			}
+		}
 	}
 	if it.made.failed {
 		return

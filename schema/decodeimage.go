@@ -51,13 +51,7 @@ func (it *item) filesystem() Filesystem {
 		}
 	}
 	it.record("type", f.Type, false)
-	show := func(n int64) any {
-		if n == 0 {
-			return nil
-		}
-		return formatSize(n)
-	}
-	f.Size = read(it, "size", 0, parseFilesystemSize, show)
+	f.Size = read(it, "size", 0, parseFilesystemSize, showSize)
 	longest := 16
 	if f.Type == "btrfs" {
 		longest = 255

@@ -297,6 +297,7 @@ type Export struct {
 	Image  Addr
 	Mode   ExportMode
 	Keep   Keep   // for copy-on-write
+	Limit  int64  // for copy-on-write: bytes that one machine's overlay may hold; 0: none
 	Allow  []Addr // subnets and hosts that may attach; empty means every known client
 
 	// Of NFS only.

@@ -10,13 +10,14 @@ func exportDoc() BlockDoc {
 			{Name: "image", Type: "reference to an image", Effects: []Effect{EffectBoot, EffectDiscards},
 				Text: "who runs the old one keeps it. What `read-write` and `keep = \"host\"` kept of it is discarded"},
 			{Name: "mode", Type: "string", Default: `"read-only"`, Effects: []Effect{EffectBoot},
-				Unserved: "`read-write`",
 				Text: "`read-only`: machines keep their changes in memory. `copy-on-write`, of nbd: in an overlay on the server (not for squashfs). `read-write`: in a " +
 					"working copy of the image, of nbd by exactly one host, of nfs by all machines together; another artifact replaces the copy, and discards the data"},
 			{Name: "keep", Type: "string", Default: `"boot"`, Effects: []Effect{EffectBoot},
-				Unserved: "`host` and `connection`",
 				Text: "with copy-on-write, how long an overlay lives. `boot`: over restarts of the daemon, until the machine boots next. `host`: over boots, as long as " +
-					"the image is the same. `connection`: until the connection ends"},
+					"the image is the same. `connection`: until the connection ends; a machine that has written to it cannot connect again before it boots"},
+			{Name: "limit", Type: "size", Otherwise: "none", Effects: []Effect{EffectLive},
+				Text: "with copy-on-write, how much one machine's overlay may hold, in blocks of 4KiB that were written and not trimmed since; at least 1MiB. Beyond it that " +
+					"machine's writes fail (ENOSPC), but for those to blocks that it holds. Counts from the next write on: what is held already stays"},
 			{Name: "allow", Type: "list of references to subnets and hosts", Otherwise: "every machine that is known here", Effects: []Effect{EffectConnection},
 				Text: "who may attach. A machine that is not in it any more keeps its connection, and cannot make another"},
 			{Name: "server", Type: "reference to a server", Otherwise: "the only one", Effects: []Effect{EffectBoot},
@@ -31,6 +32,7 @@ func exportDoc() BlockDoc {
 		Example: `export "nbd" "debian" {
   image = image.debian
   mode  = "copy-on-write"
+  limit = "2GiB"
 }
 
 export "nfs" "arch" {

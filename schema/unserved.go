@@ -49,13 +49,8 @@ func (d *Desired) Unserved() []Unserved {
 		}
 	}
 	for _, e := range d.Exports {
-		switch {
-		case e.Addr.Type == NFS:
+		if e.Addr.Type == NFS {
 			add(&e.Meta, "", "NFS", fmt.Sprintf("%s can be planned. To boot today, export the image with export \"nbd\".", e.Addr))
-		case e.Mode == ReadWrite:
-			add(&e.Meta, "mode", "A read-write NBD export", fmt.Sprintf("%s can be planned. To boot today, write mode = %q.", e.Addr, CopyOnWrite))
-		case e.Keep == KeepHost || e.Keep == KeepConnection:
-			add(&e.Meta, "keep", fmt.Sprintf("keep = %q", e.Keep), fmt.Sprintf("%s can be planned. To boot today, write keep = %q.", e.Addr, KeepBoot))
 		}
 	}
 	slices.SortFunc(out, func(a, b Unserved) int {

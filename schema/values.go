@@ -152,6 +152,29 @@ func formatSize(n int64) string {
 	return strconv.FormatInt(n, 10) + "B"
 }
 
+// showSize shows a number of bytes that may have been left out.
+func showSize(n int64) any {
+	if n == 0 {
+		return nil
+	}
+	return formatSize(n)
+}
+
+// minLimit is what mounting a file system writes at the least, with room to spare.
+const minLimit = 1 << 20
+
+// parseLimit reads how much a machine may write.
+func parseLimit(s string) (int64, error) {
+	n, err := parseSize(s)
+	switch {
+	case err != nil:
+		return 0, err
+	case n < minLimit:
+		return 0, fmt.Errorf("With less than %s a machine cannot even mount its root. Leave the line out to set no limit; mode = \"read-only\" lets a machine write nothing.", formatSize(minLimit))
+	}
+	return n, nil
+}
+
 // parseFilesystemSize reads the size of a file system of 4 KiB blocks.
 func parseFilesystemSize(s string) (int64, error) {
 	n, err := parseSize(s)

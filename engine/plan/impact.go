@@ -10,6 +10,7 @@ const (
 	untilReboot    = "until it reboots"
 	nextRenewal    = "at its next renewal"
 	nextConnection = "at its next connection"
+	nextWrite      = "at its next write"
 	overlayAtBoot  = "its overlay, when it boots next"
 	byMAC          = "its lease and its overlays, which go by its hardware address"
 	untilLeaseEnd  = "until its lease ends"

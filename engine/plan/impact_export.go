@@ -42,6 +42,8 @@ func (c *comparison) exportUpdate(i *impacts, ch *Change, was, is *schema.Export
 	for name := range own {
 		switch name {
 		case "allow", "clients", "options": // asked when a machine connects
+		case "limit": // at every write
+			i.add(EffectLive, "", nextWrite, c.want.uses[is.Addr]...)
 		default:
 			i.add(EffectNextBoot, "", "", c.want.uses[is.Addr]...)
 		}

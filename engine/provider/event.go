@@ -72,8 +72,10 @@ const (
 	EventFileError EventKind = "file.error" // it was not: Err
 	EventAttach    EventKind = "nbd.attach" // a client passed GO: Name is the export
 	EventDetach    EventKind = "nbd.detach"
-	EventDenied    EventKind = "nbd.denied" // Err says why
-	EventPhone     EventKind = "phone"      // the machine reports: Name is the stage
+	EventDenied    EventKind = "nbd.denied"      // Err says why
+	EventFilling   EventKind = "overlay.filling" // the overlay of a machine comes near its limit: Bytes, Err
+	EventFull      EventKind = "overlay.full"    // writes to it are refused: Err says why
+	EventPhone     EventKind = "phone"           // the machine reports: Name is the stage
 )
 
 // Event is one thing that a server saw, for engine/node. At is when it happened.

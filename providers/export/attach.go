@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/pojntfx/go-nbd/pkg/backend"
 
@@ -13,7 +14,6 @@ import (
 	"github.com/dlreconcile/dlreconcile/providers/export/cow"
 	"github.com/dlreconcile/dlreconcile/providers/export/nbd"
 	"github.com/dlreconcile/dlreconcile/providers/internal/blob"
-	"github.com/dlreconcile/dlreconcile/schema"
 )
 
 // attachment is one client on one export, from the lookup of the name to the end
@@ -60,19 +60,23 @@ func (p *Provider) register(peer nbd.Peer, r request, c provider.Client) (a *att
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	addr := peer.Remote.Addr()
-	key := p.overlayKey(r, c, addr)
-	t, err := p.resolve(p.pub.Load(), r, c, addr, key)
+	boot := p.bootKey(r, c, addr)
+	t, err := p.resolve(p.pub.Load(), r, c, addr, boot)
 	if err == nil {
-		err = p.standsElsewhere(key, addr)
+		err = p.standsElsewhere(boot, addr)
 	}
 	if err == nil && t.served != nil {
-		err = p.mayBegin(t, key)
+		err = mayBegin(t)
+	}
+	var key cow.Key
+	if err == nil {
+		key, before, err = p.overlayKey(t, boot, c.Session)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	a = &attachment{
-		target: t, request: r, client: c, remote: peer.Remote, boot: key,
+		target: t, request: r, client: c, remote: peer.Remote, boot: boot, key: key,
 		p: p, drop: peer.Drop, done: make(chan struct{}),
 	}
 	if t.served != nil {
@@ -80,33 +84,36 @@ func (p *Provider) register(peer nbd.Peer, r request, c provider.Client) (a *att
 	} else if a.blob, err = p.blobs.Get(t.Root); err != nil {
 		return nil, nil, fmt.Errorf("the base of an overlay: %w", err)
 	}
-	if t.Mode == schema.CopyOnWrite {
-		a.key = key
-		for other := range p.conns {
-			if r.Instance != "" && other.key == key {
-				before = append(before, other)
-			}
-		}
-	}
 	p.conns[a] = struct{}{}
 	return a, before, nil
+}
+
+// overlayKey says which overlay a client gets, and which connections it takes the
+// place of. It is zero where nothing can be written. The caller holds p.mu.
+func (p *Provider) overlayKey(t target, boot cow.Key, session string) (key cow.Key, before []*attachment, err error) {
+	switch t.keeps {
+	case keepsBoot:
+		if named(boot.Instance) {
+			before = p.connsOf(boot)
+		}
+		return boot, before, nil
+	case keepsHost, keepsCopy:
+		return p.keptKey(t, boot, session)
+	case keepsConnection:
+		return p.connectionKey(boot)
+	}
+	return key, nil, nil
 }
 
 // mayBegin says why nothing may be attached to a root: its bytes are not what they
 // were. Who has written over it in this boot comes back to it all the same: that
 // machine has it mounted.
-func (p *Provider) mayBegin(t target, key cow.Key) error {
+func mayBegin(t target) error {
 	err := t.served.blob.Sound()
-	if err == nil || t.Mode == schema.CopyOnWrite && p.wroteOver(key) {
+	if err == nil || t.mine {
 		return nil
 	}
 	return denied("the root is damaged, and waits to be replaced: %v", err)
-}
-
-// wroteOver reports whether a boot has an overlay that it may come back to.
-func (p *Provider) wroteOver(key cow.Key) bool {
-	r, ok := p.overlays.Lookup(key)
-	return ok && !r.Retired
 }
 
 // standsElsewhere says why a boot may not be attached from an address: the machine
@@ -138,15 +145,26 @@ func (a *attachment) open(ctx context.Context, before []*attachment) error {
 			return fmt.Errorf("waiting for the former connection: %w", context.Cause(ctx))
 		}
 	}
-	if a.Mode != schema.CopyOnWrite {
+	switch a.keeps {
+	case keepsNothing:
 		a.backend = sealed{a.blob}
 		return nil
+	case keepsConnection:
+		if err := a.p.mayConnectAgain(a.boot); err != nil {
+			return err
+		}
+	case keepsHost, keepsCopy:
+		// That another boot has it now, or that what it had lay over another artifact,
+		// must be known after a crash too, before this one writes.
+		if err := a.p.overlays.Save(a.boot.Machine, workingCopy); err != nil {
+			return err
+		}
 	}
 	base := cow.Base{Digest: a.Root.Digest, Size: a.Root.Size}
-	o, err := a.p.overlays.Open(a.key, base, a.blob, notes(a.target, a.client))
-	if errors.Is(err, cow.ErrBase) && a.mayStartAnew() {
+	o, err := a.p.overlays.Open(a.key, base, a.blob, notes(a.target, a.client, a.boot))
+	if (errors.Is(err, cow.ErrBase) || errors.Is(err, cow.ErrRetired)) && a.mayStartAnew() {
 		if err = a.p.overlays.Remove(a.key); err == nil {
-			o, err = a.p.overlays.Open(a.key, base, a.blob, notes(a.target, a.client))
+			o, err = a.p.overlays.Open(a.key, base, a.blob, notes(a.target, a.client, a.boot))
 		}
 	}
 	switch {
@@ -157,13 +175,18 @@ func (a *attachment) open(ctx context.Context, before []*attachment) error {
 	case err != nil:
 		return err
 	}
+	a.p.mu.Lock()
+	defer a.p.mu.Unlock()
 	a.overlay, a.backend = o, o
+	o.SetLimit(a.limit) // a commit since then has set it
 	return nil
 }
 
 // mayStartAnew reports whether an overlay over another base may be thrown away:
 // only where no boot is known that it could belong to.
-func (a *attachment) mayStartAnew() bool { return a.key.Instance == staticInstance }
+func (a *attachment) mayStartAnew() bool {
+	return a.boot.Instance == staticInstance && (a.keeps == keepsHost || a.keeps == keepsCopy || a.key == a.boot)
+}
 
 // attached is called once the client was told.
 func (a *attachment) attached() {
@@ -219,7 +242,7 @@ func (a *attachment) event(k provider.EventKind) provider.Event {
 // close gives everything back.
 func (a *attachment) close() {
 	if a.overlay != nil {
-		a.overlay.Close()
+		a.closeOverlay()
 	}
 	a.blob.Release()
 	a.p.mu.Lock()
@@ -229,6 +252,18 @@ func (a *attachment) close() {
 	a.p.pokeSweeper() // its overlay may have been retired
 }
 
+func (a *attachment) closeOverlay() {
+	wrote := a.overlay.Written() > 0
+	a.overlay.Close()
+	if a.keeps != keepsConnection {
+		a.p.overlays.Note(a.key, noteSeen, a.p.now().UTC().Format(time.RFC3339))
+		return
+	}
+	if err := a.p.endConnection(a.key, a.boot, wrote); err != nil {
+		a.p.log.Error("the overlay of a connection that is over cannot be removed", "overlay", a.key.String(), "err", err)
+	}
+}
+
 // endFormerBoots drops the connections of boots that are over now that a is
 // attached, and retires their overlays, of whatever export: a machine whose next
 // boot has another root never comes back to the old one. The caller holds p.mu:
@@ -236,19 +271,18 @@ func (a *attachment) close() {
 // retired.
 func (p *Provider) endFormerBoots(a *attachment) {
 	all := p.overlays.Of(a.boot.Machine, "")
-	if slices.ContainsFunc(all, func(r cow.Record) bool {
-		return r.Retired && named(r.Key) && r.Instance == a.boot.Instance
+	if named(a.boot.Instance) && slices.ContainsFunc(all, func(r cow.Record) bool {
+		return r.Retired && bootOf(r) == a.boot.Instance && recorded(r).keeps != keepsConnection ||
+			slices.Contains(formerBoots(r), a.boot.Instance)
 	}) {
 		return // a is of a former boot itself, on an export without an overlay of it
 	}
-	for _, r := range all {
-		var conns []*attachment
-		for other := range p.conns {
-			if other.key == r.Key {
-				conns = append(conns, other)
-			}
+	for _, r := range append(all, p.overlays.Of(workingCopy, a.boot.Export)...) {
+		if holder(r) != a.boot.Machine {
+			continue
 		}
-		if !isOver(r, a.boot, a.client.Session, len(conns) > 0) {
+		conns := p.connsOf(r.Key)
+		if !isOver(r, a.boot, a.key, a.client.Session, len(conns) > 0) {
 			continue
 		}
 		p.overlays.Retire(r.Key)

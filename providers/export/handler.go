@@ -11,7 +11,6 @@ import (
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/providers/export/nbd"
 	"github.com/dlreconcile/dlreconcile/providers/internal/blob"
-	"github.com/dlreconcile/dlreconcile/schema"
 )
 
 // handler is the provider as its NBD server sees it.
@@ -82,7 +81,7 @@ func (h handler) Info(_ context.Context, peer nbd.Peer, raw string) (nbd.Info, e
 	r, c, err := p.who(remote, raw)
 	var t target
 	if err == nil {
-		t, err = p.resolve(p.pub.Load(), r, c, addr, p.overlayKey(r, c, addr))
+		t, err = p.resolve(p.pub.Load(), r, c, addr, p.bootKey(r, c, addr))
 	}
 	if err != nil {
 		p.refused(remote, raw, c, err)
@@ -107,19 +106,19 @@ func (h handler) Open(ctx context.Context, peer nbd.Peer, raw string) (nbd.Expor
 // that a client that comes back is told the same.
 func (t target) info(r request) nbd.Info {
 	i := nbd.Info{Name: t.Name, Description: t.description(), Size: t.Root.Size}
-	if t.Mode == schema.CopyOnWrite {
-		i.Zeroes = true
-		// A named instance has one connection at a time. Others share one
-		// overlay, whose Sync covers the writes of all.
-		i.MultiConn = r.Instance == ""
+	if t.keeps == keepsNothing {
+		i.ReadOnly, i.MultiConn = true, true
 		return i
 	}
-	i.ReadOnly, i.MultiConn = true, true
+	i.Zeroes = true
+	// A named instance has one connection at a time. Others share one overlay, whose
+	// Sync covers the writes of all, unless each connection has its own.
+	i.MultiConn = r.Instance == "" && t.keeps != keepsConnection
 	return i
 }
 
 func (t target) description() string {
-	return fmt.Sprintf("%s, %s, %s", t.Image, t.Filesystem, t.Mode)
+	return fmt.Sprintf("%s, %s, %s", t.Image, t.Filesystem, t.keeps.mode())
 }
 
 // sealed is the backend of a read-only export.

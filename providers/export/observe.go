@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"strings"
 
 	"github.com/dlreconcile/dlreconcile/engine/plan"
-	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
 
@@ -37,13 +35,12 @@ func (p *Provider) Observe(context.Context) ([]plan.Observation, error) {
 			Export: t.Name, Artifact: t.Root.Digest, Bytes: p.overlays.Bytes(r.Key),
 		}
 		o.Host, _ = schema.ParseAddr(r.Note[noteHost]) // written by notes
-		if mac := strings.ReplaceAll(r.Machine, "-", ":"); len(mac) == len("00:00:00:00:00:00") {
-			o.MAC = mac
-			if m, err := provider.ParseMAC(mac); err == nil {
-				if a, nameless := m.Address(); nameless {
-					o.MAC, o.Address = "", a.String()
-				}
-			}
+		mac, addr := machineOf(r)
+		if !mac.IsZero() {
+			o.MAC = mac.String()
+		}
+		if addr.IsValid() {
+			o.Address = addr.String()
 		}
 		out = append(out, o)
 	}

@@ -78,6 +78,7 @@ func (x *txn) Commit() {
 		if x.socks != nil {
 			x.socks.Commit()
 		}
+		p.limitOverlays()
 		if next.Current == 0 {
 			return // the sockets of the current generation come before all others
 		}

@@ -28,6 +28,7 @@ type Config struct {
 	Log     *slog.Logger  // nil: discards
 	Now     func() time.Time
 	Limits  nbd.Limits // zero fields have defaults
+	Reserve int64      // see cow.Config
 }
 
 // Provider implements provider.Provider for exports.
@@ -40,6 +41,7 @@ type Provider struct {
 	overlays *cow.Store
 	server   *nbd.Server
 	socks    *sock.Set[netip.AddrPort, net.Listener]
+	started  time.Time
 	sweep    chan struct{} // capacity 1: an overlay was retired, or a retired one was closed
 
 	// pub is read without a lock; it is replaced under mu.
@@ -67,8 +69,13 @@ func New(c Config) (*Provider, error) {
 	if p.now == nil {
 		p.now = time.Now
 	}
+	p.started = p.now()
 	var err error
-	if p.overlays, err = cow.OpenStore(c.Dir, cow.Config{Log: p.log, Now: p.now}); err != nil {
+	p.overlays, err = cow.OpenStore(c.Dir, cow.Config{Log: p.log, Now: p.now, Reserve: c.Reserve, Fill: p.filling})
+	if err != nil {
+		return nil, fmt.Errorf("export: %w", err)
+	}
+	if err := p.endConnections(); err != nil {
 		return nil, fmt.Errorf("export: %w", err)
 	}
 	p.server = nbd.New(handler{p}, c.Limits, p.log)

@@ -48,25 +48,63 @@ func parseName(raw string) (request, error) {
 type target struct {
 	Name       string // wire name
 	Family     string
-	Mode       schema.ExportMode
+	keeps      keeps
+	limit      int64 // bytes that its overlay may hold; 0: none
 	Root       provider.Blob
 	Filesystem string
 	Image      schema.Addr
 	Generation uint64
 	served     *served // nil: known only from the record of the client's overlay
+	mine       bool    // this boot has an overlay of it
+}
+
+// keeps says what becomes of what a machine writes.
+type keeps string
+
+const (
+	keepsNothing    keeps = "" // it cannot write
+	keepsBoot       keeps = "boot"
+	keepsHost       keeps = "host"
+	keepsConnection keeps = "connection"
+	keepsCopy       keeps = "write" // the one working copy of a read-write export
+)
+
+func keepsOf(e *schema.Export) keeps {
+	switch {
+	case e.Mode == schema.ReadWrite:
+		return keepsCopy
+	case e.Mode != schema.CopyOnWrite:
+		return keepsNothing
+	case e.Keep == schema.KeepHost:
+		return keepsHost
+	case e.Keep == schema.KeepConnection:
+		return keepsConnection
+	}
+	return keepsBoot
+}
+
+// mode gives the mode of an export that keeps so.
+func (k keeps) mode() schema.ExportMode {
+	switch k {
+	case keepsNothing:
+		return schema.ReadOnly
+	case keepsCopy:
+		return schema.ReadWrite
+	}
+	return schema.CopyOnWrite
 }
 
 func (s *served) target(gen uint64) target {
 	return target{
-		Name: s.Name, Family: s.Family, Mode: s.Mode, Root: s.Artifact.Root,
+		Name: s.Name, Family: s.Family, keeps: keepsOf(s.Decl), limit: s.Decl.Limit, Root: s.Artifact.Root,
 		Filesystem: s.Filesystem, Image: s.Image, Generation: gen, served: s,
 	}
 }
 
 // resolve finds what r stands for, for client c at addr, and checks that it may
-// have it. key is that of the client's overlay.
-func (p *Provider) resolve(pub *published.Tables[*table], r request, c provider.Client, addr netip.Addr, key cow.Key) (target, error) {
-	mine, hasOverlay := p.overlayOf(key)
+// have it. boot is the client's.
+func (p *Provider) resolve(pub *published.Tables[*table], r request, c provider.Client, addr netip.Addr, boot cow.Key) (target, error) {
+	mine, hasOverlay := p.overlayOf(boot)
 	name := r.Name
 	if name == r.Family {
 		if hasOverlay { // what this boot began with, whatever is current now
@@ -79,14 +117,16 @@ func (p *Provider) resolve(pub *published.Tables[*table], r request, c provider.
 	for _, t := range order(pub, c.Generation) {
 		s := t.byName[name]
 		// A root that was attached writable stays so while the boot lasts, even
-		// when the mode of the export was edited meanwhile.
-		if s == nil || hasOverlay && s.Mode != schema.CopyOnWrite {
+		// when the mode of the export, or what it keeps, was edited meanwhile.
+		if s == nil || hasOverlay && keepsOf(s.Decl) != mine.keeps {
 			continue
 		}
 		if err := access(pub, s, t, c, addr); err != nil {
 			return target{}, err
 		}
-		return s.target(t.gen), nil
+		found := s.target(t.gen)
+		found.mine, found.limit = hasOverlay, limitNow(pub, found)
+		return found, nil
 	}
 	if hasOverlay {
 		if now, t := latest(pub, mine.Family); now != nil {
@@ -94,6 +134,7 @@ func (p *Provider) resolve(pub *published.Tables[*table], r request, c provider.
 				return target{}, err
 			}
 		}
+		mine.mine, mine.limit = true, limitNow(pub, mine)
 		return mine, nil
 	}
 	return target{}, denied("there is no such export")
@@ -119,6 +160,15 @@ func latest(pub *published.Tables[*table], family string) (*served, *table) {
 		return nil, nil
 	}
 	return t.byFamily[family], t
+}
+
+// limitNow gives how much an overlay may hold: what the current generation says of the
+// export; when it has none that is copy-on-write, what the target's own says.
+func limitNow(pub *published.Tables[*table], t target) int64 {
+	if now, _ := latest(pub, t.Family); now != nil && now.Mode == schema.CopyOnWrite {
+		return now.Decl.Limit
+	}
+	return t.limit
 }
 
 // alias gives what the undigested name stands for.

@@ -26,6 +26,7 @@ func (p *Provider) Retire(_ context.Context, live provider.Live) error {
 	for _, t := range dropped {
 		t.release()
 	}
+	p.discardUnwanted(live.Generations)
 	p.mu.Unlock()
 	p.socks.Retire(keep)
 	return nil

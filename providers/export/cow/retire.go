@@ -45,6 +45,74 @@ func (s *Store) Note(key Key, name, value string) {
 	sl.rec.Note, sl.unsaved = note, true
 }
 
+// Save puts on disk what Retire and Note said of the overlays of some machines.
+func (s *Store) Save(machines ...string) error {
+	s.mu.Lock()
+	var keys []Key
+	for k, sl := range s.slots {
+		if sl.unsaved && slices.Contains(machines, k.Machine) {
+			keys = append(keys, k)
+		}
+	}
+	s.mu.Unlock()
+	for _, k := range keys {
+		if err := s.save(k); err != nil {
+			return fmt.Errorf("overlay %s: %w", k, err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) save(key Key) error {
+	sl := s.acquire(key)
+	defer s.release(sl)
+	return s.saveSlot(sl)
+}
+
+// saveSlot does save with the slot busy.
+func (s *Store) saveSlot(sl *slot) error {
+	s.mu.Lock()
+	rec, wanted := sl.rec, sl.found && sl.unsaved && sl.broken == nil
+	sl.unsaved = false
+	s.mu.Unlock()
+	if !wanted {
+		return nil
+	}
+	err := writeRecord(filepath.Join(s.dir, rec.Key.String()), rec)
+	if err != nil {
+		s.mu.Lock()
+		sl.unsaved = true
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// Touched reports whether anything was written to an overlay that is not open, as far as can be
+// known: after a power cut that counts too of which nothing is left.
+func (s *Store) Touched(key Key) (bool, error) {
+	sl := s.acquire(key)
+	defer s.release(sl)
+	s.mu.Lock()
+	rec, found, broken := sl.rec, sl.found, sl.broken
+	s.mu.Unlock()
+	switch {
+	case broken != nil || found && rec.ServerBoot != s.bootID:
+		return true, nil
+	case !found || rec.Retired:
+		return false, nil
+	}
+	f, err := os.Open(filepath.Join(s.dir, key.String(), liveFile))
+	if err != nil {
+		return false, fmt.Errorf("overlay %s: %w", key, err)
+	}
+	defer f.Close()
+	m := newBitmap(blocksOf(rec.Base.Size))
+	if err := m.load(f, blocksOf(rec.Base.Size)); err != nil {
+		return false, fmt.Errorf("overlay %s: %w", key, err)
+	}
+	return m.n.Load() > 0, nil
+}
+
 // Remove deletes an overlay and forgets it, so that its key may be used anew. One
 // that is open is an error; one that is not there is none.
 func (s *Store) Remove(key Key) error {
@@ -113,21 +181,15 @@ func (s *Store) sweep(key Key, forget bool) error {
 	sl := s.acquire(key)
 	defer s.release(sl)
 	s.mu.Lock()
-	rec, inUse, broken, unsaved := sl.rec, sl.open != nil, sl.broken != nil, sl.unsaved
-	sl.unsaved = false
+	rec, inUse, broken := sl.rec, sl.open != nil, sl.broken != nil
 	s.mu.Unlock()
 	if rec.Retired && !inUse && (forget || broken) {
 		return s.remove(sl)
 	}
-	dir := filepath.Join(s.dir, key.String())
-	if unsaved && !broken {
-		if err := writeRecord(dir, rec); err != nil {
-			s.mu.Lock()
-			sl.unsaved = true
-			s.mu.Unlock()
-			return err
-		}
+	if err := s.saveSlot(sl); err != nil {
+		return err
 	}
+	dir := filepath.Join(s.dir, key.String())
 	if !rec.Retired || inUse {
 		return nil
 	}

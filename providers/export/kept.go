@@ -1,0 +1,145 @@
+package export
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/providers/export/cow"
+)
+
+// Overlays that outlive boots: of keep = "host", one per machine and export, and the
+// working copy of a read-write export, of which there is one. Their keys name the boot
+// that made them, so that one which is made after another was discarded is another
+// overlay, and a boot that had the former never gets the latter; the boot that has it
+// now is a note.
+
+// Where such overlays are, in keys.
+const (
+	keptInstance = "host-" // and the boot that made it
+	workingCopy  = "rw"    // instead of a machine
+)
+
+// keepFormer is how many boots are remembered that had an overlay before.
+const keepFormer = 16
+
+// keptKey says which overlay a client gets that may outlive its boot, and which
+// connections it takes the place of; what lay over another artifact is retired. The
+// caller holds p.mu.
+func (p *Provider) keptKey(t target, boot cow.Key, session string) (key cow.Key, before []*attachment, err error) {
+	key = cow.Key{Machine: boot.Machine, Instance: keptInstance + boot.Instance, Export: boot.Export}
+	if t.keeps == keepsCopy {
+		key.Machine = workingCopy
+	}
+	var live *cow.Record
+	for _, r := range p.overlays.Of(key.Machine, key.Export) {
+		if recorded(r).keeps != t.keeps {
+			continue
+		}
+		had := slices.Contains(formerBoots(r), boot.Instance)
+		switch {
+		case had && !r.Retired:
+			return key, nil, denied("that boot of the machine is over: it was booted again since, and its overlay is the newer boot's")
+		case r.Retired && (had || bootOf(r) == boot.Instance) && boot.Instance != staticInstance:
+			return key, nil, denied("what that boot of the machine had written was discarded: it has to be booted again")
+		case !r.Retired && (live == nil || r.Created.After(live.Created)):
+			live = &r
+		}
+	}
+	if live == nil { // or it is not made yet
+		if named(boot.Instance) {
+			before = p.connsOf(key)
+		}
+		return key, before, nil
+	}
+	before = p.connsOf(live.Key)
+	owner, base := bootOf(*live), cow.Base{Digest: t.Root.Digest, Size: t.Root.Size}
+	switch {
+	case owner == boot.Instance && live.Base == base:
+		if !named(boot.Instance) {
+			before = nil // they are served together
+		}
+		return live.Key, before, nil
+	case owner == boot.Instance && boot.Instance != staticInstance:
+		return key, nil, denied("the overlay of this boot lies over another artifact")
+	case named(owner) && !named(boot.Instance) && (len(before) > 0 || session == "" || session == live.Note[noteSession]):
+		return key, nil, denied("the machine has this disk attached in a boot of its own, and a second writer would destroy it")
+	case live.Base == base:
+		p.overlays.Note(live.Key, noteBoot, boot.Instance)
+		p.overlays.Note(live.Key, noteSession, session)
+		if t.keeps == keepsCopy {
+			p.overlays.Note(live.Key, noteMachine, boot.Machine)
+		}
+		former := append([]string{owner}, formerBoots(*live)...)
+		p.overlays.Note(live.Key, noteFormer, strings.Join(former[:min(len(former), keepFormer)], " "))
+		return live.Key, before, nil
+	}
+	p.overlays.Retire(live.Key)
+	p.pokeSweeper()
+	return key, before, nil
+}
+
+func formerBoots(r cow.Record) []string { return strings.Fields(r.Note[noteFormer]) }
+
+// connsOf gives the connections to an overlay. The caller holds p.mu.
+func (p *Provider) connsOf(key cow.Key) []*attachment {
+	var list []*attachment
+	for a := range p.conns {
+		if a.key == key {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// goneAfter is for how long an overlay of one boot waits for its machine without a
+// connection: nbdroot has the kernel give up a device after 30 days.
+const goneAfter = 31 * 24 * time.Hour
+
+// discardUnwanted retires overlays that nobody can come back to: those that outlive
+// boots, of exports that no generation has any more, or keeps in another way; and those
+// of boots that were given up. Where a generation of live has no table, as it cannot be
+// served now, nobody knows what it wants, and only the latter are. The caller holds p.mu.
+func (p *Provider) discardUnwanted(live map[uint64]bool) {
+	wanted := map[string]map[keeps]bool{}
+	pub := p.pub.Load()
+	known := pub.Current != 0
+	for gen := range live {
+		known = known && (!live[gen] || pub.ByGen[gen] != nil)
+	}
+	for _, t := range pub.ByGen {
+		for family, s := range t.byFamily {
+			if wanted[family] == nil {
+				wanted[family] = map[keeps]bool{}
+			}
+			wanted[family][keepsOf(s.Decl)] = true
+		}
+	}
+	for _, r := range p.overlays.List() {
+		if r.Retired || r.Base.Digest == "" || len(p.connsOf(r.Key)) > 0 {
+			continue
+		}
+		switch k := recorded(r).keeps; k {
+		case keepsHost, keepsCopy:
+			if known && !wanted[r.Export][k] {
+				p.overlays.Retire(r.Key)
+				p.pokeSweeper()
+			}
+		default:
+			if p.now().Sub(p.lastSeen(r)) > goneAfter {
+				p.overlays.Retire(r.Key)
+				p.pokeSweeper()
+			}
+		}
+	}
+}
+
+// lastSeen says when an overlay may have had a connection last, which is not before
+// this process began: its machine may not have had the time to come back.
+func (p *Provider) lastSeen(r cow.Record) time.Time {
+	seen, err := time.Parse(time.RFC3339, r.Note[noteSeen])
+	if err != nil || seen.Before(p.started) {
+		return p.started
+	}
+	return seen
+}

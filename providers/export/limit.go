@@ -1,0 +1,39 @@
+package export
+
+import (
+	"fmt"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/providers/export/cow"
+)
+
+// limitOverlays gives every overlay that is attached the limit that counts now. The
+// caller holds p.mu.
+func (p *Provider) limitOverlays() {
+	pub := p.pub.Load()
+	for a := range p.conns {
+		a.limit = limitNow(pub, a.target)
+		if a.overlay != nil {
+			a.overlay.SetLimit(a.limit)
+		}
+	}
+}
+
+// filling is told by the overlays.
+func (p *Provider) filling(f cow.Fill) {
+	ev := provider.Event{Kind: provider.EventFilling, Name: f.Note[noteName], Artifact: f.Base.Digest, Bytes: f.Used}
+	switch {
+	case f.Full && f.Limit == 0:
+		ev.Kind = provider.EventFull
+		ev.Err = "the file system of the state directory is full, but for what is kept in reserve: the machine's writes fail"
+	case f.Full:
+		ev.Kind = provider.EventFull
+		ev.Err = fmt.Sprintf("the overlay may hold %d MiB: the machine's writes to anything else fail", f.Limit>>20)
+	default:
+		ev.Err = fmt.Sprintf("the overlay holds %d of the %d MiB that it may", f.Used>>20, f.Limit>>20)
+	}
+	t := recorded(f.Record)
+	ev.Generation, ev.Image = t.Generation, t.Image
+	ev.MAC, ev.Addr = machineOf(f.Record)
+	p.event(ev)
+}
