@@ -177,6 +177,7 @@ func samples() map[string]sample {
 		"policy.window":       {head: "policy {\nwindow {", attrs: map[string]string{"from": `"22:00"`, "to": `"06:00"`}, tail: "}\n"},
 	}
 	all["export"] = all["export"].but("keep", sample{head: `export "nbd" "e" {`, attrs: map[string]string{"image": "image.i", "mode": `"copy-on-write"`}, addr: "export.nbd.e"})
+	all["export"] = all["export"].but("limit", sample{head: `export "nbd" "e" {`, attrs: map[string]string{"image": "image.i", "mode": `"copy-on-write"`}, addr: "export.nbd.e"})
 	all["bootloader"] = all["bootloader"].but("fallback", sample{head: `bootloader "ipxe" "b" {`, attrs: map[string]string{"entries": "[entry.t]"}, addr: "bootloader.ipxe.b"})
 	noContent := all["image.file"]
 	noContent.attrs = map[string]string{"source": `"root.tar"`}

@@ -85,6 +85,8 @@ func (t *Tracker) learn(m *machine, ev provider.Event, foreign bool) {
 		t.detached(m, ev)
 	case provider.EventDenied:
 		m.stage(ev.At, "denied", fmt.Sprintf("%s: %s", ev.Name, ev.Err))
+	case provider.EventFilling, provider.EventFull:
+		m.stage(ev.At, "disk", fmt.Sprintf("%s: %s", ev.Name, ev.Err))
 	case provider.EventPhone:
 		t.phoned(m, ev)
 	}
