@@ -5,6 +5,7 @@ import (
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/providers/export/cow"
+	"github.com/dlreconcile/dlreconcile/schema"
 )
 
 // limitOverlays gives every overlay that is attached the limit that counts now. The
@@ -35,5 +36,6 @@ func (p *Provider) filling(f cow.Fill) {
 	t := recorded(f.Record)
 	ev.Generation, ev.Image = t.Generation, t.Image
 	ev.MAC, ev.Addr = machineOf(f.Record)
+	ev.Host, _ = schema.ParseAddr(f.Note[noteHost]) // written by notes
 	p.event(ev)
 }
