@@ -97,6 +97,9 @@ func (c *cli) apply(ctx context.Context, o applyFlags) error {
 			return err
 		}
 	}
+	if o.rev == "" && o.saved == nil && (c.settings.repoGiven || client == nil) {
+		c.noteEdits(ctx, "")
+	}
 	if client != nil {
 		return c.applyLive(ctx, client, o)
 	}
@@ -150,6 +153,9 @@ func (c *cli) applyLive(ctx context.Context, client *api.Client, o applyFlags) e
 	out, err := change(ctx, "/v1/apply", req, c.followStatus())
 	if err != nil {
 		return goesOn(ctx, err)
+	}
+	if o.rev == "" && o.saved == nil && !c.settings.repoGiven {
+		c.noteEdits(ctx, out.Revision)
 	}
 	if o.try != 0 && out.Failure == nil {
 		return c.onTrial(ctx, client, out)

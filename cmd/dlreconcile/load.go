@@ -21,6 +21,7 @@ import (
 // loaded is a desired state as a command works on it.
 type loaded struct {
 	revision *string // nil: a work tree with uncommitted changes
+	edits    source.Edits
 	tree     fs.FS
 	whole    *schema.Desired
 	own      *schema.Desired // this server's part; nil when all is asked for
@@ -125,11 +126,11 @@ func (c *cli) loadWorkTree(ctx context.Context, l *loaded) error {
 		return err
 	}
 	l.tree, l.closers = tree, append(l.closers, tree)
-	dirty, head, err := source.Dirty(ctx, c.settings.Repo, c.settings.Path)
+	edits, head, err := source.Edited(ctx, c.settings.Repo, c.settings.Path)
 	if err != nil {
 		return err
 	}
-	if !dirty {
+	if l.edits = edits; len(edits.Files) == 0 {
 		l.revision = &head.Hash
 	}
 	return nil

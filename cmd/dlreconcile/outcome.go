@@ -13,7 +13,7 @@ import (
 // live says whether a daemon did it, so that it is served already.
 func (c *cli) outcome(ctx context.Context, out engine.Outcome, live bool) error {
 	if c.json {
-		if err := c.printJSON(out); err != nil {
+		if err := c.printJSON(noted{out, c.notices}); err != nil {
 			return err
 		}
 	}

@@ -99,6 +99,10 @@ func (c *cli) plan(ctx context.Context, o planFlags) error {
 	if err != nil {
 		return err
 	}
+	if len(l.edits.Files) > 0 {
+		// On stderr even with --json: a plan's document has its schema.
+		fmt.Fprintf(c.err, "Note: %s part of this plan, so it is of no commit (its revision is null). Only what is committed is applied: commit to apply it.\n", editsText(l.edits))
+	}
 	keep := o.out != "" && !p.Refused()
 	print := c.printPlan
 	if o.markdown {

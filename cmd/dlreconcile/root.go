@@ -27,10 +27,11 @@ type cli struct {
 	noColor  bool
 	// around and limits, when not nil, are a test's: what stands in for a provider, and
 	// what the engine waits for.
-	around func(provider.Provider) provider.Provider
-	limits func(*engine.Config)
-	daemon bool          // this process is the daemon: it logs what it does
-	cache  *schema.Cache // what was loaded last: the state that is served is much like the one that is wanted
+	around  func(provider.Provider) provider.Provider
+	limits  func(*engine.Config)
+	daemon  bool          // this process is the daemon: it logs what it does
+	notices []string      // told beside what came of the command
+	cache   *schema.Cache // what was loaded last: the state that is served is much like the one that is wanted
 }
 
 // textOnly marks commands that have no JSON form.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/go-git/go-billy/v5/osfs"
@@ -29,12 +30,35 @@ import (
 // A repository without a commit gives true and ErrNoCommit, a bare or remote one true
 // and ErrNoWorkTree.
 func Dirty(ctx context.Context, repo, sub string) (dirty bool, rev Revision, err error) {
-	fail := func(err error) (bool, Revision, error) {
-		return true, rev, fmt.Errorf("repository %s: %w", repo, err)
+	e, rev, err := edited(ctx, repo, sub, 1)
+	return err != nil || len(e.Files) > 0, rev, err
+}
+
+// Edits are what of a checkout is not part of a commit.
+type Edits struct {
+	Files []string // relative to the repository, sorted; folders that are gone end in "/"
+	More  bool     // there are more than these
+}
+
+// mostEdits bounds Edits.Files.
+const mostEdits = 1000
+
+// Edited gives the files for which Dirty says that a checkout is not what is committed,
+// at most 1000 of them. Its errors are Dirty's.
+func Edited(ctx context.Context, repo, sub string) (Edits, Revision, error) {
+	e, rev, err := edited(ctx, repo, sub, mostEdits)
+	slices.Sort(e.Files)
+	return e, rev, err
+}
+
+// edited stops when it has found most files.
+func edited(ctx context.Context, repo, sub string, most int) (e Edits, rev Revision, err error) {
+	fail := func(err error) (Edits, Revision, error) {
+		return Edits{}, rev, fmt.Errorf("repository %s: %w", repo, err)
 	}
 	src, err := openWork(repo, sub)
 	if err != nil {
-		return true, rev, err
+		return Edits{}, rev, err
 	}
 	hash, err := src.objs.ref(plumbing.HEAD)
 	if err != nil {
@@ -45,31 +69,34 @@ func Dirty(ctx context.Context, repo, sub string) (dirty bool, rev Revision, err
 		return fail(err)
 	}
 	rev = revisionOf(c)
+	d := comparison{ctx: ctx, src: src, most: most}
+	var committed *folder
 	tree, err := openTree(ctx, src.objs, hash, src.cfg.Path, src.cfg.Limits)
-	if errors.Is(err, ErrNoPath) {
-		return true, rev, nil // not committed at all
-	}
-	if err != nil {
+	switch {
+	case err == nil:
+		committed = tree.root.dir
+	case errors.Is(err, ErrNoPath): // not committed at all
+		d.edits.Files = append(d.edits.Files, src.cfg.Path+"/")
+		return d.edits, rev, nil
+	default:
 		return fail(err)
 	}
-	d := comparison{ctx: ctx, src: src}
 	if err := d.load(); err != nil {
 		return fail(err)
 	}
-	err = d.folder(src.cfg.Path, tree.root.dir)
-	if errors.Is(err, errDiffers) {
-		return true, rev, nil
-	}
-	if err != nil {
+	if err := d.folder(src.cfg.Path, committed); err != nil && !errors.Is(err, errEnough) {
 		return fail(err)
 	}
-	return false, rev, nil
+	return d.edits, rev, nil
 }
 
-var errDiffers = errors.New("differs")
+var errEnough = errors.New("enough differs")
 
-// comparison compares a checkout with a commit, and stops at the first difference.
+// comparison compares a checkout with a commit.
 type comparison struct {
+	most  int // differences after which it stops
+	edits Edits
+
 	ctx     context.Context
 	src     *Source
 	index   map[string]*index.Entry
@@ -128,6 +155,19 @@ func excludeFile(file string) ([]gitignore.Pattern, error) {
 	return out, nil
 }
 
+// differs notes a difference.
+func (d *comparison) differs(file string) error {
+	if len(d.edits.Files) == d.most {
+		d.edits.More = true
+		return errEnough
+	}
+	d.edits.Files = append(d.edits.Files, file)
+	if d.most == 1 {
+		return errEnough // whether there are more does not matter
+	}
+	return nil
+}
+
 // folder compares the folder at with what was committed there; nil for a folder
 // that was not committed, in which any file that is not ignored is a difference.
 func (d *comparison) folder(at string, committed *folder) error {
@@ -136,7 +176,7 @@ func (d *comparison) folder(at string, committed *folder) error {
 	}
 	list, err := os.ReadDir(filepath.Join(d.src.dirs.work, filepath.FromSlash(at)))
 	if errors.Is(err, fs.ErrNotExist) {
-		return errDiffers
+		return d.differs(at + "/")
 	}
 	if err != nil {
 		return err
@@ -149,11 +189,17 @@ func (d *comparison) folder(at string, committed *folder) error {
 		for i := range committed.entries {
 			n := &committed.entries[i]
 			e, ok := there[n.name]
-			if !ok {
-				return errDiffers
-			}
 			delete(there, n.name)
-			if err := d.entry(path.Join(at, n.name), n, e); err != nil {
+			var err error
+			switch p := path.Join(at, n.name); {
+			case ok:
+				err = d.entry(p, n, e)
+			case n.dir != nil:
+				err = d.differs(p + "/")
+			default:
+				err = d.differs(p)
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -163,7 +209,9 @@ func (d *comparison) folder(at string, committed *folder) error {
 		switch {
 		case name == ".git" || d.ignored.Match(strings.Split(p, "/"), e.IsDir()):
 		case !e.IsDir():
-			return errDiffers
+			if err := d.differs(p); err != nil {
+				return err
+			}
 		default: // a folder without files is none to Git
 			if err := d.folder(p, nil); err != nil {
 				return err
@@ -178,7 +226,7 @@ func (d *comparison) entry(p string, n *node, e fs.DirEntry) error {
 		return nil // what is in it is not read
 	}
 	if e.Type() != modeOf(n.mode).Type() {
-		return errDiffers
+		return d.differs(p)
 	}
 	if n.dir != nil {
 		return d.folder(p, n.dir)
@@ -189,7 +237,10 @@ func (d *comparison) entry(p string, n *node, e fs.DirEntry) error {
 		if err != nil {
 			return err
 		}
-		return differs(plumbing.ComputeHash(plumbing.BlobObject, []byte(target)) != n.hash)
+		if plumbing.ComputeHash(plumbing.BlobObject, []byte(target)) != n.hash {
+			return d.differs(p)
+		}
+		return nil
 	}
 	st, err := e.Info()
 	if err != nil {
@@ -210,7 +261,10 @@ func (d *comparison) entry(p string, n *node, e fs.DirEntry) error {
 	if _, err := io.Copy(h, f); err != nil {
 		return err
 	}
-	return differs(h.Sum() != n.hash)
+	if h.Sum() != n.hash {
+		return d.differs(p)
+	}
+	return nil
 }
 
 // racy reports whether the file may have been changed after Git looked at it
@@ -218,11 +272,4 @@ func (d *comparison) entry(p string, n *node, e fs.DirEntry) error {
 func (d *comparison) racy(e *index.Entry) bool {
 	st, err := os.Stat(filepath.Join(d.src.dirs.dot, "index"))
 	return err != nil || !e.ModifiedAt.Before(st.ModTime())
-}
-
-func differs(yes bool) error {
-	if yes {
-		return errDiffers
-	}
-	return nil
 }

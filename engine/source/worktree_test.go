@@ -2,6 +2,7 @@ package source
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -146,6 +147,20 @@ func TestDirty(t *testing.T) {
 		t.Fatal(err)
 	}
 	is("a link elsewhere", "", true)
+
+	// All of them, in their order; a folder that is gone is one.
+	put("sub/deep/new", "x")
+	put("site.hcl", "ONE\n")
+	write(t, filepath.Join(dir, "b.hcl"), "x")
+	if e, rev, err := Edited(t.Context(), dir, ""); err != nil || rev.Hash != head || e.More || strings.Join(e.Files, " ") != "b.hcl link site.hcl sub/deep/new" {
+		t.Errorf("edited: %+v of %.7s, %v", e, rev.Hash, err)
+	}
+	for i := range mostEdits {
+		write(t, filepath.Join(dir, "many", fmt.Sprint(i)), "")
+	}
+	if e, _, err := Edited(t.Context(), dir, ""); err != nil || !e.More || len(e.Files) != mostEdits {
+		t.Errorf("many: %d, more %v, %v", len(e.Files), e.More, err)
+	}
 
 	bare := newRepo(t, true).dir
 	if _, _, err := Dirty(t.Context(), bare, ""); !errors.Is(err, ErrNoWorkTree) {
