@@ -138,8 +138,8 @@ func newComparison(in Input) *comparison {
 		}
 	}
 	c.seen = newWorld(in, c)
-	c.want.usedBy(c.seen)
-	c.have.usedBy(c.seen)
+	c.want.seen, c.have.seen = c.seen, c.seen
+	c.order = make([]schema.Addr, 0, max(len(c.want.resources), len(c.have.resources)))
 	for a := range c.want.resources {
 		c.order = append(c.order, a)
 	}
@@ -159,6 +159,9 @@ func newComparison(in Input) *comparison {
 // compare finds what happens to one resource by itself.
 func (c *comparison) compare(a schema.Addr) {
 	want, have := c.want.resources[a], c.have.resources[a]
+	if c.same(have, want) {
+		return
+	}
 	ch := &Change{
 		Address: a, Inputs: []schema.Addr{}, AfterUnknown: []string{}, Impact: []Impact{},
 		Before: map[string]json.RawMessage{}, After: map[string]json.RawMessage{},
@@ -210,6 +213,18 @@ func (c *comparison) compare(a schema.Addr) {
 		}
 	}
 	c.changes[a] = ch
+}
+
+// same reports, at little cost, that nothing can have happened to a resource, which is
+// so for nearly all hosts of a fleet. Images and exports have more than attributes.
+func (c *comparison) same(have, want *schema.Resource) bool {
+	if have == nil || want == nil || want.Addr.Kind == kindImage || want.Addr.Kind == kindExport {
+		return false
+	}
+	if _, moved := c.have.was[want.Addr]; moved {
+		return false
+	}
+	return slices.EqualFunc(have.Attrs, want.Attrs, func(a, b schema.Attr) bool { return a.Name == b.Name && a.Value == b.Value })
 }
 
 // onlyAccess reports whether no more than who may use an export differs.

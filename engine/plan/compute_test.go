@@ -268,3 +268,22 @@ func TestInputIsNotWritten(t *testing.T) {
 		t.Error("the applied state was written to")
 	}
 }
+
+// The plan that operators wait for most.
+func BenchmarkOneHostEdited(b *testing.B) {
+	hosts := func(s *site) {
+		s.hosts = nil
+		for i := range 10_000 {
+			s.hosts = append(s.hosts, hostSpec{fmt.Sprintf("ws%04d", i), fmt.Sprintf("52:54:00:00:%02x:%02x", i>>8, i&255), "", nil})
+		}
+	}
+	in := Input{
+		Want:    newSite(hosts, func(s *site) { s.hosts[5000].args = []string{"debug"} }),
+		Applied: &Applied{Generation: 1, Desired: newSite(hosts), Artifacts: map[string]string{recipe1: artifact1}},
+	}
+	for b.Loop() {
+		if p := Compute(in); len(p.Changes) != 1 {
+			b.Fatal(heads(p))
+		}
+	}
+}

@@ -113,7 +113,7 @@ func (c *comparison) imageImpact(i *impacts, ch *Change) {
 		return // the same bytes
 	}
 	if ch.Action != Delete {
-		i.add(EffectNextBoot, "", "", c.want.uses[a]...)
+		i.add(EffectNextBoot, "", "", c.want.usedBy(a)...)
 	}
 	after := c.artifacts.after(c.want.images[a])
 	c.keeps(i, after, func(m *machine) bool { return m.image == a })
@@ -124,9 +124,9 @@ func (c *comparison) imageImpact(i *impacts, ch *Change) {
 func (c *comparison) bootImpact(i *impacts, ch *Change) {
 	switch ch.Action {
 	case Create:
-		i.add(EffectNextBoot, "", "", c.want.uses[ch.Address]...)
+		i.add(EffectNextBoot, "", "", c.want.usedBy(ch.Address)...)
 	case Update:
-		list := slices.Clone(c.want.uses[ch.Address])
+		list := slices.Clone(c.want.usedBy(ch.Address))
 		if onlySettings(c.own[ch.Address]) {
 			list = slices.DeleteFunc(list, func(n string) bool { return c.hidesSettings(n, ch.Address) })
 		}

@@ -18,7 +18,7 @@ func (c *comparison) exportImpact(i *impacts, ch *Change) {
 	switch {
 	case is == nil && was == nil:
 	case was == nil:
-		i.add(EffectNextBoot, "", "", c.want.uses[a]...)
+		i.add(EffectNextBoot, "", "", c.want.usedBy(a)...)
 	case is == nil:
 		c.keeps(i, "", c.runs(was))
 		c.discards(i, ch, was, nil)
@@ -43,13 +43,13 @@ func (c *comparison) exportUpdate(i *impacts, ch *Change, was, is *schema.Export
 		switch name {
 		case "allow", "clients", "options": // asked when a machine connects
 		case "limit": // at every write
-			i.add(EffectLive, "", nextWrite, c.want.uses[is.Addr]...)
+			i.add(EffectLive, "", nextWrite, c.want.usedBy(is.Addr)...)
 		default:
-			i.add(EffectNextBoot, "", "", c.want.uses[is.Addr]...)
+			i.add(EffectNextBoot, "", "", c.want.usedBy(is.Addr)...)
 		}
 	}
 	if c.have.family(was) != c.want.family(is) {
-		i.add(EffectNextBoot, "", "", c.want.uses[is.Addr]...)
+		i.add(EffectNextBoot, "", "", c.want.usedBy(is.Addr)...)
 		for _, m := range c.seen.machines {
 			if runsIt(m) && m.export != "" {
 				i.add(EffectKeeps, "", withoutBoot(m.export)+" "+untilReboot, m.name())
@@ -60,7 +60,7 @@ func (c *comparison) exportUpdate(i *impacts, ch *Change, was, is *schema.Export
 		c.keeps(i, c.artifacts.after(c.want.images[is.Image]), runsIt)
 	}
 	if own["options"] {
-		i.add(EffectLive, "", nextConnection, c.want.uses[is.Addr]...)
+		i.add(EffectLive, "", nextConnection, c.want.usedBy(is.Addr)...)
 	}
 	if own["allow"] || own["clients"] {
 		c.allowImpact(i, is, runsIt)
@@ -70,7 +70,7 @@ func (c *comparison) exportUpdate(i *impacts, ch *Change, was, is *schema.Export
 // allowImpact: at every connection, that of a running machine that comes back
 // included, the lists of the current generation are asked.
 func (c *comparison) allowImpact(i *impacts, ex *schema.Export, runsIt func(*machine) bool) {
-	i.add(EffectLive, "", nextConnection, c.want.uses[ex.Addr]...)
+	i.add(EffectLive, "", nextConnection, c.want.usedBy(ex.Addr)...)
 	for _, m := range c.seen.machines {
 		if runsIt(m) {
 			c.refuses(i, ex, m)

@@ -60,7 +60,7 @@ func (c *comparison) sameChains(was, is *schema.Host) bool {
 func (v *view) waysOf(h *schema.Host) [][]chain {
 	var list [][]chain
 	for _, s := range v.subnetsOf(h) {
-		chains := v.chainsOn(h, s)
+		chains := slices.Collect(v.chainsOn(h, s))
 		for n := range chains {
 			chains[n].subnet = schema.Addr{}
 		}

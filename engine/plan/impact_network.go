@@ -18,12 +18,12 @@ func (c *comparison) serverImpact(i *impacts, ch *Change) {
 			i.add(EffectLive, "", nextRenewal, c.onSubnet(s.Addr)...)
 		}
 		if d.told || d.tftp || d.http {
-			i.add(EffectNextBoot, "", "", c.want.uses[s.Addr]...)
+			i.add(EffectNextBoot, "", "", c.want.usedBy(s.Addr)...)
 		}
 	}
 	for _, ex := range c.want.exports {
 		if ex.Server == a && d.of(ex) {
-			i.add(EffectNextBoot, "", "", c.want.uses[ex.Addr]...)
+			i.add(EffectNextBoot, "", "", c.want.usedBy(ex.Addr)...)
 		}
 	}
 	for _, m := range c.seen.machines {
@@ -80,7 +80,7 @@ func (c *comparison) subnetImpact(i *impacts, ch *Change) {
 	a := ch.Address
 	switch ch.Action {
 	case Create:
-		i.add(EffectNextBoot, "", "", c.want.uses[a]...)
+		i.add(EffectNextBoot, "", "", c.want.usedBy(a)...)
 		c.takesOver(i, c.want.subnets[a])
 	case Delete:
 		for _, o := range c.leasesOn(a) {
@@ -112,7 +112,7 @@ func (c *comparison) subnetImpact(i *impacts, ch *Change) {
 		case own["boot"]:
 			c.bootsOther(i, c.followers(a))
 		case own["boot_file_name"], own["next_server"], own["router_advertisement"]:
-			i.add(EffectNextBoot, "", "", c.want.uses[a]...)
+			i.add(EffectNextBoot, "", "", c.want.usedBy(a)...)
 		}
 		if own["pool"] || own["cidr"] {
 			c.poolImpact(i, c.want.subnets[a])
@@ -126,7 +126,7 @@ func (c *comparison) subnetImpact(i *impacts, ch *Change) {
 // modeImpact: another server gives out the addresses from now on, or ours does. A
 // machine keeps the one that it has until its lease ends.
 func (c *comparison) modeImpact(i *impacts, a schema.Addr) {
-	i.add(EffectNextBoot, "", "", c.want.uses[a]...)
+	i.add(EffectNextBoot, "", "", c.want.usedBy(a)...)
 	if c.want.subnets[a].Mode != schema.ModeProxy {
 		i.add(EffectLive, "", "its address from here "+otherLeaseEnds, c.onSubnet(a)...)
 		return
@@ -140,7 +140,7 @@ func (c *comparison) modeImpact(i *impacts, a schema.Addr) {
 func (c *comparison) followers(a schema.Addr) []string {
 	list := []string{}
 	for _, v := range []*view{c.have, c.want} { // before, for a boot that is taken away
-		for _, n := range v.uses[a] {
+		for _, n := range v.usedBy(a) {
 			addr, err := schema.ParseAddr(n)
 			if h := v.hosts[addr]; err == nil && h != nil && len(v.desired.WayOf(h, &schema.Subnet{}).Boot) > 0 {
 				continue // it has a boot of its own, or of its group

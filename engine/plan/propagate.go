@@ -2,6 +2,7 @@ package plan
 
 import (
 	"encoding/json"
+	"iter"
 	"slices"
 
 	"github.com/dlreconcile/dlreconcile/schema"
@@ -10,7 +11,7 @@ import (
 // propagate lists what changes because something that it refers to does, in the
 // order in which one follows from the other.
 func (c *comparison) propagate() {
-	for _, a := range c.both(kindExport) {
+	for a := range c.both(kindExport) {
 		was, is := c.have.exports[a], c.want.exports[a]
 		var in []schema.Addr
 		if was.Image == is.Image && c.served[is.Image] {
@@ -22,11 +23,11 @@ func (c *comparison) propagate() {
 		c.follow(a, in)
 		c.replace(a)
 	}
-	for _, a := range c.both(kindEntry) {
+	for a := range c.both(kindEntry) {
 		is := c.want.entries[a]
 		c.follow(a, c.thoseServedOther(is.Image, is.Root))
 	}
-	for _, a := range c.both(kindBootloader) {
+	for a := range c.both(kindBootloader) {
 		is := c.want.bootloaders[a]
 		in := c.thoseServedOther(is.Entries...)
 		for _, s := range c.want.serversOf[a] {
@@ -36,11 +37,11 @@ func (c *comparison) propagate() {
 		}
 		c.follow(a, in)
 	}
-	for _, a := range c.both(kindGroup) {
+	for a := range c.both(kindGroup) {
 		is := c.want.groups[a]
 		c.beside(a, c.thoseServedOther(append(slices.Clone(is.Boot), is.Entry)...))
 	}
-	for _, a := range c.both(kindHost) {
+	for a := range c.both(kindHost) {
 		is := c.want.hosts[a]
 		in := c.thoseServedOther(append(slices.Clone(is.Boot), is.Entry)...)
 		if ch := c.changes[is.Group]; ch != nil && ch.Action == Update {
@@ -48,7 +49,7 @@ func (c *comparison) propagate() {
 		}
 		c.beside(a, in)
 	}
-	for _, a := range c.both(kindSubnet) {
+	for a := range c.both(kindSubnet) {
 		is := c.want.subnets[a]
 		if d := c.serverDelta(is.Server); d.told || d.dhcp {
 			c.follow(a, []schema.Addr{is.Server})
@@ -57,14 +58,14 @@ func (c *comparison) propagate() {
 }
 
 // both gives the addresses of a kind that are there before and after.
-func (c *comparison) both(kind string) []schema.Addr {
-	var list []schema.Addr
-	for _, a := range c.order {
-		if a.Kind == kind && c.want.resources[a] != nil && c.have.resources[a] != nil && c.typed(a) {
-			list = append(list, a)
+func (c *comparison) both(kind string) iter.Seq[schema.Addr] {
+	return func(yield func(schema.Addr) bool) {
+		for _, a := range c.order {
+			if a.Kind == kind && c.want.resources[a] != nil && c.have.resources[a] != nil && c.typed(a) && !yield(a) {
+				return
+			}
 		}
 	}
-	return list
 }
 
 // typed reports whether both sides hold a more than as attributes.

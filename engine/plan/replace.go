@@ -47,7 +47,7 @@ func (c *comparison) discards(i *impacts, ch *Change, was, is *schema.Export) {
 	family := c.have.family(was)
 	if was.Mode == schema.ReadWrite {
 		set := map[string]bool{}
-		for _, n := range c.have.uses[was.Addr] {
+		for _, n := range c.have.usedBy(was.Addr) {
 			set[n] = true
 		}
 		runsIt := c.runs(was)

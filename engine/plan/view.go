@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"iter"
 	"slices"
 
 	"github.com/dlreconcile/dlreconcile/schema"
@@ -34,7 +35,8 @@ type view struct {
 	bootable    []*schema.Subnet              // all of them, sorted
 	open        []*schema.Subnet              // those of them where a machine without a reservation may turn up
 	serversOf   map[schema.Addr][]schema.Addr // by bootloader: whose clients it boots
-	uses        map[schema.Addr][]string      // machines by what their boots go through, perhaps more than once; see usedBy
+	seen        *world                        // what was observed of machines; nil until newComparison has it
+	users       map[schema.Addr][]string      // machines by what their boots go through, perhaps more than once; nil until usedBy is asked
 	called      map[string]*schema.Export     // exports by what clients call them; see exportCalled
 	byAddress   map[string]*schema.Host       // hosts by their own address; see reserved
 	was         map[schema.Addr]schema.Addr   // what was moved: by its new address, which the view has, the old one
@@ -46,7 +48,7 @@ func newView(d *schema.Desired) *view {
 	}
 	v := &view{
 		desired:     d,
-		resources:   map[schema.Addr]*schema.Resource{},
+		resources:   make(map[schema.Addr]*schema.Resource, len(d.Resources)),
 		servers:     index(d.Servers, func(s *schema.Server) schema.Addr { return s.Addr }),
 		images:      index(d.Images, func(i *schema.Image) schema.Addr { return i.Addr }),
 		exports:     index(d.Exports, func(e *schema.Export) schema.Addr { return e.Addr }),
@@ -55,9 +57,8 @@ func newView(d *schema.Desired) *view {
 		subnets:     index(d.Subnets, func(s *schema.Subnet) schema.Addr { return s.Addr }),
 		groups:      index(d.Groups, func(g *schema.Group) schema.Addr { return g.Addr }),
 		hosts:       index(d.Hosts, func(h *schema.Host) schema.Addr { return h.Addr }),
-		byMAC:       map[string]*schema.Host{},
+		byMAC:       make(map[string]*schema.Host, len(d.Hosts)),
 		serversOf:   map[schema.Addr][]schema.Addr{},
-		uses:        map[schema.Addr][]string{},
 	}
 	for i := range d.Resources {
 		v.resources[d.Resources[i].Addr] = &d.Resources[i]
@@ -148,24 +149,26 @@ type chain struct {
 
 // chainsOn follows the boots of a host, nil for a machine without a host block, on a
 // subnet: one for each of its boot loaders, in order of preference.
-func (v *view) chainsOn(h *schema.Host, s *schema.Subnet) []chain {
-	var list []chain
+func (v *view) chainsOn(h *schema.Host, s *schema.Subnet) iter.Seq[chain] {
 	way := v.desired.WayOf(h, s)
-	for _, loader := range way.Boot {
-		b := v.bootloaders[loader]
-		if b == nil {
-			continue
+	return func(yield func(chain) bool) {
+		for _, loader := range way.Boot {
+			b := v.bootloaders[loader]
+			if b == nil {
+				continue
+			}
+			c := chain{subnet: s.Addr, loader: loader, entry: way.Entry}
+			if c.entry.IsZero() && len(b.Entries) > 0 {
+				c.entry = b.Entries[0]
+			}
+			if e := v.entries[c.entry]; e != nil {
+				c.image, c.export = e.Image, e.Root
+			}
+			if !yield(c) {
+				return
+			}
 		}
-		c := chain{subnet: s.Addr, loader: loader, entry: way.Entry}
-		if c.entry.IsZero() && len(b.Entries) > 0 {
-			c.entry = b.Entries[0]
-		}
-		if e := v.entries[c.entry]; e != nil {
-			c.image, c.export = e.Image, e.Root
-		}
-		list = append(list, c)
 	}
-	return list
 }
 
 // subnetsFor gives the subnets on which a machine may boot; h is its host block, nil
@@ -186,18 +189,20 @@ func (v *view) subnetsFor(m machine) (h *schema.Host, subnets []*schema.Subnet) 
 // preference: where its client architecture is known, those of the loaders which are
 // made for it, else, or when none is, those of all. The first that is made for it need
 // not be the one that counts, for whether its programs are there is not known here.
-func (v *view) chainsOf(m machine) []chain {
-	var list []chain
+func (v *view) chainsOf(m machine) []chain { return v.appendChainsOf(nil, m) }
+
+func (v *view) appendChainsOf(list []chain, m machine) []chain {
 	h, subnets := v.subnetsFor(m)
 	for _, s := range subnets {
-		chains := v.chainsOn(h, s)
-		if m.arch != nil {
-			made := slices.DeleteFunc(slices.Clone(chains), func(c chain) bool { return !madeFor(c.loader, *m.arch) })
-			if len(made) > 0 {
-				chains = made
-			}
+		n := len(list)
+		list = slices.AppendSeq(list, v.chainsOn(h, s))
+		if m.arch == nil {
+			continue
 		}
-		list = append(list, chains...)
+		made := func(c chain) bool { return madeFor(c.loader, *m.arch) }
+		if slices.ContainsFunc(list[n:], made) {
+			list = append(list[:n], slices.DeleteFunc(list[n:], func(c chain) bool { return !made(c) })...)
+		}
 	}
 	return list
 }
@@ -208,27 +213,39 @@ func madeFor(loader schema.Addr, arch uint16) bool {
 	return slices.Contains(schema.LoaderPlatforms(loader.Type), schema.ClientArchOf(arch).Platform)
 }
 
-// usedBy fills uses: for each resource the hosts, and the machines without a host
-// block that boot or are up, whose default boot goes through it.
-func (v *view) usedBy(w *world) {
+// usedBy gives the hosts whose default boot goes through a resource, and the machines
+// without a host block that boot or are up, some perhaps more than once, in no order. It
+// walks every boot when it is first asked; a plan of a few hosts never does.
+func (v *view) usedBy(a schema.Addr) []string {
+	if v.users == nil {
+		v.users = map[schema.Addr][]string{}
+		v.walkBoots()
+	}
+	return v.users[a]
+}
+
+// walkBoots fills users.
+func (v *view) walkBoots() {
+	var chains []chain
 	add := func(m machine) {
 		name := m.name()
-		for _, c := range v.chainsOf(m) {
+		chains = v.appendChainsOf(chains[:0], m)
+		for _, c := range chains {
 			for _, a := range [...]schema.Addr{c.subnet, c.loader, c.entry, c.image, c.export} {
-				if list := v.uses[a]; !a.IsZero() && (len(list) == 0 || list[len(list)-1] != name) {
-					v.uses[a] = append(list, name)
+				if list := v.users[a]; !a.IsZero() && (len(list) == 0 || list[len(list)-1] != name) {
+					v.users[a] = append(list, name)
 				}
 			}
 		}
 	}
 	for a, h := range v.hosts {
 		m := machine{host: a, mac: h.MAC}
-		if seen := w.byMAC[h.MAC]; seen != nil {
+		if seen := v.seen.byMAC[h.MAC]; seen != nil {
 			m.arch = seen.arch
 		}
 		add(m)
 	}
-	for _, m := range w.machines {
+	for _, m := range v.seen.machines {
 		if m.host.IsZero() && m.runs() && v.byMAC[m.mac] == nil {
 			add(*m)
 		}

@@ -32,7 +32,7 @@ func (c *comparison) warn(kernels map[string]Kernel) []Warning {
 	for _, u := range c.want.desired.Unserved() {
 		one := w.add(u.Range, u.Summary, u.Detail, "")
 		one.Refused = true
-		one.Machines = append(one.Machines, c.want.uses[u.Addr]...)
+		one.Machines = append(one.Machines, c.want.usedBy(u.Addr)...)
 	}
 	return w.done()
 }
@@ -98,7 +98,7 @@ func (w *warnings) architecture(m machine) {
 			continue
 		}
 		var whys []string
-		for _, chain := range w.want.chainsOn(h, s) {
+		for chain := range w.want.chainsOn(h, s) {
 			why := w.cannot(chain, arch)
 			if why == "" {
 				whys = nil
@@ -151,7 +151,7 @@ func (w *warnings) archOf(im *schema.Image) string {
 // unsigned warns of kernels that a boot loader for Secure Boot does not start. h nil
 // is a machine without a host block.
 func (w *warnings) unsigned(h *schema.Host, s *schema.Subnet) {
-	for _, c := range w.want.chainsOn(h, s) {
+	for c := range w.want.chainsOn(h, s) {
 		b, im := w.want.bootloaders[c.loader], w.want.images[c.image]
 		if !b.SecureBoot || im == nil {
 			continue
@@ -209,7 +209,7 @@ func (w *warnings) nothingOn(h *schema.Host, s *schema.Subnet) (warn func(), boo
 			fmt.Sprintf("The host names %s, and neither it, nor its group, nor %s names a boot loader: it gets an address only. Write boot = … in one of them.", way.Entry, s.Addr)), false
 	}
 	var whys []string
-	for _, c := range w.want.chainsOn(h, s) {
+	for c := range w.want.chainsOn(h, s) {
 		kernel := w.archOf(w.want.images[c.image])
 		switch {
 		case c.entry.IsZero():
