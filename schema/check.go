@@ -80,6 +80,7 @@ func (l *loader) checkBoot() {
 			l.wrong(e.Addr, "root", "Kernel and root of different images", fmt.Sprintf("%s takes its kernel from %s, but %s serves %s. A kernel needs the modules of its own image.", e.Addr, e.Image, x.Addr, x.Image))
 		}
 		l.checkSquash(e, exports[e.Root])
+		l.checkTLS(e, exports[e.Root])
 	}
 }
 
@@ -90,4 +91,15 @@ func (l *loader) checkSquash(e *Entry, x *Export) {
 	}
 	l.wrong(e.Addr, "root", fmt.Sprintf("Root is nobody on %s", x.Addr), fmt.Sprintf(
 		"%s takes root for nobody, as NFS does unless it is told otherwise, and so no program of a machine that has its root there could read what is root's alone, such as /etc/shadow. Write options = [\"no_root_squash\"] in it.", x.Addr))
+}
+
+// checkTLS refuses a root that no machine could attach: what an initramfs attaches it
+// with has no certificates, and no place to keep a key.
+func (l *loader) checkTLS(e *Entry, x *Export) {
+	if x == nil || x.TLS != TLSRequired {
+		return
+	}
+	l.wrong(e.Addr, "root", fmt.Sprintf("No machine could boot from %s", x.Addr), fmt.Sprintf(
+		"%s is served over TLS only (%s), and initramfs images attach their root without: they have no authority to check the server by, and nowhere to keep a key. "+
+			"Take tls away there, or make another export of %s for those who read it over TLS.", x.Addr, x.At("tls"), x.Image))
 }

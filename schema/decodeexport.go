@@ -12,6 +12,7 @@ import (
 var exportUses = []struct{ attr, kind, why string }{
 	{"keep", NFS, "Machines that write to it write to one working copy, which lives as long as the image is the same; there are no overlays that could be kept."},
 	{"limit", NFS, "What machines write to it is one working copy, as large as its file system."},
+	{"tls", NFS, "TLS is of the NBD protocol here."},
 	{"path", NBD, "A machine asks for a block device by the export's name."},
 	{"clients", NBD, "Say in allow which subnets and hosts may attach."},
 	{"options", NBD, "They are those of an NFS export: a block device has no users."},
@@ -24,6 +25,9 @@ func (l *loader) export(it *item) {
 		Image:  it.ref("image", "image"),
 		Mode:   ExportMode(it.text("mode", string(ReadOnly), checkMode(kind))),
 		Allow:  it.refs("allow", false, "subnet", "host"),
+	}
+	if kind == NBD {
+		e.TLS = read(it, "tls", TLSOffered, parseTLS, func(t TLS) any { return string(t) })
 	}
 	it.needed("image")
 	for _, u := range exportUses {
@@ -66,4 +70,16 @@ func checkMode(kind string) func(string) error {
 		}
 		return known(s)
 	}
+}
+
+// parseTLS reads whether an export is served in the clear.
+func parseTLS(s string) (TLS, error) {
+	const offered = "offered"
+	if err := oneOf([]string{offered, string(TLSRequired)})(s); err != nil {
+		return TLSOffered, err
+	}
+	if s == offered {
+		return TLSOffered, nil
+	}
+	return TLS(s), nil
 }

@@ -299,12 +299,22 @@ type Export struct {
 	Keep   Keep   // for copy-on-write
 	Limit  int64  // for copy-on-write: bytes that one machine's overlay may hold; 0: none
 	Allow  []Addr // subnets and hosts that may attach; empty means every known client
+	TLS    TLS    // of NBD only
 
 	// Of NFS only.
 	Path    string   // below the server's root: "/arch"; default "/" and the block's name
 	Clients []string // as exports(5) has them: "*", a prefix or an address; default: those of Allow
 	Options []string // as exports(5) has them, sorted, no repeats
 }
+
+// TLS says whether an export is served in the clear.
+type TLS string
+
+// The values of TLS.
+const (
+	TLSOffered  TLS = ""         // to who asks, where the daemon has a certificate
+	TLSRequired TLS = "required" // nobody attaches without
+)
 
 // Entry is something to boot.
 type Entry struct {

@@ -14,7 +14,7 @@ var exportBlock = &blockSpec{
 	labels: []string{"type", "name"}, forEach: true,
 	values: []string{NBD, NFS},
 	attrs: map[string]attrRule{
-		"server": optional, "image": required, "mode": optional, "keep": optional, "limit": optional, "allow": optional,
+		"server": optional, "image": required, "mode": optional, "keep": optional, "limit": optional, "allow": optional, "tls": optional,
 		"path": optional, "clients": optional, "options": optional,
 	},
 }

@@ -20,6 +20,9 @@ func exportDoc() BlockDoc {
 					"machine's writes fail (ENOSPC), but for those to blocks that it holds. Counts from the next write on: what is held already stays"},
 			{Name: "allow", Type: "list of references to subnets and hosts", Otherwise: "every machine that is known here", Effects: []Effect{EffectConnection},
 				Text: "who may attach. A machine that is not in it any more keeps its connection, and cannot make another"},
+			{Name: "tls", Type: "string", Otherwise: "`offered`", Effects: []Effect{EffectConnection},
+				Text: "nbd: `offered`: who asks for TLS gets it, if the daemon has a certificate (`nbd` in daemon.hcl). `required`: nobody attaches without it; " +
+					"not for the root of an entry, as initramfs images have no TLS. A machine that is attached in the clear keeps its connection, and cannot make another"},
 			{Name: "server", Type: "reference to a server", Otherwise: "the only one", Effects: []Effect{EffectBoot},
 				Text: "who runs from the old socket keeps it until it reboots"},
 			{Name: "path", Type: "string", Otherwise: "`/` and the block's name, with the key", Effects: []Effect{EffectBoot}, Unserved: "it is of nfs",

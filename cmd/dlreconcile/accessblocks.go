@@ -44,6 +44,9 @@ func (b *daemonBlocks) checkAccess() hcl.Diagnostics {
 			wrong(a.At, "Nobody could use this API", "It lets in who has a certificate that client_ca signed, or the token of a principal block: write client_ca, or a principal block with token_file.")
 		}
 	}
+	if n := b.NBD; n != nil {
+		n.check(wrong)
+	}
 	if m := b.Metrics; m != nil {
 		listen(m.Listen, m.ListenAt)
 	}

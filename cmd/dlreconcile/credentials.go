@@ -115,6 +115,9 @@ func (b *daemonBlocks) paths() []*string {
 	if a := b.API; a != nil {
 		list = append(list, &a.TLSCert, &a.TLSKey, &a.ClientCA)
 	}
+	if n := b.NBD; n != nil {
+		list = append(list, &n.TLSCert, &n.TLSKey, &n.ClientCA)
+	}
 	for _, p := range b.Principals {
 		list = append(list, &p.TokenFile)
 	}

@@ -8,10 +8,11 @@ import (
 	"net"
 
 	"github.com/dlreconcile/dlreconcile/engine/api"
+	"github.com/dlreconcile/dlreconcile/engine/handover"
 )
 
-// maxSocketPath is what sockaddr_un has room for besides its NUL; see unix(7).
-const maxSocketPath = 107
+// maxSocketPath is how long a path of a socket may be.
+const maxSocketPath = handover.MaxUnixPath
 
 // checkSocket says in words what the kernel would say as EINVAL.
 func (c *cli) checkSocket() error {

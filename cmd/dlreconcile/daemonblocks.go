@@ -14,6 +14,7 @@ type daemonBlocks struct {
 	Limits       *limitsBlock         `hcl:"limits,block"`
 	Webhook      *webhookBlock        `hcl:"webhook,block"`
 	API          *apiBlock            `hcl:"api,block"`
+	NBD          *nbdBlock            `hcl:"nbd,block"`
 	Metrics      *metricsBlock        `hcl:"metrics,block"`
 	CommitStatus *commitStatusBlock   `hcl:"commit_status,block"`
 	Notify       []*notifyBlock       `hcl:"notify,block"`
@@ -74,6 +75,19 @@ type apiPrincipalBlock struct {
 
 	At     hcl.Range `hcl:",def_range"`
 	RoleAt hcl.Range `hcl:"role,attr_value_range"`
+}
+
+// nbdBlock is what the repo cannot say of the NBD server. With a certificate it offers
+// TLS; exports say whether they require it.
+type nbdBlock struct {
+	TLSCert  string `hcl:"tls_cert,optional"` // both or neither
+	TLSKey   string `hcl:"tls_key,optional"`
+	ClientCA string `hcl:"client_ca,optional"` // PEM; who speaks TLS then needs a certificate that it signed
+	// Socket is the path of the Unix socket; "" for none. Default: nbd.sock in the state
+	// directory.
+	Socket *string `hcl:"socket,optional"`
+
+	At hcl.Range `hcl:",def_range"`
 }
 
 // metricsBlock is a plain HTTP listener that answers /metrics alone.

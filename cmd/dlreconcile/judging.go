@@ -16,8 +16,9 @@ func (s *settings) judging() []byte {
 		Program string
 		Path    string
 		Trust   any
+		TLS     bool              // exports may require it
 		Files   map[string][]byte // digest by path
-	}{buildVersion().String(), s.Path, trust, map[string][]byte{}}
+	}{buildVersion().String(), s.Path, trust, s.blocks.NBD != nil && s.blocks.NBD.TLSCert != "", map[string][]byte{}}
 	for _, path := range append([]string{s.AgeIdentity, trust.AllowedSigners}, trust.OpenPGPKeys...) {
 		f, err := os.Open(path)
 		if path == "" || err != nil {

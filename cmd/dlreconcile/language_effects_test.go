@@ -95,6 +95,7 @@ var changedAttributes = []changed{
 var unplanned = map[string]string{
 	"export.image": "entry and export change together", "entry.image": "likewise", "entry.root": "likewise",
 	"export.server": "there is one server", "subnet.server": "likewise",
+	"export.tls":  "what a machine has its root from has it in the clear; testdata/plans has the change",
 	"export.keep": "of copy-on-write, and the site's is read-only", "export.limit": "likewise", "entry.state.per": "likewise",
 	"image.tar.path": "images have one source", "image.tar.sha256": "likewise",
 	"image.file.source": "a file has one of three", "image.file.symlink": "likewise", "entry.file.source": "likewise",

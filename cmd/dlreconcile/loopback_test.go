@@ -23,6 +23,8 @@ type loopback struct {
 	repo, state string
 	client      *api.Client
 	lab         *lab.Lab // whose network the daemon is in; nil: the test's own
+	config      string   // daemon.hcl; "": none
+	logged      string   // the file that the daemon of serve logs to
 }
 
 func newLoopback(t testing.TB) *loopback {
@@ -42,7 +44,11 @@ func newLoopback(t testing.TB) *loopback {
 
 // command is dlreconcile with arguments, on this site.
 func (s *loopback) command(args ...string) *exec.Cmd {
-	args = append(args, "--repo", s.repo, "--state", s.state, "--config", os.DevNull, "--poll", "1s")
+	config := s.config
+	if config == "" {
+		config = os.DevNull
+	}
+	args = append(args, "--repo", s.repo, "--state", s.state, "--config", config, "--poll", "1s")
 	cmd := exec.Command(os.Args[0], args...)
 	if s.lab != nil {
 		cmd = s.lab.Command(context.Background(), os.Args[0], args...)
@@ -79,6 +85,7 @@ func (s *loopback) serve() (daemon *exec.Cmd, stop func()) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.logged = log.Name()
 	daemon = s.command("serve")
 	daemon.Stdout, daemon.Stderr = log, log
 	if err := daemon.Start(); err != nil {

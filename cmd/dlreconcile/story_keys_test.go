@@ -45,7 +45,7 @@ func newSigner() (*signer, error) {
 	return s, err
 }
 
-// issue writes NAME.crt and FILE.key for 127.0.0.1.
+// issue writes FILE.crt and FILE.key for 127.0.0.1 and liveServer.
 func (s *signer) issue(dir, file, name string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -53,7 +53,7 @@ func (s *signer) issue(dir, file, name string) error {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP(liveServer)}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, s.cert, &key.PublicKey, s.key)
 	if err != nil {

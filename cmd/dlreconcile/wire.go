@@ -109,6 +109,7 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 	exports, err := export.New(export.Config{
 		Content: h.store.Content(), Dir: filepath.Join(c.settings.State, "overlays"),
 		Clients: h.nodes, Sink: sink, Now: now, Log: h.log,
+		TLS: c.settings.blocks.NBD.tls(h.log), Socket: c.settings.nbdSocket(),
 	})
 	if err != nil {
 		return err

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 
 	"github.com/dlreconcile/dlreconcile/engine"
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
+	"github.com/dlreconcile/dlreconcile/engine/handover"
 	"github.com/dlreconcile/dlreconcile/engine/node"
 	"github.com/dlreconcile/dlreconcile/engine/store"
 	"github.com/dlreconcile/dlreconcile/schema"
@@ -49,47 +49,21 @@ const maxApply = engine.MaxSavedPlan/3*4 + maxBody
 // turns: the largest costs this process more than half a gigabyte.
 const maxShared = 4 << 20
 
-// Listen binds the unix socket at path, readable and writable for its owner and
-// group. A socket file that no process listens on is replaced; anything else that
-// is there is left alone, and an error.
+// Listen binds the unix socket of the API; see handover.ListenUnix.
 func Listen(path string) (net.Listener, error) {
-	if err := vacate(path); err != nil {
-		return nil, fmt.Errorf("api: %w", err)
-	}
+	fail := func(err error) error { return fmt.Errorf("api: %w", err) }
 	if err := failpoint.Hit("api.listen.bind"); err != nil {
-		return nil, fmt.Errorf("api: %w", err)
+		return nil, fail(err)
 	}
-	l, err := net.Listen("unix", path)
+	l, err := handover.ListenUnix(path)
 	if err != nil {
-		return nil, fmt.Errorf("api: %w", err)
+		return nil, fail(err)
 	}
 	if err := failpoint.Hit("api.listen.bound"); err != nil {
 		l.Close()
-		return nil, fmt.Errorf("api: %w", err)
-	}
-	if err := os.Chmod(path, 0o660); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("api: %w", err)
+		return nil, fail(err)
 	}
 	return l, nil
-}
-
-// vacate removes a socket that a daemon left behind when it died.
-func vacate(path string) error {
-	st, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case st.Mode().Type() != os.ModeSocket:
-		return fmt.Errorf("%s is there and is no socket: give another path with --socket", path)
-	}
-	if c, err := net.Dial("unix", path); err == nil {
-		c.Close()
-		return fmt.Errorf("another daemon listens on %s: give another path with --socket", path)
-	}
-	return os.Remove(path)
 }
 
 // Serve answers on l, a unix socket, until ctx ends, and returns when every request

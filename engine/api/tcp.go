@@ -53,40 +53,11 @@ func (s *Server) ServeTCP(ctx context.Context, l net.Listener, t TCP) error {
 	return s.serve(ctx, tls.NewListener(l, t.config(s.Principals.tokens())), srv, shutdownGraceTCP)
 }
 
-// config gives the settings of TLS. They are looked up for each connection, so that a
-// new certificate or authority counts from the next one on; nothing is resumed, or a
-// certificate would count for longer than it is valid.
+// config gives the settings of TLS.
 func (t TCP) config(tokens bool) *tls.Config {
-	c := &tls.Config{
-		MinVersion:             tls.VersionTLS12,
-		NextProtos:             []string{"http/1.1"},
-		SessionTicketsDisabled: true,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			pair, err := t.Certificate.Get()
-			if pair != nil {
-				return pair, nil // the last good one
-			}
-			return nil, err
-		},
-	}
-	if t.ClientCA == nil {
-		return c
-	}
-	c.ClientAuth = tls.RequireAndVerifyClientCert
-	if tokens {
-		c.ClientAuth = tls.VerifyClientCertIfGiven
-	}
-	outer := c.Clone()
-	outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		pool, err := t.ClientCA.Get()
-		if pool == nil {
-			return nil, err
-		}
-		now := c.Clone()
-		now.ClientCAs = pool
-		return now, nil
-	}
-	return outer
+	return keyfile.TLS{
+		Certificate: t.Certificate, ClientCA: t.ClientCA, Optional: tokens, Protocols: []string{"http/1.1"},
+	}.Config()
 }
 
 // gate lets in who can prove who he is.

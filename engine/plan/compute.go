@@ -230,7 +230,7 @@ func (c *comparison) same(have, want *schema.Resource) bool {
 // onlyAccess reports whether no more than who may use an export differs.
 func onlyAccess(own map[string]bool) bool {
 	for name := range own {
-		if name != "allow" && name != "clients" {
+		if name != "allow" && name != "clients" && name != "tls" {
 			return false
 		}
 	}

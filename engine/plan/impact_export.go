@@ -41,7 +41,7 @@ func (c *comparison) exportUpdate(i *impacts, ch *Change, was, is *schema.Export
 	own, runsIt := c.own[is.Addr], c.runs(was)
 	for name := range own {
 		switch name {
-		case "allow", "clients", "options": // asked when a machine connects
+		case "allow", "clients", "options", "tls": // asked when a machine connects
 		case "limit": // at every write
 			i.add(EffectLive, "", nextWrite, c.want.usedBy(is.Addr)...)
 		default:
@@ -62,6 +62,9 @@ func (c *comparison) exportUpdate(i *impacts, ch *Change, was, is *schema.Export
 	if own["options"] {
 		i.add(EffectLive, "", nextConnection, c.want.usedBy(is.Addr)...)
 	}
+	if own["tls"] {
+		c.tlsImpact(i, is, runsIt)
+	}
 	if own["allow"] || own["clients"] {
 		c.allowImpact(i, is, runsIt)
 	}
@@ -74,6 +77,20 @@ func (c *comparison) allowImpact(i *impacts, ex *schema.Export, runsIt func(*mac
 	for _, m := range c.seen.machines {
 		if runsIt(m) {
 			c.refuses(i, ex, m)
+		}
+	}
+}
+
+// tlsImpact: machines attach their root in the clear. One that still runs from an export
+// that is nobody's root any more cannot come back to it once it requires TLS.
+func (c *comparison) tlsImpact(i *impacts, is *schema.Export, runsIt func(*machine) bool) {
+	i.add(EffectLive, "", nextConnection, c.want.uses[is.Addr]...)
+	if is.TLS != schema.TLSRequired {
+		return
+	}
+	for _, m := range c.seen.machines {
+		if runsIt(m) {
+			i.add(EffectInterrupts, m.artifact, "its next connection is refused: it has no TLS", m.name())
 		}
 	}
 }

@@ -1,9 +1,11 @@
 package export
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/providers/export/nbd"
 	"github.com/dlreconcile/dlreconcile/providers/internal/published"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
@@ -42,7 +44,7 @@ func (t *table) answer(pub *published.Tables[*table], q provider.Query) []provid
 	if subnet != nil {
 		c.Subnet = subnet.Addr
 	}
-	if err := access(pub, s, t, c, q.Address); err != nil {
+	if err := access(pub, s, t, c, from{addr: q.Address}); err != nil {
 		a.Fail = err.Error()
 	}
 	return []provider.Answer{a}
@@ -93,15 +95,18 @@ func (t *table) entryOf(host schema.Addr, subnet *schema.Subnet) *schema.Entry {
 }
 
 // allowed says why a client may not attach to an export; nil means that it may.
-// An export without a list is for every known client.
-func allowed(s *served, t *table, c provider.Client, addr netip.Addr) error {
-	if len(s.allow) == 0 {
-		return nil
+// An export without a list is for every known client. Who may not have it is not told
+// either that it needs TLS.
+func allowed(s *served, t *table, c provider.Client, at from) error {
+	if len(s.allow) > 0 {
+		if host, subnet := t.who(c, at.addr); !s.allow[subnet] && !s.allow[host] {
+			return denied("%s does not list this machine or its subnet under allow", s.Decl.Addr)
+		}
 	}
-	if host, subnet := t.who(c, addr); s.allow[subnet] || s.allow[host] {
-		return nil
+	if s.Decl.TLS == schema.TLSRequired && !at.secured {
+		return &denial{fmt.Sprintf("%s is served over TLS only (%s), and the connection is in the clear", s.Decl.Addr, s.Decl.At("tls")), nbd.ErrTLSRequired}
 	}
-	return denied("%s does not list this machine or its subnet under allow", s.Decl.Addr)
+	return nil
 }
 
 // who gives the host block and the subnet of a client as the table has them: by its

@@ -23,6 +23,7 @@ type attachment struct {
 	request request
 	client  provider.Client
 	remote  netip.AddrPort
+	local   bool    // a program of this machine; no machine's boot
 	key     cow.Key // of its overlay; zero when read-only
 	boot    cow.Key // which boot it is of: the key that its overlay has or would have
 
@@ -38,7 +39,7 @@ type attachment struct {
 // attach resolves a name and makes it ready to be served. The caller calls
 // detached when it gave no error.
 func (p *Provider) attach(ctx context.Context, peer nbd.Peer, raw string) (*attachment, error) {
-	r, c, err := p.who(peer.Remote, raw)
+	r, c, err := p.who(peer, raw)
 	if err == nil {
 		var a *attachment
 		var before []*attachment
@@ -49,7 +50,7 @@ func (p *Provider) attach(ctx context.Context, peer nbd.Peer, raw string) (*atta
 			a.close()
 		}
 	}
-	p.refused(peer.Remote, raw, c, err)
+	p.refused(peer, raw, c, err)
 	return nil, err
 }
 
@@ -59,11 +60,9 @@ func (p *Provider) attach(ctx context.Context, peer nbd.Peer, raw string) (*atta
 func (p *Provider) register(peer nbd.Peer, r request, c provider.Client) (a *attachment, before []*attachment, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	addr := peer.Remote.Addr()
-	boot := p.bootKey(r, c, addr)
-	t, err := p.resolve(p.pub.Load(), r, c, addr, boot)
-	if err == nil {
-		err = p.standsElsewhere(boot, addr)
+	t, boot, err := p.find(peer, r, c)
+	if err == nil && !peer.Local {
+		err = p.standsElsewhere(boot, peer.Remote.Addr())
 	}
 	if err == nil && t.served != nil {
 		err = mayBegin(t)
@@ -76,7 +75,7 @@ func (p *Provider) register(peer nbd.Peer, r request, c provider.Client) (a *att
 		return nil, nil, err
 	}
 	a = &attachment{
-		target: t, request: r, client: c, remote: peer.Remote, boot: boot, key: key,
+		target: t, request: r, client: c, remote: peer.Remote, local: peer.Local, boot: boot, key: key,
 		p: p, drop: peer.Drop, done: make(chan struct{}),
 	}
 	if t.served != nil {
@@ -190,6 +189,9 @@ func (a *attachment) mayStartAnew() bool {
 
 // attached is called once the client was told.
 func (a *attachment) attached() {
+	if a.local {
+		return // no machine does anything
+	}
 	a.attaches = true
 	ev := a.event(provider.EventAttach)
 	if a.overlay == nil && a.request.Instance == "" {

@@ -13,6 +13,12 @@
 // has an overlay gets back to it whatever was retired meanwhile, as long as its base is in the
 // store.
 //
+// # Access
+//
+// Who may attach is asked at every connection: the machine behind the address
+// (provider.Clients), the list of the export in the current generation, and whether
+// it needs TLS. At the Unix socket there are no machines: see local.go.
+//
 // # Overlays
 //
 // The key of an overlay is (machine, boot instance, export name without digest).

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/engine/throttle"
+	"github.com/dlreconcile/dlreconcile/providers/export/cow"
 	"github.com/dlreconcile/dlreconcile/providers/export/nbd"
 	"github.com/dlreconcile/dlreconcile/providers/internal/blob"
 )
@@ -25,25 +27,59 @@ func (p *Provider) client(remote netip.AddrPort) (provider.Client, error) {
 	return c, nil
 }
 
-// who does what Info and Open have in common before a name is looked up.
-func (p *Provider) who(remote netip.AddrPort, raw string) (request, provider.Client, error) {
-	c, err := p.client(remote)
-	if err != nil {
-		return request{}, c, err
+// who does what Info and Open have in common before a name is looked up. A program of
+// this machine is nobody's client.
+func (p *Provider) who(peer nbd.Peer, raw string) (r request, c provider.Client, err error) {
+	if !peer.Local {
+		if c, err = p.client(peer.Remote); err != nil {
+			return request{}, c, err
+		}
 	}
-	r, err := parseName(raw)
+	r, err = parseName(raw)
 	return r, c, err
 }
 
+// find finds what a client asks for, and which boot it is of: none, the zero key, for a
+// program of this machine.
+func (p *Provider) find(peer nbd.Peer, r request, c provider.Client) (t target, boot cow.Key, err error) {
+	pub := p.pub.Load()
+	if peer.Local {
+		t, err = resolveLocally(pub, r)
+		return t, cow.Key{}, err
+	}
+	at := whence(peer)
+	boot = p.bootKey(r, c, at.addr)
+	t, err = p.resolve(pub, r, c, at, boot)
+	return t, boot, err
+}
+
+// refusals are how often the log tells of one address that it was refused something:
+// five times, and then every ten seconds.
+var refusals = throttle.Limits{Each: 0.1, EachBurst: 5, All: 10, AllBurst: 100}
+
 // refused tells the world why a client was denied; other errors are the server's
 // to log.
-func (p *Provider) refused(remote netip.AddrPort, raw string, c provider.Client, err error) {
+func (p *Provider) refused(peer nbd.Peer, raw string, c provider.Client, err error) {
 	var d *denial
 	if !errors.As(err, &d) {
 		return
 	}
 	p.denied.Add(1)
 	const longest = 255
+	remote := peer.Remote
+	if p.told.Take(remote.Addr()) {
+		log := p.log.With("client", remote.Addr().String())
+		switch {
+		case peer.Local:
+			log = p.log.With("client", p.socket)
+		case !c.MAC.IsZero():
+			log = log.With("mac", c.MAC.String())
+		}
+		log.Warn("a client is refused an export", "export", raw[:min(len(raw), longest)], "why", d.reason)
+	}
+	if peer.Local {
+		return
+	}
 	p.event(provider.Event{
 		Kind: provider.EventDenied, MAC: c.MAC, Addr: remote.Addr(), Host: c.Host, Subnet: c.Subnet,
 		Generation: c.Generation, Name: raw[:min(len(raw), longest)], Err: d.reason,
@@ -53,12 +89,15 @@ func (p *Provider) refused(remote netip.AddrPort, raw string, c provider.Client,
 // List implements nbd.Handler: what the client may attach to, of the generation it
 // is pinned to and of the current one.
 func (h handler) List(_ context.Context, peer nbd.Peer) []nbd.Listed {
-	p, remote := h.p, peer.Remote
-	c, err := p.client(remote)
+	p := h.p
+	pub := p.pub.Load()
+	if peer.Local {
+		return listedLocally(pub)
+	}
+	c, err := p.client(peer.Remote)
 	if err != nil {
 		return nil
 	}
-	pub := p.pub.Load()
 	var out []nbd.Listed
 	for _, t := range order(pub, c.Generation) {
 		if t.gen != c.Generation && t.gen != pub.Current {
@@ -66,7 +105,7 @@ func (h handler) List(_ context.Context, peer nbd.Peer) []nbd.Listed {
 		}
 		for _, s := range t.sorted() {
 			listed := slices.ContainsFunc(out, func(l nbd.Listed) bool { return l.Name == s.Name })
-			if !listed && access(pub, s, t, c, remote.Addr()) == nil {
+			if !listed && access(pub, s, t, c, whence(peer)) == nil {
 				out = append(out, nbd.Listed{Name: s.Name, Description: s.target(t.gen).description()})
 			}
 		}
@@ -76,15 +115,14 @@ func (h handler) List(_ context.Context, peer nbd.Peer) []nbd.Listed {
 
 // Info implements nbd.Handler.
 func (h handler) Info(_ context.Context, peer nbd.Peer, raw string) (nbd.Info, error) {
-	p, remote := h.p, peer.Remote
-	addr := remote.Addr()
-	r, c, err := p.who(remote, raw)
+	p := h.p
+	r, c, err := p.who(peer, raw)
 	var t target
 	if err == nil {
-		t, err = p.resolve(p.pub.Load(), r, c, addr, p.bootKey(r, c, addr))
+		t, _, err = p.find(peer, r, c)
 	}
 	if err != nil {
-		p.refused(remote, raw, c, err)
+		p.refused(peer, raw, c, err)
 		return nbd.Info{}, err
 	}
 	return t.info(r), nil

@@ -15,6 +15,9 @@ func (p *Provider) Observe(context.Context) ([]plan.Observation, error) {
 	var out []plan.Observation
 	p.mu.Lock()
 	for a := range p.conns {
+		if a.local {
+			continue // it concerns no machine
+		}
 		o := plan.Observation{
 			Kind: plan.SawConnection, Host: a.client.Host, Address: a.remote.Addr().String(), Subnet: a.client.Subnet,
 			Generation: a.Generation, Image: a.Image, Export: a.Name, Artifact: a.Root.Digest,

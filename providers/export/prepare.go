@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/hashicorp/hcl/v2"
+
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/providers/internal/sock"
@@ -23,6 +25,10 @@ func (p *Provider) Prepare(ctx context.Context, in provider.Input) (provider.Txn
 	if err != nil {
 		return nil, err
 	}
+	if err := p.mayRequireTLS(t, in.Offline); err != nil {
+		t.release()
+		return nil, err
+	}
 	x := &txn{p: p, table: t, retained: in.Retained}
 	if !in.Retained {
 		keys := slices.SortedFunc(maps.Keys(t.listen), netip.AddrPort.Compare)
@@ -32,6 +38,33 @@ func (p *Provider) Prepare(ctx context.Context, in provider.Input) (provider.Txn
 		}
 	}
 	return x, nil
+}
+
+// mayRequireTLS refuses exports that need a TLS which this server does not have. What
+// was served before, and is prepared from a record, is not refused for that: the others
+// beside it are wanted, and nobody gets to those in the clear.
+func (p *Provider) mayRequireTLS(t *table, offline bool) error {
+	var diags hcl.Diagnostics
+	for _, s := range t.sorted() {
+		if s.Decl.TLS != schema.TLSRequired {
+			continue
+		}
+		switch {
+		case p.tls == nil && offline:
+			p.log.Error("an export requires TLS, and there is no certificate: nobody can attach to it", "export", s.Decl.Addr.String(), "fix", "write tls_cert and tls_key in the nbd block of daemon.hcl")
+		case p.tls == nil:
+			diags = append(diags, refuse(s.Decl.At("tls"), "The daemon has no certificate", fmt.Sprintf(
+				"%s requires TLS, and nobody could attach to it: the daemon speaks none. Write nbd { tls_cert = … tls_key = … } in its daemon.hcl and restart it, or take tls away here.", s.Decl.Addr))...)
+		default:
+			if err := p.tls.Usable(); err != nil && !offline {
+				return fmt.Errorf("%s requires TLS: %w", s.Decl.Addr, err)
+			}
+		}
+	}
+	if diags.HasErrors() {
+		return diags
+	}
+	return nil
 }
 
 // unbound is told that a listener of an earlier generation is not there.

@@ -2,6 +2,7 @@ package export
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/store"
+	"github.com/dlreconcile/dlreconcile/engine/throttle"
 	"github.com/dlreconcile/dlreconcile/providers/export/cow"
 	"github.com/dlreconcile/dlreconcile/providers/export/nbd"
 	"github.com/dlreconcile/dlreconcile/providers/internal/blob"
@@ -29,6 +31,15 @@ type Config struct {
 	Now     func() time.Time
 	Limits  nbd.Limits // zero fields have defaults
 	Reserve int64      // see cow.Config
+	TLS     *TLS       // nil: the server speaks none
+	Socket  string     // path of the Unix socket; "": there is none
+}
+
+// TLS is what the server needs for it.
+type TLS struct {
+	Config *tls.Config // see nbd.Security
+	// Usable says why nobody could connect by it now; nil when they could.
+	Usable func() error
 }
 
 // Provider implements provider.Provider for exports.
@@ -40,6 +51,8 @@ type Provider struct {
 	blobs    *blob.Cache
 	overlays *cow.Store
 	server   *nbd.Server
+	tls      *TLS   // nil: none
+	socket   string // see Config
 	socks    *sock.Set[netip.AddrPort, net.Listener]
 	started  time.Time
 	sweep    chan struct{} // capacity 1: an overlay was retired, or a retired one was closed
@@ -52,7 +65,8 @@ type Provider struct {
 	mu    sync.Mutex
 	conns map[*attachment]struct{}
 
-	denied atomic.Uint64 // clients that may not have what they asked for
+	told   *throttle.Table // lines about who was refused
+	denied atomic.Uint64   // clients that may not have what they asked for
 }
 
 // New opens the overlays and makes a provider that serves nothing yet.
@@ -62,6 +76,8 @@ func New(c Config) (*Provider, error) {
 		blobs: blob.NewCache(c.Content.Open),
 		sweep: make(chan struct{}, 1),
 		conns: map[*attachment]struct{}{},
+		tls:   c.TLS, socket: c.Socket,
+		told: throttle.New(refusals, nil),
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -79,6 +95,9 @@ func New(c Config) (*Provider, error) {
 		return nil, fmt.Errorf("export: %w", err)
 	}
 	p.server = nbd.New(handler{p}, c.Limits, p.log)
+	if p.tls != nil {
+		p.server.Secure(nbd.Security{Config: p.tls.Config})
+	}
 	p.socks = sock.New(listen, func(ctx context.Context, _ netip.AddrPort, l net.Listener) error {
 		return p.server.Serve(ctx, l)
 	}).Check(func(_ netip.AddrPort, l net.Listener) error { return sock.Listening(l.(*net.TCPListener)) })
@@ -105,6 +124,7 @@ func (p *Provider) Kinds() []string { return []string{"export.nbd"} }
 func (p *Provider) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { p.sweeper(ctx) })
+	wg.Go(func() { p.serveLocally(ctx) })
 	err := p.socks.Run(ctx)
 	p.server.Wait()
 	wg.Wait()

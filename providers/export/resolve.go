@@ -15,12 +15,25 @@ import (
 )
 
 // denial is why a client does not get what it asked for. The client is told less:
-// see nbd.ErrForbidden.
-type denial struct{ reason string }
+// see nbd.ErrForbidden and nbd.ErrTLSRequired, of which told is one.
+type denial struct {
+	reason string
+	told   error
+}
 
-func (d *denial) Error() string            { return d.reason }
-func (d *denial) Unwrap() error            { return nbd.ErrForbidden }
-func denied(format string, a ...any) error { return &denial{fmt.Sprintf(format, a...)} }
+func (d *denial) Error() string { return d.reason }
+func (d *denial) Unwrap() error { return d.told }
+func denied(format string, a ...any) error {
+	return &denial{fmt.Sprintf(format, a...), nbd.ErrForbidden}
+}
+
+// from is where a client comes from.
+type from struct {
+	addr    netip.Addr
+	secured bool // over TLS
+}
+
+func whence(peer nbd.Peer) from { return from{peer.Remote.Addr(), peer.TLS != nil} }
 
 // instanceName is what a client may call its boot. A boot id has 36 characters.
 var instanceName = regexp.MustCompile(`^[0-9a-zA-Z-]{1,64}$`)
@@ -101,9 +114,9 @@ func (s *served) target(gen uint64) target {
 	}
 }
 
-// resolve finds what r stands for, for client c at addr, and checks that it may
+// resolve finds what r stands for, for client c at a place, and checks that it may
 // have it. boot is the client's.
-func (p *Provider) resolve(pub *published.Tables[*table], r request, c provider.Client, addr netip.Addr, boot cow.Key) (target, error) {
+func (p *Provider) resolve(pub *published.Tables[*table], r request, c provider.Client, at from, boot cow.Key) (target, error) {
 	mine, hasOverlay := p.overlayOf(boot)
 	name := r.Name
 	if name == r.Family {
@@ -121,7 +134,7 @@ func (p *Provider) resolve(pub *published.Tables[*table], r request, c provider.
 		if s == nil || hasOverlay && keepsOf(s.Decl) != mine.keeps {
 			continue
 		}
-		if err := access(pub, s, t, c, addr); err != nil {
+		if err := access(pub, s, t, c, at); err != nil {
 			return target{}, err
 		}
 		found := s.target(t.gen)
@@ -130,7 +143,7 @@ func (p *Provider) resolve(pub *published.Tables[*table], r request, c provider.
 	}
 	if hasOverlay {
 		if now, t := latest(pub, mine.Family); now != nil {
-			if err := allowed(now, t, c, addr); err != nil {
+			if err := allowed(now, t, c, at); err != nil {
 				return target{}, err
 			}
 		}
@@ -145,11 +158,11 @@ func (p *Provider) resolve(pub *published.Tables[*table], r request, c provider.
 // pinned to; who may have them, by the current one: access that was taken away is
 // gone for those who booted before, too. An export that the current generation
 // does not have keeps the list it had.
-func access(pub *published.Tables[*table], s *served, t *table, c provider.Client, addr netip.Addr) error {
+func access(pub *published.Tables[*table], s *served, t *table, c provider.Client, at from) error {
 	if now, current := latest(pub, s.Family); now != nil {
 		s, t = now, current
 	}
-	return allowed(s, t, c, addr)
+	return allowed(s, t, c, at)
 }
 
 // latest gives the export of that family in the current generation, and its table;

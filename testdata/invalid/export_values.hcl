@@ -34,6 +34,16 @@ export "nbd" "d" {
   options = ["rw"]
 }
 
+export "nbd" "f" {
+  image = image.debian
+  tls   = "require"
+}
+
+export "nfs" "g" {
+  image = image.debian
+  tls   = "required"
+}
+
 export "nfs4" "e" {
   image = image.debian
 }

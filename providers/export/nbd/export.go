@@ -44,6 +44,7 @@ type Handler interface {
 // Peer is a client.
 type Peer struct {
 	Remote netip.AddrPort // zero for a Unix socket
+	Local  bool           // it is a program of this machine, at a Unix socket
 	// TLS is nil in the clear. Otherwise the handshake is complete, and what it
 	// asked of the client's certificate was checked. Read only.
 	TLS *tls.ConnectionState

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"time"
 
 	"github.com/pojntfx/go-nbd/pkg/protocol"
@@ -195,7 +196,9 @@ func (c *conn) exportName(ctx context.Context, n uint32, flags uint32) (Export, 
 
 // open attaches, and checks what the handler gave.
 func (c *conn) open(ctx context.Context, name string) (Export, error) {
-	exp, err := c.srv.handler.Open(ctx, Peer{Remote: c.remote, TLS: c.tls, Drop: c.drop}, name)
+	peer := c.peer()
+	peer.Drop = c.drop
+	exp, err := c.srv.handler.Open(ctx, peer, name)
 	if err != nil {
 		return Export{}, err
 	}
@@ -208,7 +211,10 @@ func (c *conn) open(ctx context.Context, name string) (Export, error) {
 }
 
 // peer is the client as one that does not attach.
-func (c *conn) peer() Peer { return Peer{Remote: c.remote, TLS: c.tls} }
+func (c *conn) peer() Peer {
+	_, local := c.raw.(*net.UnixConn)
+	return Peer{Remote: c.remote, Local: local, TLS: c.tls}
+}
 
 // begin sends the answer that makes the transmission phase begin. When that fails
 // the export is detached. name is what the client called it.

@@ -1,0 +1,2 @@
+// Package handover opens the listening sockets of the daemon.
+package handover

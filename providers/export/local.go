@@ -1,0 +1,82 @@
+package export
+
+import (
+	"context"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/handover"
+	"github.com/dlreconcile/dlreconcile/providers/export/nbd"
+	"github.com/dlreconcile/dlreconcile/providers/internal/published"
+)
+
+// Programs of this machine read artifacts through the Unix socket: whoever may open it
+// may have each that is served, read-only, whatever the mode of its export, its allow
+// and its tls. Nobody's overlay is seen there.
+
+// local gives what s is at the Unix socket.
+func (s *served) local(gen uint64) target {
+	t := s.target(gen)
+	t.keeps, t.limit = keepsNothing, 0
+	return t
+}
+
+// resolveLocally finds what a name stands for at the Unix socket. The alias is what the
+// current generation serves.
+func resolveLocally(pub *published.Tables[*table], r request) (target, error) {
+	if r.Instance != "" {
+		return target{}, denied("a boot has no name at the Unix socket, where no machine boots")
+	}
+	name := r.Name
+	if now, _ := latest(pub, r.Family); name == r.Family && now != nil {
+		name = now.Name
+	}
+	for _, t := range order(pub, pub.Current) {
+		if s := t.byName[name]; s != nil {
+			return s.local(t.gen), nil
+		}
+	}
+	return target{}, denied("there is no such export")
+}
+
+// listedLocally gives what the current generation has there.
+func listedLocally(pub *published.Tables[*table]) []nbd.Listed {
+	t, ok := pub.Of(0)
+	if !ok {
+		return nil
+	}
+	var out []nbd.Listed
+	for _, s := range t.sorted() {
+		out = append(out, nbd.Listed{Name: s.Name, Description: s.local(t.gen).description()})
+	}
+	return out
+}
+
+// listenAgain is how long after the Unix socket could not be had it is tried again.
+const listenAgain = 5 * time.Second
+
+// serveLocally serves the Unix socket until ctx ends. No machine needs it: what fails
+// there is told in the log, once, and tried again.
+func (p *Provider) serveLocally(ctx context.Context) {
+	told := ""
+	for p.socket != "" {
+		l, err := handover.ListenUnix(p.socket)
+		if err == nil {
+			told = ""
+			err = p.server.Serve(ctx, l)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && err.Error() != told {
+			told = err.Error()
+			p.log.Error("programs of this machine cannot read images over NBD: its socket cannot be had", "socket", p.socket, "err", err)
+		}
+		again := time.NewTimer(listenAgain)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return
+		}
+	}
+}
