@@ -84,7 +84,7 @@ func (c *comparison) allowImpact(i *impacts, ex *schema.Export, runsIt func(*mac
 // tlsImpact: machines attach their root in the clear. One that still runs from an export
 // that is nobody's root any more cannot come back to it once it requires TLS.
 func (c *comparison) tlsImpact(i *impacts, is *schema.Export, runsIt func(*machine) bool) {
-	i.add(EffectLive, "", nextConnection, c.want.uses[is.Addr]...)
+	i.add(EffectLive, "", nextConnection, c.want.usedBy(is.Addr)...)
 	if is.TLS != schema.TLSRequired {
 		return
 	}
