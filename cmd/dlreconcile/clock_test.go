@@ -45,7 +45,6 @@ func (w *skewed) open() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.st.DB().NoSync = true // it is the clock that is on trial
 	if w.leases, err = lease.Open(w.st.DB(), c.Now); err != nil {
 		w.t.Fatal(err)
 	}

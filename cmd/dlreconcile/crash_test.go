@@ -328,6 +328,8 @@ var crashElsewhere = map[string]string{
 	"store.restore.sync":   "engine/store: TestRestore",
 	"store.restore.rename": "engine/store: TestRestore",
 	"store.aside.rename":   "engine/store: TestSpoiltFileIsSetAside",
+	"store.db.aside":       "engine/store: TestDamagedDatabase",
+	"store.db.rename":      "engine/store: TestDamagedDatabase",
 }
 
 // keptBoots is how many boots of a machine are remembered that are over.
@@ -338,6 +340,8 @@ const keptBoots = 8
 var crashOtherwise = map[string]string{
 	"sock.bind.begin=error": "a start that cannot bind serves the generation before, and the client that boots is pinned to it",
 	"sock.bind.end=error":   "a start that cannot bind serves the generation before, and the client that boots is pinned to it",
+	"sock.bind.begin=panic": "as with an error: Prepare's panics are errors",
+	"sock.bind.end=panic":   "as with an error: Prepare's panics are errors",
 }
 
 // prepare makes the state directories that stories begin with, and tells each story

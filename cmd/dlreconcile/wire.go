@@ -16,6 +16,7 @@ import (
 	"github.com/dlreconcile/dlreconcile/engine/store"
 	"github.com/dlreconcile/dlreconcile/providers/bootloader"
 	"github.com/dlreconcile/dlreconcile/providers/dhcp"
+	"github.com/dlreconcile/dlreconcile/providers/dhcp/lease"
 	"github.com/dlreconcile/dlreconcile/providers/export"
 	"github.com/dlreconcile/dlreconcile/providers/image"
 )
@@ -55,7 +56,10 @@ func (c *cli) wire(mode wireMode) (*house, error) {
 		}
 	}
 	log := c.logger()
-	o := store.Options{Log: log}
+	o := store.Options{Log: log, Records: map[string]store.Records{
+		lease.Bucket: {Whole: lease.Whole, Stray: lease.Stray, Younger: lease.Younger},
+		node.Bucket:  {Whole: node.Whole},
+	}}
 	hurryStore(&o)
 	st, err := store.Open(c.settings.State, o)
 	if err != nil {
@@ -96,11 +100,13 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 	if err != nil {
 		return err
 	}
+	h.store.DB().Keep(node.Bucket, h.nodes.Fill)
 	sink := h.meter.Tap(h.nodes)
-	leases, err = dhcp.New(dhcp.Config{DB: h.store.DB(), Sessions: h.nodes, Sink: sink, Now: now, Log: h.log})
+	leases, err = dhcp.New(dhcp.Config{DB: h.store.DB(), Sessions: h.nodes, Sink: sink, Now: now, Lost: h.clock.Lost, Log: h.log})
 	if err != nil {
 		return err
 	}
+	h.store.DB().Keep(lease.Bucket, leases.Fill)
 	h.clock.Reached(leases.Newest())
 	images, err := image.New(image.Config{Content: h.store.Content(), Log: h.log, Linger: buildLinger})
 	if err != nil {

@@ -14,8 +14,35 @@ import (
 	"github.com/dlreconcile/dlreconcile/schema"
 )
 
-// bucketName is the bucket of Config.DB: six bytes of hardware address to a record.
-const bucketName = "sessions"
+// Bucket is the bucket of Config.DB: six bytes of hardware address to a record.
+const Bucket = "sessions"
+
+// Whole says why a record of Bucket is not what was written; nil: it is, as far as can
+// be told.
+func Whole(key, value []byte) error {
+	if len(key) != len(provider.MAC{}) {
+		return fmt.Errorf("a key of %d bytes", len(key))
+	}
+	_, err := decode(provider.MAC(key), value, time.Time{})
+	return err
+}
+
+// Fill writes the record of every machine into an empty bucket.
+func (t *Tracker) Fill(b *bbolt.Bucket) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for mac, m := range t.machines {
+		v, err := m.encode()
+		if err != nil {
+			return err
+		}
+		if err := b.Put(mac[:], v); err != nil {
+			return err
+		}
+		t.stored[mac] = true
+	}
+	return nil
+}
 
 // record is what the disk knows of a machine.
 type record struct {
@@ -91,7 +118,7 @@ func (t *Tracker) load() error {
 		return fmt.Errorf("boot sessions: %w", err)
 	}
 	err := t.cfg.DB.Update(func(tx *bbolt.Tx) error {
-		bucket, err := tx.CreateBucketIfNotExists([]byte(bucketName))
+		bucket, err := tx.CreateBucketIfNotExists([]byte(Bucket))
 		if err != nil {
 			return err
 		}
@@ -211,7 +238,7 @@ type put struct {
 // put writes or deletes one record. It takes mac off the dirty list; wrote puts it
 // back if the transaction fails.
 func (t *Tracker) put(tx *bbolt.Tx, mac provider.MAC) (put, error) {
-	bucket, err := tx.CreateBucketIfNotExists([]byte(bucketName))
+	bucket, err := tx.CreateBucketIfNotExists([]byte(Bucket))
 	if err != nil {
 		return put{}, err
 	}

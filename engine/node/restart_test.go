@@ -179,7 +179,7 @@ func TestUnreadableRecordIsSkipped(t *testing.T) {
 	l := newLab(t)
 	l.boot(macA, true, "PXEClient", "")
 	err := l.db.Update(func(tx *bbolt.Tx) error {
-		b := tx.Bucket([]byte(bucketName))
+		b := tx.Bucket([]byte(Bucket))
 		if err := b.Put(macB[:], []byte(`{"running":{"id":"x"}}`)); err != nil {
 			return err
 		}
@@ -241,7 +241,7 @@ func TestFloodOfHardwareAddresses(t *testing.T) {
 	l.restart()
 	var keys int
 	if err := l.db.View(func(tx *bbolt.Tx) error {
-		keys = tx.Bucket([]byte(bucketName)).Stats().KeyN
+		keys = tx.Bucket([]byte(Bucket)).Stats().KeyN
 		return nil
 	}); err != nil {
 		t.Fatal(err)

@@ -23,12 +23,18 @@ const (
 	DefaultEvents         = 4096
 )
 
+// DB is the database that sessions are kept in. *bbolt.DB is one.
+type DB interface {
+	Update(func(*bbolt.Tx) error) error
+	Batch(func(*bbolt.Tx) error) error
+}
+
 // Config is what a Tracker is made of. DB and Current are needed.
 type Config struct {
 	// DB keeps the sessions, in a bucket "sessions". The caller opens it, sets
 	// its MaxBatchDelay (how long a new session waits for others to share its
 	// fsync with: a few milliseconds), and closes it after Run has returned.
-	DB *bbolt.DB
+	DB DB
 	// Lookup says who has the lease or the reservation of an address, for
 	// machines without a session; nil means nobody has. It is called without
 	// any lock held.

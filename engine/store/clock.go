@@ -23,11 +23,14 @@ import (
 //
 // Times of a Clock are not for people: Wall makes them so. Safe for concurrent use.
 type Clock struct {
-	db *bbolt.DB
+	db *Database
 	by Ticks
 
 	base time.Time // what the Clock showed when the machine had been up for so long
 	up   time.Duration
+	// lost is what Lost gives; news says that this was not known at the last start.
+	lost time.Time
+	news bool
 }
 
 // Ticks is what a Clock goes by.
@@ -48,6 +51,7 @@ type clockRecord struct {
 	Boot string        `json:"boot"`
 	Up   time.Duration `json:"up"`
 	Now  time.Time     `json:"now"`
+	Lost time.Time     `json:"lost,omitzero"` // see Lost
 }
 
 // Clock opens the clock of this state directory. It is no error that the disk is full:
@@ -70,6 +74,7 @@ func (s *Store) Clock(by Ticks) (*Clock, error) {
 	if err := c.db.View(c.open); err != nil {
 		return nil, fmt.Errorf("clock: %w", err)
 	}
+	s.db.Keep(clockBucket, c.put)
 	if err := c.Save(); err != nil {
 		s.log.Warn("what time it is cannot be written down", "error", err)
 	}
@@ -79,6 +84,7 @@ func (s *Store) Clock(by Ticks) (*Clock, error) {
 func (c *Clock) open(tx *bbolt.Tx) error {
 	up := c.by.Up()
 	c.base, c.up = c.by.Wall().UTC().Round(0), up
+	defer func() { c.openLost(tx) }()
 	b := tx.Bucket([]byte(clockBucket))
 	if b == nil {
 		return nil
@@ -86,7 +92,7 @@ func (c *Clock) open(tx *bbolt.Tx) error {
 	var r clockRecord
 	// What cannot be read is as if it had never been written.
 	if json.Unmarshal(b.Get([]byte(clockKey)), &r) == nil {
-		c.base = r.Now
+		c.base, c.lost = r.Now, r.Lost
 		if r.Boot == c.by.Boot && up >= r.Up {
 			c.base = r.Now.Add(up - r.Up)
 		}
@@ -102,6 +108,9 @@ func (c *Clock) Now() time.Time { return c.base.Add(c.by.Up() - c.up) }
 func (c *Clock) Reached(t time.Time) {
 	if d := t.Sub(c.Now()); d > 0 {
 		c.base = c.base.Add(d)
+		if c.news {
+			c.lost = c.lost.Add(d)
+		}
 	}
 }
 
@@ -142,17 +151,39 @@ func (c *Clock) Save() error {
 		if err != nil {
 			return err
 		}
-		up := c.by.Up()
-		v, err := json.Marshal(clockRecord{Boot: c.by.Boot, Up: up, Now: c.base.Add(up - c.up)})
-		if err != nil {
-			return err
+		if tx.Bucket([]byte(damageBucket)) != nil && c.news {
+			if err := tx.DeleteBucket([]byte(damageBucket)); err != nil { // it is in the record now
+				return err
+			}
 		}
-		return b.Put([]byte(clockKey), v)
+		return c.put(b)
 	})
 	if err != nil {
 		return fmt.Errorf("clock: %w", err)
 	}
 	return nil
+}
+
+// put writes the time into a bucket.
+func (c *Clock) put(b *bbolt.Bucket) error {
+	up := c.by.Up()
+	v, err := json.Marshal(clockRecord{Boot: c.by.Boot, Up: up, Now: c.base.Add(up - c.up), Lost: c.lost})
+	if err != nil {
+		return err
+	}
+	return b.Put([]byte(clockKey), v)
+}
+
+// Lost gives when it was found last, of this Clock, that leases may be missing from the
+// database; zero: it never was.
+func (c *Clock) Lost() time.Time { return c.lost }
+
+// openLost finds out what Lost gives. A file that was made anew since says so by its
+// bucket, once.
+func (c *Clock) openLost(tx *bbolt.Tx) {
+	if tx.Bucket([]byte(damageBucket)) != nil {
+		c.lost, c.news = c.Now(), true
+	}
 }
 
 // bootTime is CLOCK_BOOTTIME of clock_gettime(2), which every kernel that runs this has.

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
@@ -44,6 +43,8 @@ type Options struct {
 	// Command is how a second process is told who holds the lock. Default: the
 	// program's name and its first argument.
 	Command string
+	// Records says, by bucket, what state.db holds.
+	Records map[string]Records
 }
 
 // Store is an open state directory. Safe for concurrent use.
@@ -53,8 +54,9 @@ type Store struct {
 	now     func() time.Time
 	content *Content
 	lock    *lock     // nil: opened for reading
-	db      *bbolt.DB // nil: opened for reading
-	journal *journal  // nil: opened for reading
+	db      *Database // nil: opened for reading
+	records map[string]Records
+	journal *journal // nil: opened for reading
 
 	unfinished []Unfinished
 
@@ -110,7 +112,7 @@ func newStore(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	s := &Store{dir: abs, log: o.Log, now: o.Now, damage: map[string]error{}, syncAudit: (*os.File).Sync}
+	s := &Store{dir: abs, log: o.Log, now: o.Now, records: o.Records, damage: map[string]error{}, syncAudit: (*os.File).Sync}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -133,24 +135,12 @@ func (s *Store) open() error {
 	if err := failpoint.Hit("store.db.open"); err != nil {
 		return fmt.Errorf("state directory: %w", err)
 	}
-	path := filepath.Join(s.dir, "state.db")
-	s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: time.Second,
-		// The list of free pages is small and quick to find again; not writing it
-		// makes every commit cheaper.
-		NoFreelistSync: true,
-		FreelistType:   bbolt.FreelistMapType,
-	})
-	switch {
+	switch err := s.openDatabase(); {
 	case errors.Is(err, berrors.ErrTimeout):
 		return &LockedError{Dir: s.dir}
-	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
-		return &DamagedError{Path: path, Err: err}
 	case err != nil:
-		return fmt.Errorf("state directory: %s: %w", path, err)
+		return fmt.Errorf("state directory: %s: %w", s.databasePath(), err)
 	}
-	// A lease or a session waits this long for others to share its fsync with.
-	s.db.MaxBatchDelay = 2 * time.Millisecond
 	s.journal = newJournal(s.dir, s.publish, s.log)
 	if err := s.dropUnpublished(); err != nil {
 		// It is not served, and Record removes it before it could become history.
@@ -172,7 +162,7 @@ func (s *Store) Close() error {
 	defer s.mu.Unlock()
 	var err error
 	if s.db != nil {
-		err = s.db.Close()
+		err = s.db.close()
 	}
 	if s.journal != nil {
 		err = errors.Join(err, s.journal.close())
@@ -184,9 +174,8 @@ func (s *Store) Close() error {
 	return err
 }
 
-// DB is the database of what must survive a crash: leases, boot sessions. It is
-// closed by Close. Each user keeps to buckets of its own.
-func (s *Store) DB() *bbolt.DB { return s.db }
+// DB is the database of leases and boot sessions. It is closed by Close.
+func (s *Store) DB() *Database { return s.db }
 
 // Content is the content store.
 func (s *Store) Content() *Content { return s.content }

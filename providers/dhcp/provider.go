@@ -34,7 +34,7 @@ type Config struct {
 	// DB keeps the leases, in a bucket of their own. The caller opens it, sets its
 	// MaxBatchDelay (how long a lease waits for others to share its fsync with: a
 	// few milliseconds), and closes it after Run has returned.
-	DB       *bbolt.DB
+	DB       lease.DB
 	Sessions provider.Sessions
 	Sink     provider.Sink // nil: nobody listens
 	Log      *slog.Logger  // nil: nothing is logged
@@ -42,6 +42,9 @@ type Config struct {
 	// negative one never.
 	Probe time.Duration
 	Now   func() time.Time // nil: time.Now
+	// Lost gives when leases were lost last, of Now; zero: none ever were. It is asked
+	// once. nil: none were. See lease.Store.Careful.
+	Lost func() time.Time
 }
 
 // Provider implements provider.Provider.
@@ -84,12 +87,16 @@ func New(cfg Config) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Lost != nil {
+		leases.Careful(cfg.Lost())
+	}
 	p := &Provider{sessions: cfg.Sessions, every: cmp.Or(cfg.Probe, 5*time.Minute), sink: cfg.Sink, log: cfg.Log, now: cfg.Now, leases: leases}
 	p.server = dhcp4.New(dhcp4.Config{
 		Leases:    leases,
 		Published: p.everyTable,
 		Table:     p.tableFor,
 		Held:      p.held,
+		Answers:   dhcp4.Answers,
 		Report:    p.report,
 		Log:       cfg.Log,
 		Now:       cfg.Now,
@@ -113,6 +120,9 @@ func New(cfg Config) (*Provider, error) {
 // Newest gives the last time, of Config.Now, at which a lease was given or renewed; zero:
 // none ever was.
 func (p *Provider) Newest() time.Time { return p.leases.Newest() }
+
+// Fill writes every lease into an empty bucket of Config.DB.
+func (p *Provider) Fill(b *bbolt.Bucket) error { return p.leases.Fill(b) }
 
 // Counts says how many packets of which type got which answer so far.
 func (p *Provider) Counts() []dhcp4.Count { return p.server.Counts() }

@@ -29,6 +29,9 @@ type Config struct {
 	// lives on an address without a lease; asked with the zero MAC, whether any
 	// machine does. nil: nobody does.
 	Held func(netip.Addr, lease.MAC) bool
+	// Answers reports whether somebody else answers from an address; see
+	// lease.Want.Answers. nil: nobody can be asked.
+	Answers func(netip.Addr, lease.MAC) bool
 	// Report is told what happens: of an answer just before it is sent, so that
 	// nothing that the client does about it is reported earlier. It does not block.
 	// nil: nobody wants to know.
@@ -138,6 +141,9 @@ func (s *Server) handle(ep Endpoint, src netip.AddrPort, f *Facts) *Answer {
 		return nil
 	}
 	x := &exchange{Server: s, f: f, sub: sub, version: t.Version, want: sub.Want(f.MAC, s.cfg.Held)}
+	if s.cfg.Answers != nil {
+		x.want.Answers = func(a netip.Addr) bool { return s.cfg.Answers(a, f.MAC) }
+	}
 	r := x.answer()
 	if r == nil {
 		return nil

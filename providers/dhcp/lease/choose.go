@@ -11,7 +11,7 @@ import (
 // nobody ever had; else the one that has been unused for longest. Addresses in
 // skip are not considered. The caller holds mu.
 func (s *Store) choose(w *Want, skip map[netip.Addr]bool, now time.Time) (netip.Addr, error) {
-	ok := func(a netip.Addr) bool { return !skip[a] && s.free(a, w.MAC, now) }
+	ok := func(a netip.Addr) bool { return !skip[a] && s.free(a, w.MAC, now) && !s.passed(a, now) }
 	if w.Reserved.IsValid() && ok(w.Reserved) {
 		return w.Reserved, nil
 	}

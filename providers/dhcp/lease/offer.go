@@ -36,7 +36,7 @@ func (s *Store) Offer(w Want) (netip.Addr, error) {
 			s.keepOffer(w.MAC, a, now.Add(OfferTime))
 		}
 		s.mu.Unlock()
-		if err != nil || w.Held == nil || !w.Held(a) {
+		if err != nil || (w.Held == nil || !w.Held(a)) && !s.stranger(&w, a) {
 			return a, err
 		}
 		s.Withdraw(w.MAC)

@@ -1,8 +1,10 @@
 package lease
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"net/netip"
 	"time"
 
@@ -25,7 +27,18 @@ func marshal(l Lease) ([]byte, error) {
 	if !l.Expires.IsZero() {
 		r.Expires = l.Expires.Add(time.Second - 1).Unix()
 	}
-	return json.Marshal(r)
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(text, "\n%08x", checksum(l.MAC[:], text)), nil
+}
+
+// checksum is the CRC-32C of a record's key and text. It follows the text behind a line
+// feed: a flipped bit must not give an address to another machine.
+func checksum(key, text []byte) uint32 {
+	table := crc32.MakeTable(crc32.Castagnoli)
+	return crc32.Update(crc32.Checksum(key, table), table, text)
 }
 
 func unmarshal(key, value []byte) (Lease, error) {
@@ -33,6 +46,11 @@ func unmarshal(key, value []byte) (Lease, error) {
 		return Lease{}, fmt.Errorf("record with a key of %d bytes", len(key))
 	}
 	m := MAC(key)
+	text, sum, sealed := bytes.Cut(value, []byte("\n"))
+	if sealed && string(sum) != fmt.Sprintf("%08x", checksum(key, text)) {
+		return Lease{}, fmt.Errorf("record of %s: it does not match its checksum", m)
+	}
+	value = text // one of an older program's has no checksum
 	var r record
 	if err := json.Unmarshal(value, &r); err != nil {
 		return Lease{}, fmt.Errorf("record of %s: %w", m, err)
@@ -45,6 +63,30 @@ func unmarshal(key, value []byte) (Lease, error) {
 		l.Expires = time.Unix(r.Expires, 0).UTC()
 	}
 	return l, nil
+}
+
+// Whole says why a record of Bucket is not what was written; nil: it is, as far as can
+// be told.
+func Whole(key, value []byte) error {
+	_, err := unmarshal(key, value)
+	return err
+}
+
+// Stray reports whether a record found anywhere is certainly a lease, and whole.
+func Stray(key, value []byte) bool {
+	return bytes.IndexByte(value, '\n') > 0 && Whole(key, value) == nil
+}
+
+// Younger reports whether the lease in record a was given after the one in b, both of
+// one machine.
+func Younger(a, b []byte) bool {
+	bound := func(v []byte) int64 {
+		var r record
+		text, _, _ := bytes.Cut(v, []byte("\n"))
+		_ = json.Unmarshal(text, &r) // it was whole
+		return r.Bound
+	}
+	return bound(a) > bound(b)
 }
 
 // put writes l, and removes the record that ousted had of the same address. It

@@ -16,6 +16,12 @@ import (
 // address, value a record. There is at most one record per address.
 const Bucket = "leases"
 
+// DB is the database that a Store keeps leases in. *bbolt.DB is one.
+type DB interface {
+	Update(func(*bbolt.Tx) error) error
+	Batch(func(*bbolt.Tx) error) error
+}
+
 // Store is the set of leases. Safe for concurrent use; several packets of one
 // machine take turns.
 //
@@ -23,7 +29,7 @@ const Bucket = "leases"
 // room full of machines that is switched on costs a few fsyncs a second. How long
 // a write waits for company is the database's MaxBatchDelay, its owner's choice.
 type Store struct {
-	db  *bbolt.DB
+	db  DB
 	now func() time.Time
 
 	turn [1024]sync.Mutex // one machine at a time, its disk write included; taken before mu
@@ -36,6 +42,7 @@ type Store struct {
 	offers   map[MAC]offer
 	offered  map[netip.Addr]MAC
 	declined map[netip.Addr]time.Time // until when
+	care     care
 }
 
 // offer is an address kept for a client that has not asked for it yet. It is in
@@ -47,7 +54,7 @@ type offer struct {
 
 // Open reads the leases of a database that the caller owns and closes after the
 // last use of the Store. now is the clock; nil means time.Now.
-func Open(db *bbolt.DB, now func() time.Time) (*Store, error) {
+func Open(db DB, now func() time.Time) (*Store, error) {
 	if now == nil {
 		now = time.Now
 	}
@@ -67,6 +74,20 @@ func Open(db *bbolt.DB, now func() time.Time) (*Store, error) {
 		return nil, fmt.Errorf("leases: %w", err)
 	}
 	return s, nil
+}
+
+// Fill writes every record there is into an empty bucket.
+func (s *Store) Fill(b *bbolt.Bucket) error {
+	for _, l := range s.All() {
+		v, err := marshal(l)
+		if err != nil {
+			return err
+		}
+		if err := b.Put(l.MAC[:], v); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // load fills the index. Two records of one address can only be left over from a
