@@ -198,6 +198,12 @@ func playExample(t *testing.T, name, file string) {
 			t.Fatalf("plan: exit %d, want %d\n%s%s", code, s.Exit, out.String(), errs.String())
 		}
 		got["errors.txt"] = errs.String()
+		// That its files are edits is said of every plan, and no part of any story.
+		if note, rest, _ := strings.Cut(errs.String(), "\n"); strings.Contains(note, "uncommitted file") {
+			got["errors.txt"] = rest
+		} else if code != exitInvalid {
+			t.Errorf("nothing says that the plan is of no commit:\n%s", errs.String())
+		}
 		return out.String()
 	}
 	text, doc := planned(), planned("--json")
