@@ -111,7 +111,8 @@ type Failure struct {
 	Retry       bool                `json:"retry"`             // the same revision is tried again by itself
 	NextTry     time.Time           `json:"next_try,omitzero"` // when, about
 	// Cause says more of a Reason: of "machine" one of CauseDisk and so on, of
-	// "untrusted" one of the reasons of engine/source; else "".
+	// "untrusted" one of the reasons of engine/source, of "denied" CauseSuspended when it
+	// is for that; else "".
 	Cause string `json:"cause,omitempty"`
 }
 
@@ -145,7 +146,7 @@ func failure(rev string, stage Phase, err error, at time.Time) *Failure {
 	case errors.As(err, &diags):
 		f.Reason = ReasonInvalid
 		f.Diagnostics = schema.ToDiagnostics(diags)
-	case errors.Is(err, source.ErrLimit), errors.Is(err, source.ErrSubmodule), errors.Is(err, source.ErrLFS), errors.Is(err, source.ErrEscapes):
+	case errors.Is(err, source.ErrLimit), errors.Is(err, source.ErrSubmodule), errors.Is(err, source.ErrLFS), errors.Is(err, source.ErrEscapes), errors.Is(err, source.ErrMalformed):
 		f.Reason = ReasonInvalid // the commit is like that, and stays so
 	default:
 		f.Reason, f.Retry, f.Cause = ReasonMachine, true, causeOf(err)

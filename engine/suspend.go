@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dlreconcile/dlreconcile/engine/plan"
@@ -130,12 +131,26 @@ func (a *attempt) awake() error {
 	if s.Suspended == nil || a.j.generation != 0 {
 		return nil
 	}
-	f := &Failure{Revision: a.j.rev.Hash, Stage: PhaseGating, Reason: ReasonDenied, At: a.now(), Message: fmt.Sprintf(
-		"everything is suspended since %s%s: `dlreconcile resume` ends that", since(s.Suspended.Since), because(s.Suspended.Reason))}
+	f := &Failure{Revision: a.j.rev.Hash, Stage: PhaseGating, Reason: ReasonDenied, Cause: CauseSuspended, At: a.now(), Message: fmt.Sprintf(
+		"everything is suspended since %s, by %s%s: `dlreconcile resume` ends that, and the newest commit is applied then", since(s.Suspended.Since), byWhom(s.Suspended.By), because(s.Suspended.Reason))}
 	if a.j.reply == nil && !a.j.offline {
-		f.Reason = ReasonCancelled // it is tried when that ends
+		f.Reason, f.Cause = ReasonCancelled, "" // it is tried when that ends
 	}
 	return f
+}
+
+// CauseSuspended is the cause of a denial because everything is suspended.
+const CauseSuspended = "suspended"
+
+// byWhom names who gave an order.
+func byWhom(a store.Actor) string {
+	switch {
+	case a.Name != "":
+		return strconv.Quote(a.Name)
+	case a.UID != nil:
+		return fmt.Sprintf("user %d", *a.UID)
+	}
+	return "the daemon itself"
 }
 
 func because(reason string) string {

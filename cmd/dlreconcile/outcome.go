@@ -61,9 +61,13 @@ func (c *cli) printFailure(ctx context.Context, f *engine.Failure) {
 		fmt.Fprintf(c.err, "Not applied: %s.\n", f.Message)
 		return
 	}
-	if f.Reason == engine.ReasonDenied {
+	switch {
+	case f.Cause == engine.CauseSuspended:
+		fmt.Fprintf(c.err, "Not applied: %s. What was served is served on.\n", f.Message)
+		return
+	case f.Reason == engine.ReasonDenied:
 		fmt.Fprintln(c.err, "Not applied: the policy does not let it through. What was served is served on.")
-	} else {
+	default:
 		fmt.Fprintf(c.err, "Not applied (%s, while %s); what was served is served on.\n", f.Reason, f.Stage)
 	}
 	for _, line := range reasons(f) {

@@ -209,6 +209,9 @@ func (m *mirror) sync(ctx context.Context, head plumbing.ReferenceName, have, fe
 			if err = fetched(); err == nil {
 				return m.setHead(m.dir, head)
 			}
+			if errors.Is(err, ErrMalformed) || errors.Is(err, ErrLimit) {
+				return err // it is so in every mirror
+			}
 			reason = err
 		} else if reason = m.check(); reason == nil {
 			return err // not our side

@@ -21,7 +21,7 @@ const (
 )
 
 // errDamaged marks what a healthy repository does not give: missing objects,
-// bytes that do not match their name, broken compression.
+// bytes that do not match their name, broken compression. ErrMalformed is another thing.
 var errDamaged = errors.New("the object database is damaged")
 
 func damaged(err error) bool { return errors.Is(err, errDamaged) }
@@ -78,6 +78,12 @@ func damage(h plumbing.Hash, err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: object %s: %w", errDamaged, h, err)
+}
+
+// malformed says that an object is not what its kind is to be, though its bytes are those
+// that its name stands for: whoever pushed it made it so.
+func malformed(t plumbing.ObjectType, h plumbing.Hash, err error) error {
+	return fmt.Errorf("%w: %s %s: %w (its bytes match its name, so it was pushed like that and nothing here is damaged: make that commit again with git)", ErrMalformed, t, h, saidError{err})
 }
 
 // read gives a whole object of at most limit bytes.
@@ -158,7 +164,7 @@ func (o *objects) sizedCommit(h plumbing.Hash) (*object.Commit, int64, error) {
 	}
 	c := &object.Commit{}
 	if err := c.Decode(encoded(plumbing.CommitObject, data)); err != nil {
-		return nil, 0, damage(h, err)
+		return nil, 0, malformed(plumbing.CommitObject, h, err)
 	}
 	return c, int64(len(data)), nil
 }
@@ -170,7 +176,7 @@ func (o *objects) tree(h plumbing.Hash) ([]object.TreeEntry, error) {
 	}
 	t := &object.Tree{}
 	if err := t.Decode(encoded(plumbing.TreeObject, data)); err != nil {
-		return nil, damage(h, err)
+		return nil, malformed(plumbing.TreeObject, h, err)
 	}
 	return t.Entries, nil
 }
@@ -200,7 +206,7 @@ func (o *objects) peel(h plumbing.Hash) (*object.Commit, error) {
 		}
 		tag := &object.Tag{}
 		if err := tag.Decode(encoded(plumbing.TagObject, data)); err != nil {
-			return nil, damage(h, err)
+			return nil, malformed(plumbing.TagObject, h, err)
 		}
 		h = tag.Target
 	}

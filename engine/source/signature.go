@@ -106,7 +106,7 @@ func (o *objects) signedCommit(h plumbing.Hash) (signed, *object.Commit, error) 
 	}
 	whole := &object.Commit{}
 	if err := whole.Decode(encoded(plumbing.CommitObject, raw)); err != nil {
-		return signed{}, nil, damage(h, err)
+		return signed{}, nil, malformed(plumbing.CommitObject, h, err)
 	}
 	sig, bad := splitCommit(raw)
 	if bad != nil || len(sig.signature) == 0 {

@@ -32,6 +32,9 @@ var (
 	ErrUnreachable = errors.New("the repository cannot be reached")
 	// ErrLimit: something in the tree is larger than Limits allow.
 	ErrLimit = errors.New("over the limit")
+	// ErrMalformed: a commit, folder or tag is in the repository as it was pushed, and is
+	// none that Git makes.
+	ErrMalformed = errors.New("is malformed")
 	// ErrSubmodule: a path leads into a submodule, whose files are in another
 	// repository.
 	ErrSubmodule = errors.New("is a submodule: its files are not in this repository and are not fetched")
@@ -321,6 +324,9 @@ func (s *Source) Tree(ctx context.Context, rev Revision) (fs.FS, error) {
 			return fail(errors.Join(err, merr))
 		}
 		t, err = openTree(ctx, s.objs, hash, s.cfg.Path, s.cfg.Limits)
+		if err != nil && damaged(err) {
+			err = fmt.Errorf("%w (in a mirror that was fetched anew just now, too: look with git fsck where it comes from)", err)
+		}
 	}
 	if err != nil {
 		return fail(err)

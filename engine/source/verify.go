@@ -231,7 +231,7 @@ func (v *verification) signedTag(fresh bool) (string, *rejection, error) {
 	}
 	tag := &object.Tag{}
 	if err := tag.Decode(encoded(plumbing.TagObject, sig.payload)); err != nil {
-		return "", nil, damage(h, err)
+		return "", nil, malformed(plumbing.TagObject, h, err)
 	}
 	switch {
 	case tag.Name != short:
