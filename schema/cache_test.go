@@ -155,16 +155,7 @@ func TestCache(t *testing.T) {
 			if diff := cmp.Diff(frozen, asJSON(t, before)); diff != "" {
 				t.Errorf("what the Load before gave has changed:\n%s", diff)
 			}
-			kept := -1
-			if d != nil {
-				kept = 0
-				for _, h := range d.Hosts {
-					if slices.Contains(before.Hosts, h) {
-						kept++
-					}
-				}
-			}
-			if kept != tc.kept {
+			if kept := takenOver(before, d); kept != tc.kept {
 				t.Errorf("%d hosts are taken over, want %d", kept, tc.kept)
 			}
 			// And back again.
@@ -302,4 +293,19 @@ func BenchmarkLoadOneBlockEdited(b *testing.B) {
 		n++
 		mustLoad(b, trees[n%2], Options{Cache: cache})
 	}
+}
+
+// takenOver counts the hosts of a Load that are those of the one before, not read again;
+// -1 where it failed.
+func takenOver(before, d *Desired) int {
+	if d == nil {
+		return -1
+	}
+	n := 0
+	for _, h := range d.Hosts {
+		if slices.Contains(before.Hosts, h) {
+			n++
+		}
+	}
+	return n
 }

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -231,16 +230,7 @@ func TestCacheOfModules(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Fatalf("with a cache (-without +with)\n%s", diff)
 			}
-			kept := -1
-			if d != nil {
-				kept = 0
-				for _, h := range d.Hosts {
-					if slices.Contains(before.Hosts, h) {
-						kept++
-					}
-				}
-			}
-			if kept != tc.kept {
+			if kept := takenOver(before, d); kept != tc.kept {
 				t.Errorf("%d hosts are taken over, want %d", kept, tc.kept)
 			}
 		})

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -24,18 +22,5 @@ func cmdScrape(s *story, ts *testscript.TestScript, args []string) error {
 			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(s.state, "api.sock"))
 		}
 	}
-	req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := t.RoundTrip(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", url, resp.Status)
-	}
-	_, err = io.Copy(ts.Stdout(), io.LimitReader(resp.Body, fileLimit))
-	return err
+	return s.print(ts, t, url)
 }

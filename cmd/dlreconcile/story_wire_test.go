@@ -45,6 +45,11 @@ func cmdHTTP(s *story, ts *testscript.TestScript, args []string) error {
 	}
 	t := &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true}
 	url := fmt.Sprintf("http://127.0.0.1:%d/%s", s.ports[2], strings.TrimPrefix(args[1], "/"))
+	return s.print(ts, t, url)
+}
+
+// print prints what is at a URL; anything but 200 is an error.
+func (s *story) print(ts *testscript.TestScript, t *http.Transport, url string) error {
 	req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
