@@ -8,9 +8,9 @@ import (
 	"net"
 	"net/http"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -69,25 +69,41 @@ func cmdPosted(s *story, _ *testscript.TestScript, args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: posted REGEXP")
 	}
-	want, err := regexp.Compile(args[0])
+	return s.awaitLine("what was posted", args[0], func() (string, <-chan struct{}, error) {
+		s.forge.mu.Lock()
+		defer s.forge.mu.Unlock()
+		return strings.Join(s.forge.posted, "\n"), s.forge.more, nil
+	})
+}
+
+// awaitLine waits until a line of what read gives matches. more is closed when there is
+// more of it; nil: nothing tells.
+func (s *story) awaitLine(of, pattern string, read func() (text string, more <-chan struct{}, err error)) error {
+	want, err := regexp.Compile(pattern)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, storyLimit)
 	defer cancel()
 	for {
-		s.forge.mu.Lock()
-		posted, more := strings.Join(s.forge.posted, "\n"), s.forge.more
-		s.forge.mu.Unlock()
-		for line := range strings.Lines(posted) {
+		text, more, err := read()
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(text) {
 			if want.MatchString(line) {
 				return nil
 			}
 		}
+		var again <-chan time.Time
+		if more == nil {
+			again = time.After(10 * time.Millisecond)
+		}
 		select {
 		case <-more:
+		case <-again:
 		case <-ctx.Done():
-			return fmt.Errorf("%s was not posted; what was: %s", strconv.Quote(args[0]), posted)
+			return fmt.Errorf("waited in vain for %q in %s: %s", pattern, of, tail([]byte(text), 4000))
 		}
 	}
 }

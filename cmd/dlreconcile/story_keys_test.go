@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,12 +8,10 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"syscall"
 	"time"
 
@@ -119,26 +115,8 @@ func cmdWaitLog(s *story, _ *testscript.TestScript, args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: wait-log REGEXP")
 	}
-	want, err := regexp.Compile(args[0])
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(s.ctx, storyLimit)
-	defer cancel()
-	for {
+	return s.awaitLine("the log", args[0], func() (string, <-chan struct{}, error) {
 		b, err := os.ReadFile(s.log.Name())
-		if err != nil {
-			return err
-		}
-		for line := range bytes.Lines(b) {
-			if want.Match(line) {
-				return nil
-			}
-		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("waited in vain for %s in the log: %s", want, tail(b, 4000))
-		}
-	}
+		return string(b), nil, err
+	})
 }
