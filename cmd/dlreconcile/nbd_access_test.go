@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -234,6 +235,7 @@ func TestNBDAccess(t *testing.T) {
 		}
 	})
 	t.Run("Unix socket", s.readLocally)
+	t.Run("probe", func(t *testing.T) { s.probe(t, listed, neighbour) })
 	t.Run("renewed", func(t *testing.T) { s.renewed(t, listed, tls) })
 	t.Run("withdrawn", func(t *testing.T) { s.withdrawn(t, listed) })
 
@@ -312,6 +314,72 @@ func (s *nbdSite) readLocally(t *testing.T) {
 	for _, name := range []string{"nothing", "small+boot-1"} {
 		if out, err := nbdRun(t, exec.CommandContext(t.Context(), "nbdinfo", uri(name))); err == nil || !strings.Contains(out, nobodyHere) {
 			t.Errorf("%s: %v: %s", name, err, out)
+		}
+	}
+}
+
+// probe looks at the exports with our own client.
+func (s *nbdSite) probe(t *testing.T, c, stranger *lab.ClientNS) {
+	run := func(at *lab.ClientNS, args ...string) (out, errs string, code int) {
+		t.Helper()
+		args = append([]string{"probe", "nbd"}, args...)
+		cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+		if at != nil {
+			cmd = at.Command(t.Context(), os.Args[0], args...)
+		}
+		cmd.Env = append(os.Environ(), asCommand+"=1")
+		return runCommand(t, cmd)
+	}
+	socket := filepath.Join(s.state, "nbd.sock")
+	var got nbdReport
+	report := func(what string, at *lab.ClientNS, args ...string) {
+		t.Helper()
+		got = nbdReport{}
+		out, errs, code := run(at, append(args, "--json")...)
+		if err := json.Unmarshal([]byte(out), &got); err != nil || code != exitOK {
+			t.Fatalf("%s: exit %d, %v: %s%s", what, code, err, out, errs)
+		}
+	}
+	report("over TCP", c, liveServer, "listed", "--connections", "3")
+	if got.Verified != "yes" || got.Bytes != 16<<20 || got.Connections != 3 || got.TLS != "" || got.Replies != "structured" || !strings.HasPrefix(got.Export, "listed@") || got.MiBPerSec <= 0 || got.Latency.Max <= 0 {
+		t.Errorf("over TCP: %+v", got)
+	}
+	digest := got.Digest
+	report("over TLS", c, liveServer, "secured", "--tls-ca", s.dir+"/ca-cert.pem", "--tls-cert", s.dir+"/client-cert.pem", "--tls-key", s.dir+"/client-key.pem")
+	if got.Verified != "yes" || got.TLS != "TLS 1.3" || got.Digest != digest {
+		t.Errorf("over TLS: %+v", got)
+	}
+	report("through the socket", nil, socket, "small", "--digest", digest)
+	if got.Verified != "yes" || got.Expected != digest || !got.ReadOnly {
+		t.Errorf("through the socket: %+v", got)
+	}
+	report("a part", nil, socket, "small", "--bytes", "1MiB", "--no-verify")
+	if got.Verified != "no" || got.Bytes != 1<<20 || got.Digest != "" {
+		t.Errorf("a part: %+v", got)
+	}
+	out, _, code := run(nil, socket, "small")
+	if code != exitOK || !strings.Contains(out, digest+", as expected") || !strings.Contains(out, "MiB/s") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	for _, w := range []struct {
+		what  string
+		at    *lab.ClientNS
+		code  int
+		says  string
+		where []string
+	}{
+		{"other bytes", nil, exitError, "was expected", []string{socket, "small", "--digest", "sha256:00000000"}},
+		{"a stranger", stranger, exitError, "no such export", []string{liveServer, "listed"}},
+		{"TLS in the clear", c, exitError, "use --tls", []string{liveServer, "secured"}},
+		{"a server that nobody vouches for", c, exitError, "certificate signed by unknown authority", []string{liveServer, "secured", "--tls"}},
+		{"nobody there", c, exitError, "connection refused", []string{liveServer + ":1", "listed"}},
+		{"one argument", nil, exitUsage, "name of an export", []string{socket}},
+		{"half a certificate", nil, exitUsage, "go together", []string{socket, "small", "--tls-cert", "x"}},
+		{"too much", nil, exitUsage, "more than 1 GiB", []string{socket, "small", "--depth", "1024", "--request", "32MiB"}},
+		{"no size", nil, exitUsage, "want a size", []string{socket, "small", "--bytes", "some"}},
+	} {
+		if out, errs, code := run(w.at, w.where...); code != w.code || !strings.Contains(out+errs, w.says) {
+			t.Errorf("%s: exit %d, want %d and %q: %s%s", w.what, code, w.code, w.says, out, errs)
 		}
 	}
 }

@@ -98,7 +98,7 @@ or not trusted, 7 applied on trial and then reverted, 64 wrong usage.`,
 	c.settings.flags(f)
 	root.AddCommand(
 		c.applyCommand(), c.auditCommand(), c.confirmCommand(), c.demoCommand(), c.driftCommand(), c.eventsCommand(), c.explainCommand(), c.fmtCommand(), c.graphCommand(), c.historyCommand(),
-		c.imageCommand(), c.nodesCommand(), c.planCommand(), c.releaseCommand(), c.resumeCommand(),
+		c.imageCommand(), c.nodesCommand(), c.planCommand(), c.probeCommand(), c.releaseCommand(), c.resumeCommand(),
 		c.rollbackCommand(), c.serveCommand(), c.statusCommand(), c.suspendCommand(), c.validateCommand(),
 		c.versionCommand(),
 	)
@@ -112,7 +112,7 @@ or not trusted, 7 applied on trial and then reverted, 64 wrong usage.`,
 			mark(cmd, textOnly, bare)
 		case "demo":
 			mark(cmd, textOnly)
-		case "version", "image", "fmt", "audit":
+		case "version", "image", "fmt", "audit", "probe":
 			mark(cmd, bare)
 		}
 	}

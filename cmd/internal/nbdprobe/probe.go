@@ -1,0 +1,236 @@
+package nbdprobe
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Config says what to read, and how. Network, Address and Export are needed.
+type Config struct {
+	Network string // "tcp" or "unix"
+	Address string
+	Export  string
+	TLS     *tls.Config // nil: in the clear
+
+	Bytes       int64         // read at most so many from the beginning; 0: all
+	Request     int           // bytes of a request; default 256 KiB
+	Depth       int           // requests on their way, of each connection; default 16
+	Connections int           // default 1
+	Timeout     time.Duration // of each step: connecting, the handshake, any answer; default 30 s
+	Hash        bool          // work out the digest of what was read
+}
+
+// Bounds of Config.
+const (
+	MaxRequest     = 32 << 20
+	MaxDepth       = 1024
+	MaxConnections = 64
+	MaxMemory      = 1 << 30 // bytes of the requests that may be on their way together
+)
+
+// Check says what is wrong with how much is to be read at once.
+func (c Config) Check() error { return c.withDefaults() }
+
+func (c *Config) withDefaults() error {
+	if c.Request == 0 {
+		c.Request = 256 << 10
+	}
+	if c.Depth == 0 {
+		c.Depth = 16
+	}
+	if c.Connections == 0 {
+		c.Connections = 1
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 30 * time.Second
+	}
+	switch {
+	case c.Request < 512 || c.Request > MaxRequest:
+		return fmt.Errorf("a request has 512 bytes to %d MiB", MaxRequest>>20)
+	case c.Depth < 1 || c.Depth > MaxDepth:
+		return fmt.Errorf("there are 1 to %d requests on their way", MaxDepth)
+	case c.Connections < 1 || c.Connections > MaxConnections:
+		return fmt.Errorf("there are 1 to %d connections", MaxConnections)
+	case int64(c.Request)*int64(c.Depth)*int64(c.Connections) > MaxMemory:
+		return fmt.Errorf("so many requests of that size on their way would take more than %d GiB", MaxMemory>>30)
+	case c.Bytes < 0 || c.Timeout < 0:
+		return errors.New("less than nothing cannot be read")
+	}
+	return nil
+}
+
+// Result is what came of it.
+type Result struct {
+	Export
+	Connections int           // that were used
+	Bytes       int64         // read
+	Took        time.Duration // from the first request to the last answer
+	Latency     Histogram     // of each request
+	Digest      string        // "sha256:" and 64 hex digits of all bytes read, with Config.Hash
+}
+
+// Probe reads an export. A server that allows one connection gets one. What it found out
+// comes with an error too.
+func Probe(ctx context.Context, c Config) (*Result, error) {
+	r := &Result{}
+	if err := c.withDefaults(); err != nil {
+		return r, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	first, err := c.connect(ctx)
+	if err != nil {
+		return r, err
+	}
+	links := []*link{first}
+	defer func() {
+		for _, l := range links {
+			l.close()
+		}
+	}()
+	r.Export = first.export
+	if !r.ReadOnly && !r.MultiConn {
+		c.Connections = 1
+	}
+	for len(links) < c.Connections {
+		l, err := c.connect(ctx)
+		if err != nil {
+			return r, fmt.Errorf("connection %d: %w", len(links)+1, err)
+		}
+		links = append(links, l)
+		if e := l.export; e != r.Export {
+			return r, violation("it describes the export to one connection otherwise than to another")
+		}
+	}
+	r.Connections = len(links)
+	return r, c.read(ctx, links, r)
+}
+
+// connect makes one connection, up to the transmission phase.
+func (c *Config) connect(ctx context.Context) (*link, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("no answer within %s", c.Timeout))
+	defer cancel()
+	nc, err := new(net.Dialer).DialContext(ctx, c.Network, c.Address)
+	if err != nil {
+		return nil, errors.Join(err, context.Cause(ctx))
+	}
+	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	l := &link{nc: nc, in: bufio.NewReaderSize(nc, readBuffer)}
+	err = l.negotiate(ctx, c.Export, c.TLS)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		nc.Close()
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return nil, err
+	}
+	return l, nil
+}
+
+// close says goodbye.
+func (l *link) close() {
+	_ = l.nc.SetDeadline(time.Now().Add(time.Second))
+	_, _ = l.nc.Write(appendRequest(nil, cmdDisconnect, 0, 0, 0)) // who is gone needs none
+	l.nc.Close()
+}
+
+func (c *Config) read(ctx context.Context, links []*link, r *Result) error {
+	size := r.Size
+	if c.Bytes > 0 {
+		size = min(size, c.Bytes)
+	}
+	each := int64(c.Request)
+	if r.Maximum > 0 {
+		each = min(each, int64(r.Maximum))
+	}
+	if least := int64(r.Minimum); least > 1 {
+		size = size / least * least
+		each = max(least, each/least*least)
+	}
+	s := newSequence(size, each, 2*int64(len(links))*int64(c.Depth), c.Hash)
+	g, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, s.end)
+	defer stop()
+	latencies := make([]Histogram, len(links))
+	began := time.Now()
+	for i, l := range links {
+		g.Go(func() error {
+			drop := context.AfterFunc(ctx, func() { l.nc.Close() })
+			defer drop()
+			err := c.drain(l, s, &latencies[i])
+			if cause := context.Cause(ctx); err != nil && cause != nil {
+				return cause // the connection was closed for that
+			}
+			return err
+		})
+	}
+	err := g.Wait()
+	r.Took = time.Since(began)
+	for i := range latencies {
+		r.Latency.merge(&latencies[i])
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.Bytes = min(s.taken*each, size)
+	if err == nil && c.Hash {
+		r.Digest = "sha256:" + hex.EncodeToString(s.sum.Sum(nil))
+	}
+	return err
+}
+
+// drain reads on one connection until nothing is left. Requests are small, and their
+// number is bounded: they fit into the socket, whatever the server does not read.
+func (c *Config) drain(l *link, s *sequence, latency *Histogram) error {
+	f := &flight{pieces: map[uint64]*piece{}}
+	var out []byte
+	for {
+		out = out[:0]
+		now := time.Now()
+		for len(f.pieces) < c.Depth {
+			p := s.claim(len(f.pieces) == 0)
+			if p == nil {
+				break
+			}
+			p.sent = now
+			out = appendRequest(out, cmdRead, f.add(p), uint64(p.offset), uint32(len(p.buf)))
+		}
+		if len(f.pieces) == 0 {
+			return nil
+		}
+		if err := l.nc.SetDeadline(now.Add(c.Timeout)); err != nil {
+			return err
+		}
+		if len(out) > 0 {
+			if _, err := l.nc.Write(out); err != nil {
+				return fmt.Errorf("asking: %w", err)
+			}
+		}
+		p, err := l.answer(f)
+		switch {
+		case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
+			return fmt.Errorf("no answer within %s", c.Timeout)
+		case err != nil:
+			return err
+		case p == nil:
+			continue // a part of one
+		}
+		latency.add(time.Since(p.sent))
+		s.done(p)
+	}
+}
+
+func isTimeout(err error) bool {
+	var t net.Error
+	return errors.As(err, &t) && t.Timeout()
+}
