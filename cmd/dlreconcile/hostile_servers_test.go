@@ -6,15 +6,12 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/cgi"
 	"net/http/httptest"
 	"os"
-	"os/exec"
-	"sync"
 	"sync/atomic"
 	"testing"
 
-	"github.com/dlreconcile/dlreconcile/engine/provider/providertest"
+	"github.com/dlreconcile/dlreconcile/engine/source/sourcetest"
 )
 
 // serverMode is what a server does.
@@ -32,15 +29,9 @@ var gitServers = map[string]func(t *testing.T, root string) (url string, turn fu
 	"http-backend": serveHTTPBackend, "git-daemon": serveGitDaemon, "folder": serveFolder,
 }
 
-const httpBackend = "/usr/lib/git-core/git-http-backend"
-
-// serverEnv is what git needs to serve repositories of anybody's.
-var serverEnv = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"}
-
 func serveHTTPBackend(t *testing.T, root string) (string, func(serverMode)) {
-	providertest.NeedFile(t, httpBackend, "git")
 	var mode atomic.Int32
-	h := &cgi.Handler{Path: httpBackend, Env: append([]string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1"}, serverEnv...)}
+	h := sourcetest.HTTP(t, root)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch serverMode(mode.Load()) {
 		case away:
@@ -58,41 +49,15 @@ func serveHTTPBackend(t *testing.T, root string) (string, func(serverMode)) {
 }
 
 func serveGitDaemon(t *testing.T, root string) (string, func(serverMode)) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var mode atomic.Int32
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer conn.Close()
-				switch serverMode(mode.Load()) {
-				case away:
-					return
-				case endless:
-					listForEver(conn)
-					return
-				}
-				f, err := conn.(*net.TCPConn).File()
-				if err != nil {
-					return
-				}
-				defer f.Close()
-				cmd := exec.Command("git", "daemon", "--inetd", "--export-all", "--base-path="+root, root)
-				cmd.Env = append(os.Environ(), serverEnv...)
-				cmd.Stdin, cmd.Stdout = f, f
-				_ = cmd.Run() // it fails when the client goes
-			})
+	url, _ := sourcetest.Daemon(t, root, func(conn net.Conn) bool {
+		m := serverMode(mode.Load())
+		if m == endless {
+			listForEver(conn)
 		}
+		return m != serves
 	})
-	t.Cleanup(func() { l.Close(); wg.Wait() })
-	return "git://" + l.Addr().String(), func(m serverMode) { mode.Store(int32(m)) }
+	return url, func(m serverMode) { mode.Store(int32(m)) }
 }
 
 func serveFolder(t *testing.T, root string) (string, func(serverMode)) {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"net/http/cgi"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider/providertest"
+	"github.com/dlreconcile/dlreconcile/engine/source/sourcetest"
 )
 
 // remote is a bare repository behind git's own HTTP server.
@@ -32,18 +32,14 @@ type remote struct {
 	srv     *httptest.Server
 }
 
-const backend = "/usr/lib/git-core/git-http-backend"
-
 func newRemote(t *testing.T) *remote { return serveRemote(t, httptest.NewServer) }
 
 func serveRemote(t *testing.T, serve func(http.Handler) *httptest.Server) *remote {
 	t.Helper()
-	providertest.Need(t, "git", backend)
+	providertest.Need(t, "git")
 	root := t.TempDir()
 	r := &remote{testRepo: newRepoAt(t, filepath.Join(root, "site.git"), true)}
-	h := &cgi.Handler{Path: backend, Env: []string{
-		"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1", "PATH=" + os.Getenv("PATH"), "GIT_CONFIG_COUNT=1",
-		"GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"}}
+	h := sourcetest.HTTP(t, root)
 	r.srv = serve(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if f := r.fail.Load(); f != nil {
 			(*f)(w, req)

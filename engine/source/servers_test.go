@@ -12,52 +12,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider/providertest"
+	"github.com/dlreconcile/dlreconcile/engine/source/sourcetest"
 )
-
-// gitDaemon serves the repositories below a folder with git-daemon(1); it gives the URL
-// of the folder. close ends it, which the end of the test does too.
-func gitDaemon(t testing.TB, root string) (url string, close func()) {
-	t.Helper()
-	providertest.Need(t, "git")
-	git, err := exec.LookPath("git") // before the test takes it off PATH
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer conn.Close()
-				f, err := conn.(*net.TCPConn).File()
-				if err != nil {
-					return
-				}
-				defer f.Close()
-				cmd := exec.Command(git, "daemon", "--inetd", "--export-all", "--base-path="+root, root)
-				cmd.Env = append(os.Environ(), "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
-					"PATH=/usr/local/bin:/usr/bin:/bin")
-				cmd.Stdin, cmd.Stdout = f, f
-				_ = cmd.Run() // it fails when the client goes
-			})
-		}
-	})
-	close = sync.OnceFunc(func() { l.Close(); wg.Wait() })
-	t.Cleanup(close)
-	return "git://" + l.Addr().String(), close
-}
 
 // followVar makes the test binary follow the repository that it names, once, and say
 // what that took.
@@ -138,7 +98,7 @@ func TestLargeBlobTakesLittleMemory(t *testing.T) {
 		size = 1 << 30
 	}
 	r := newRemote(t)
-	gitURL, _ := gitDaemon(t, filepath.Dir(r.dir))
+	gitURL, _ := sourcetest.Daemon(t, filepath.Dir(r.dir), nil)
 	file := filepath.Join(t.TempDir(), "large")
 	f, err := os.Create(file)
 	if err != nil {
@@ -173,7 +133,7 @@ func TestLargeBlobTakesLittleMemory(t *testing.T) {
 
 func TestGitDaemon(t *testing.T) {
 	r := newRepoAt(t, filepath.Join(t.TempDir(), "site.git"), true)
-	url, stop := gitDaemon(t, filepath.Dir(r.dir))
+	url, stop := sourcetest.Daemon(t, filepath.Dir(r.dir), nil)
 	url += "/site.git"
 	noGit(t)
 	if _, err := Open(Config{Repo: url, Mirror: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "git:// proves nothing") {
