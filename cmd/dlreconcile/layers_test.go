@@ -108,6 +108,7 @@ var goroutines = map[string]string{
 	"providers/image/flight.go":               "one per build; Run waits",
 	"providers/image/provider.go":             "one per image that Prepare wants; Prepare waits",
 	"providers/image/unpack.go":               "feeds a decompressor; its closer waits",
+	"providers/internal/faultnet/child.go":    "a program of a test; the test's end waits",
 	"providers/internal/faultnet/impair.go":   "two per impaired cable; the test's end waits",
 	"providers/internal/faultnet/space.go":    "runs one function in a namespace; Do waits",
 	"providers/internal/sock/set.go":          "one serve per socket; Run waits",

@@ -59,6 +59,24 @@ func LostListener(protocol string, at netip.AddrPort, why error) Drift {
 	}
 }
 
+// LostListeners describes sockets that machines cannot reach, each with the one of
+// servers whose listener of that protocol it is; of gives that listener. A socket that
+// none of them declares serves only earlier generations. In no particular order.
+func LostListeners(protocol string, lost map[netip.AddrPort]error, servers []*schema.Server, of func(*schema.Server) schema.Listener) []Drift {
+	var list []Drift
+	for at, why := range lost {
+		d := LostListener(protocol, at, why)
+		d.Former = true
+		for _, s := range servers {
+			if l := of(s); !l.Disabled && l.Listen == at {
+				d.Address, d.Range, d.Former = s.Addr, s.Range, false
+			}
+		}
+		list = append(list, d)
+	}
+	return list
+}
+
 // Same reports whether d and o are the same drift.
 func (d *Drift) Same(o *Drift) bool {
 	return d.Kind == o.Kind && d.Address == o.Address && d.What == o.What

@@ -43,6 +43,8 @@ func defaultLoaderDirs() []string {
 
 // Provider implements provider.Provider for bootloaders and entries.
 type Provider struct {
+	provider.Keeper // of blobs
+
 	clients  provider.Clients
 	sessions provider.Sessions
 	sink     provider.Sink
@@ -65,7 +67,8 @@ func New(c Config) (*Provider, error) {
 	if c.Content == nil {
 		return nil, errors.New("bootloader: no content store")
 	}
-	p := &Provider{clients: c.Clients, sessions: c.Sessions, sink: c.Sink, log: c.Log, now: c.Now, blobs: blob.NewCache(c.Content.Open)}
+	blobs := blob.NewCache(c.Content.Open)
+	p := &Provider{Keeper: blobs, blobs: blobs, clients: c.Clients, sessions: c.Sessions, sink: c.Sink, log: c.Log, now: c.Now}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -59,12 +58,8 @@ func (l *lines) await(ctx context.Context, text string) error {
 // start runs a program until the test ends, and gives what it prints.
 func start(t *testing.T, cmd *exec.Cmd) *lines {
 	t.Helper()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	r, w := io.Pipe()
 	cmd.Stdout, cmd.Stderr = w, w
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
 	l, read := newLines(), make(chan struct{})
 	go func() {
 		defer close(read)
@@ -73,11 +68,10 @@ func start(t *testing.T, cmd *exec.Cmd) *lines {
 		}
 	}()
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
 		w.Close()
 		<-read
 	})
+	faultnet.Start(t, cmd)
 	return l
 }
 

@@ -44,6 +44,8 @@ type TLS struct {
 
 // Provider implements provider.Provider for exports.
 type Provider struct {
+	provider.Keeper // of blobs
+
 	clients  provider.Clients
 	sink     provider.Sink
 	log      *slog.Logger
@@ -71,9 +73,10 @@ type Provider struct {
 
 // New opens the overlays and makes a provider that serves nothing yet.
 func New(c Config) (*Provider, error) {
+	blobs := blob.NewCache(c.Content.Open)
 	p := &Provider{
+		Keeper: blobs, blobs: blobs,
 		clients: c.Clients, sink: c.Sink, log: c.Log, now: c.Now,
-		blobs: blob.NewCache(c.Content.Open),
 		sweep: make(chan struct{}, 1),
 		conns: map[*attachment]struct{}{},
 		tls:   c.TLS, socket: c.Socket,
