@@ -43,12 +43,13 @@ const settleHints = 200 * time.Millisecond
 // drifts is what ties the watching goroutines to those who ask.
 type drifts struct {
 	asked   chan chan []provider.Drift // somebody wants to know what is so now
-	suspect chan string                // a digest: reading its file through did not give it
+	read    chan reading               // a file was read through
+	doubts  *doubts                    // files that are to be read before others
 	rebuild chan rebuild               // to the loop; capacity 1, for watch asks for one at a time
 }
 
 func newDrifts() drifts {
-	return drifts{asked: make(chan chan []provider.Drift), suspect: make(chan string), rebuild: make(chan rebuild, 1)}
+	return drifts{asked: make(chan chan []provider.Drift), read: make(chan reading), doubts: newDoubts(), rebuild: make(chan rebuild, 1)}
 }
 
 // Drift looks whether what is served is what was published, and says what is not. It
@@ -91,14 +92,17 @@ type watch struct {
 	uses  map[uint64][]store.Use // what each kept generation needs
 	marks map[string]store.Mark  // of files that are sound as far as is known, by digest
 	lost  map[string]*lostBlob   // those that are not
-	told  []provider.Drift       // what status says
-	seen  uint64                 // generation that was served at the last look for its sake
+	// proven holds the marks of files with which they were read through, or sealed. What
+	// is there again at the next start with its mark is believed then.
+	proven proven
+	told   []provider.Drift // what status says
+	seen   uint64           // generation that was served at the last look for its sake
 
 	making *making // what is being made anew; nil: nothing
 }
 
 func newWatch(e *Engine) *watch {
-	return &watch{Engine: e, uses: map[uint64][]store.Use{}, marks: map[string]store.Mark{}, lost: map[string]*lostBlob{}}
+	return &watch{Engine: e, uses: map[uint64][]store.Use{}, marks: map[string]store.Mark{}, lost: map[string]*lostBlob{}, proven: loadProven(e.cfg.Store)}
 }
 
 // run looks until ctx ends, and returns nil. Serving never depends on it.
@@ -107,6 +111,7 @@ func (w *watch) run(ctx context.Context) error {
 	if hints != nil {
 		defer hints.Close()
 	}
+	defer w.saveProven()
 	t := w.cfg.Drift
 	every := time.NewTicker(t.Every)
 	defer every.Stop()
@@ -133,11 +138,16 @@ func (w *watch) run(ctx context.Context) error {
 			resync.Reset(t.Resync + rand.N(t.Resync/10+1))
 			w.follow(hints)
 			w.look(ctx)
-		case digest := <-w.drifts.suspect:
-			delete(w.marks, digest)
-			w.suspect(ctx, digest)
+			w.drifts.doubts.begin()
+		case r := <-w.drifts.read:
+			if r.spoilt {
+				w.suspect(ctx, r.blob.Digest)
+			} else {
+				w.proved(r.blob.Digest, r.mark)
+			}
 		case <-every.C: // providers may have found something
 			w.retry(ctx)
+			w.saveProven()
 		case out := <-w.made(): // what was lost has been made anew, or could not be
 			w.finish(ctx, out)
 		case reply := <-w.drifts.asked:

@@ -2,6 +2,9 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -121,4 +124,79 @@ func TestDriftWhileMadeAnew(t *testing.T) {
 	h.wait("the end of that", func(s Status) bool {
 		return len(s.Drift) == 2 && strings.Contains(s.Drift[0].How, "it was made anew, and is not there")
 	})
+}
+
+// imageSite is a site with an image and no loader.
+func imageSite() map[string]string {
+	files := fullSite("one")
+	text, _, _ := strings.Cut(files["site.hcl"], "bootloader ")
+	files["site.hcl"] = text
+	return files
+}
+
+// forge puts other bytes in the place of a sealed file's, as far as can be told by its
+// size and the time when it was written.
+func forge(t *testing.T, c *store.Content, b provider.Blob) {
+	t.Helper()
+	path, err := c.Path(b.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, []byte(strings.Repeat("x", int(b.Size))), 0o600), os.Chmod(path, 0o444),
+		os.Chtimes(path, was.ModTime(), was.ModTime()))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A sealed file that was changed while nobody watched is found at the start, not when
+// its turn comes to be read through.
+func TestFileChangedWhileStopped(t *testing.T) {
+	h := newHouse(t, func(c *Config) { c.Drift = DriftTimes{Every: 10 * time.Millisecond, Scrub: -1} })
+	root, err := h.store.Content().Put(t.Context(), strings.NewReader("the root of all machines"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	give := func() { h.fakes["image"].set(func(f *fake) { f.root = root }) }
+	give()
+	one := h.repo.commit(imageSite())
+	h.run()
+	h.reached(one)
+	if list, err := h.Drift(t.Context()); err != nil || len(list) != 0 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	h.stop()
+
+	// As it was: nothing is read.
+	h.open()
+	w := newWatch(h.Engine)
+	w.look(t.Context())
+	if d, ok := w.drifts.doubts.take(); ok {
+		t.Errorf("a file that nobody touched is doubted: %+v", d)
+	}
+	forge(t, h.store.Content(), root)
+	w = newWatch(h.Engine)
+	w.look(t.Context())
+	if d, ok := w.drifts.doubts.take(); !ok || !d.changed || d.blob != root {
+		t.Errorf("a file that was touched: %+v, %v", d, ok)
+	}
+	// Nothing is known: it is read too.
+	if err := os.WriteFile(filepath.Join(h.dir, provenFile), []byte("damaged\n{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w = newWatch(h.Engine)
+	w.look(t.Context())
+	if d, ok := w.drifts.doubts.take(); !ok || d.changed || d.blob != root {
+		t.Errorf("a file of which nothing is known: %+v, %v", d, ok)
+	}
+	give()
+	h.run()
+	s := h.wait("drift", func(s Status) bool { return len(s.Drift) > 0 })
+	if d := s.Drift[0]; d.Kind != provider.DriftBlobChanged || d.What != root.Digest {
+		t.Errorf("%+v", d)
+	}
 }

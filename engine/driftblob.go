@@ -63,6 +63,7 @@ func (w *watch) learn() {
 	maps.DeleteFunc(w.uses, func(n uint64, _ []store.Use) bool { return !kept[n] })
 	needed := w.needed()
 	maps.DeleteFunc(w.marks, func(d string, _ store.Mark) bool { return needed[d] == nil })
+	w.proven.keep(needed)
 	maps.DeleteFunc(w.lost, func(d string, _ *lostBlob) bool { return needed[d] == nil })
 }
 
@@ -93,8 +94,11 @@ func (w *watch) examine(ctx context.Context, digest string, uses []store.Use) {
 	was, seen := w.marks[digest]
 	lost := w.lost[digest]
 	switch {
-	case err == nil && lost == nil && (!seen || was == mark):
+	case err == nil && lost == nil && !seen:
 		w.marks[digest] = mark
+		w.believe(b, mark)
+		return
+	case err == nil && lost == nil && was == mark:
 		return
 	case lost != nil && lost.mark == mark:
 		lost.uses = uses
@@ -106,6 +110,7 @@ func (w *watch) examine(ctx context.Context, digest string, uses []store.Use) {
 	switch {
 	case err == nil:
 		w.marks[digest] = mark
+		w.proved(digest, mark)
 		delete(w.lost, digest)
 		if lost != nil {
 			w.renew(b)
@@ -130,6 +135,7 @@ func (w *watch) lose(was *lostBlob, uses []store.Use, kind provider.DriftKind, r
 		l.since, l.tried, l.wait, l.heals, l.how = was.since, was.tried, was.wait, was.heals, was.how
 	}
 	delete(w.marks, l.blob.Digest)
+	w.proven.drop(l.blob.Digest)
 	w.lost[l.blob.Digest] = l
 }
 

@@ -155,6 +155,7 @@ func (w *watch) healed(l *lostBlob, how string) {
 	delete(w.marks, l.blob.Digest)
 	if m, err := w.cfg.Store.Content().Mark(l.blob); err == nil {
 		w.marks[l.blob.Digest] = m
+		w.proved(l.blob.Digest, m)
 	}
 	w.write(l, how)
 }

@@ -228,7 +228,8 @@ type fake struct {
 	mu       sync.Mutex
 	current  uint64
 	byGen    map[uint64]*fakeTable
-	prepares int // that have begun
+	prepares int           // that have begun
+	root     provider.Blob // of every image; zero: one that is not there
 	inputs   []provider.Input
 	live     []map[uint64]bool // of every Retire
 	seen     []plan.Observation
@@ -362,7 +363,11 @@ func (x *fakeTxn) Outputs() map[schema.Addr]provider.Output {
 		for _, im := range x.in.Want.Images {
 			a, ok := x.in.Artifacts[im.Recipe]
 			if !ok {
-				a = provider.Artifact{Recipe: im.Recipe, Root: provider.Blob{Digest: "sha256:" + strings.Repeat("ab", 32), Size: 1}, Filesystem: "ext4"}
+				root := x.f.root
+				if root.Digest == "" {
+					root = provider.Blob{Digest: "sha256:" + strings.Repeat("ab", 32), Size: 1}
+				}
+				a = provider.Artifact{Recipe: im.Recipe, Root: root, Filesystem: "ext4"}
 			}
 			out[im.Addr] = provider.Output{Artifact: &a}
 		}

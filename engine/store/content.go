@@ -27,6 +27,7 @@ type Content struct {
 	pins sync.RWMutex // read-held by Pin, held by a collection; see pin.go
 
 	journal *journal // told of what is put here; nil: none is kept
+	sealed  sync.Map // digest -> Mark of what was sealed since the start
 }
 
 // OpenContent opens the content store below the state directory, and makes its
@@ -191,6 +192,9 @@ func (c *Content) Seal(ctx context.Context, path string) (provider.Blob, error) 
 	}
 	if err := os.Rename(path, dst); err != nil {
 		return fail(err)
+	}
+	if info, err := os.Lstat(dst); err == nil {
+		c.sealed.Store(b.Digest, MarkOf(info))
 	}
 	if err := failpoint.Hit("store.seal.renamed"); err != nil {
 		return fail(err)

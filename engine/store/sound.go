@@ -31,9 +31,9 @@ type Mark struct {
 
 // MarkOf gives the mark of an open or looked-up file.
 func MarkOf(info fs.FileInfo) Mark {
-	m := Mark{Size: info.Size(), Mode: info.Mode(), Written: info.ModTime()}
+	m := Mark{Size: info.Size(), Mode: info.Mode(), Written: info.ModTime().UTC()}
 	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-		m.Device, m.Inode, m.Changed = uint64(sys.Dev), sys.Ino, time.Unix(sys.Ctim.Unix())
+		m.Device, m.Inode, m.Changed = uint64(sys.Dev), sys.Ino, time.Unix(sys.Ctim.Unix()).UTC()
 	}
 	return m
 }
@@ -63,6 +63,16 @@ func (c *Content) Mark(b provider.Blob) (Mark, error) {
 		return MarkOf(info), &SpoiltError{b, fmt.Sprintf("its file has %d bytes, and should have %d", info.Size(), b.Size)}
 	}
 	return MarkOf(info), nil
+}
+
+// Sealed gives the mark that a blob's file had when this process sealed it; false when it
+// did not. Its bytes were those of the blob then.
+func (c *Content) Sealed(digest string) (Mark, bool) {
+	m, ok := c.sealed.Load(digest)
+	if !ok {
+		return Mark{}, false
+	}
+	return m.(Mark), true
 }
 
 // Pace is called with the number of bytes that were just read, and may take its time.

@@ -69,6 +69,9 @@ type Store struct {
 	syncAudit func(*os.File) error
 }
 
+// Dir gives the state directory.
+func (s *Store) Dir() string { return s.dir }
+
 // Open opens the state directory for the one process that may write it, and makes
 // it when it is missing. It removes what a killed process left: what is in tmp, a
 // record that never became current, and blobs that nothing names; see Unfinished.
