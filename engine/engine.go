@@ -88,6 +88,7 @@ type Config struct {
 	// included. 0 means 3 hours.
 	PrepareLimit time.Duration
 	Drift        DriftTimes
+	Unwatched    []string // what nobody looks for, as the operator set it; only told
 	Log          *slog.Logger
 	Now          func() time.Time
 	// Elapsed gives the time since some moment in the past, that goes on while the
@@ -196,7 +197,7 @@ func New(cfg Config) *Engine {
 		unserved: map[uint64]error{},
 		hung:     map[string]*hangs{},
 		changed:  make(chan struct{}),
-		status:   Status{Phase: PhaseStarting, Seq: 1},
+		status:   Status{Phase: PhaseStarting, Seq: 1, Unwatched: cfg.Unwatched},
 	}
 	e.status.reassess(e.now)
 	e.told = e.status

@@ -70,6 +70,8 @@ type Status struct {
 	Tried *Tried     `json:"tried,omitempty"`
 	// Drift is what is not as it was published, as far as is known.
 	Drift []provider.Drift `json:"drift,omitempty"`
+	// Unwatched says which drift nobody looks for, by the daemon's settings.
+	Unwatched []string `json:"unwatched,omitempty"`
 	// HostKey is the public half of the key that saved plans are signed with.
 	HostKey    string      `json:"host_key,omitempty"`
 	Conditions []Condition `json:"conditions"`

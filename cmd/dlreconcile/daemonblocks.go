@@ -12,6 +12,7 @@ import (
 type daemonBlocks struct {
 	Trust        *trustBlock          `hcl:"trust,block"`
 	Limits       *limitsBlock         `hcl:"limits,block"`
+	Drift        *driftBlock          `hcl:"drift,block"`
 	Webhook      *webhookBlock        `hcl:"webhook,block"`
 	API          *apiBlock            `hcl:"api,block"`
 	NBD          *nbdBlock            `hcl:"nbd,block"`
@@ -126,6 +127,9 @@ func parseBlocks(body hcl.Body) (daemonBlocks, hcl.Diagnostics) {
 	}
 	if b.Limits != nil {
 		diags = append(diags, b.Limits.check()...)
+	}
+	if b.Drift != nil {
+		diags = append(diags, b.Drift.check()...)
 	}
 	if !diags.HasErrors() {
 		diags = append(diags, b.checkAccess()...)

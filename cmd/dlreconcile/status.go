@@ -92,6 +92,9 @@ func printStatus(w io.Writer, s *engine.Status) {
 	if s.ServeError != "" {
 		fmt.Fprintf(w, "Trouble     %s\n", clean(s.ServeError))
 	}
+	for _, what := range s.Unwatched {
+		fmt.Fprintf(w, "Unwatched   %s\n", clean(what))
+	}
 	for _, d := range s.Drift {
 		fmt.Fprintf(w, "Drift       %s\n", clean(d.Message))
 	}

@@ -102,7 +102,7 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 	}
 	h.store.DB().Keep(node.Bucket, h.nodes.Fill)
 	sink := h.meter.Tap(h.nodes)
-	leases, err = dhcp.New(dhcp.Config{DB: h.store.DB(), Sessions: h.nodes, Sink: sink, Now: now, Lost: h.clock.Lost, Log: h.log})
+	leases, err = dhcp.New(dhcp.Config{DB: h.store.DB(), Sessions: h.nodes, Sink: sink, Probe: c.settings.blocks.Drift.probeEvery(), Now: now, Lost: h.clock.Lost, Log: h.log})
 	if err != nil {
 		return err
 	}
@@ -140,6 +140,8 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 		Env:       c.settings.Env,
 		Open:      identity.File{Path: c.settings.AgeIdentity}.Open,
 		Settings:  c.settings.judging(),
+		Drift:     c.settings.blocks.Drift.driftTimes(),
+		Unwatched: c.settings.blocks.Drift.unwatched(),
 		Log:       h.log,
 	}
 	if c.around != nil {
