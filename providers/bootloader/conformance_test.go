@@ -32,6 +32,17 @@ func TestConformance(t *testing.T) {
 			}
 			return p
 		},
+		Lose: func(_ *testing.T, p provider.Provider) (lost []string) {
+			p.(*Provider).tftp.Each(func(at netip.AddrPort, c *net.UDPConn) {
+				c.Close()
+				lost = append(lost, "tftp "+at.String())
+			})
+			p.(*Provider).http.Each(func(at netip.AddrPort, l *net.TCPListener) {
+				l.Close()
+				lost = append(lost, "http "+at.String())
+			})
+			return lost
+		},
 	})
 }
 

@@ -26,6 +26,7 @@ func conforms(t *testing.T, mode schema.SubnetMode) {
 			}
 			return p
 		},
+		Lose: func(_ *testing.T, p provider.Provider) []string { return p.(*dhcp.Provider).LoseSockets() },
 	})
 }
 

@@ -27,6 +27,13 @@ func TestConformance(t *testing.T) {
 			}
 			return p
 		},
+		Lose: func(_ *testing.T, p provider.Provider) (lost []string) {
+			p.(*Provider).socks.Each(func(at netip.AddrPort, l net.Listener) {
+				l.Close()
+				lost = append(lost, "nbd "+at.String())
+			})
+			return lost
+		},
 	})
 }
 

@@ -24,6 +24,10 @@ type Harness struct {
 	// called again for the same directory when the provider before has ended and
 	// what Open put into t.Cleanup has been done.
 	Open func(t *testing.T, state string) provider.Provider
+	// Lose breaks sockets of a provider that Open made and that runs, as trouble with
+	// an interface does, and gives what Drift is to call them, such as "nbd
+	// 127.0.0.1:10809". nil when the provider is no provider.Watcher.
+	Lose func(t *testing.T, p provider.Provider) []string
 }
 
 // Inputs are generations. Run numbers them; Built is as the providers before would
@@ -68,6 +72,8 @@ func Run(t *testing.T, h Harness) {
 		{"run comes last", (*house).runComesLast},
 		{"run with nothing to serve", (*house).runEmpty},
 		{"concurrent", (*house).concurrent},
+		{"watches", (*house).watches},
+		{"keeps", (*house).keeps},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.check(newHouse(t, h)) })
 	}
@@ -80,7 +86,8 @@ type house struct {
 	state string
 	in    Inputs
 	provider.Provider
-	stop func() // ends Run, waits for it, and checks what it returns; nil before run
+	harness Harness
+	stop    func() // ends Run, waits for it, and checks what it returns; nil before run
 }
 
 // newHouse makes a provider on a new state directory.
@@ -108,7 +115,7 @@ func newHouse(t *testing.T, h Harness) *house {
 // open makes a provider on a state directory, as a new process does.
 func open(t *testing.T, h Harness, state string, in Inputs) *house {
 	t.Helper()
-	s := &house{t: t, state: state, in: in, Provider: h.Open(t, state)}
+	s := &house{t: t, state: state, in: in, Provider: h.Open(t, state), harness: h}
 	wants := map[string]*schema.Desired{"One": in.One.Want, "Two": in.Two.Want, "Moved": in.Moved.Want}
 	text := map[string]string{}
 	for name, d := range wants {
