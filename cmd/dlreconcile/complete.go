@@ -41,11 +41,14 @@ func (c *cli) completions(root *cobra.Command) {
 			"window\tdo it outside of the policy's windows"),
 		"wait": fixed(waitable[:]...), "timeout": nothing, "since": nothing, "key": nothing, "kind": nothing,
 		"class": fixed("iPXE\ta machine whose own ROM is iPXE"),
+		"bytes": fixed("64MiB", "1GiB"), "request": fixed("4KiB", "64KiB", "256KiB", "1MiB"),
+		"connections": nothing, "depth": nothing, "digest": nothing, "tls-server-name": nothing,
 	}
 	byCommand := map[string]cobra.CompletionFunc{
 		"explain": c.completeMachines, "nodes": c.completeMachines, "rollback": c.completeGenerations,
 		"suspend": c.completeMachines, "resume": c.completeSuspended, "release": c.completeQuarantined,
 		"apply": cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault), // a file
+		"nbd":   cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault), // a socket
 		"fmt":   cobra.FixedCompletions([]cobra.Completion{"hcl"}, cobra.ShellCompDirectiveFilterFileExt),
 	}
 	var visit func(*cobra.Command)

@@ -13,7 +13,7 @@ import (
 // A shell knows what may stand behind every flag that takes a value: what the program
 // says, or a file.
 func TestEveryFlagIsCompleted(t *testing.T) {
-	files := []string{"config", "token-file", "socket", "observed", "out", "age-identity", "api-token-file", "api-cert", "api-key", "api-ca"}
+	files := []string{"config", "token-file", "socket", "observed", "out", "age-identity", "api-token-file", "api-cert", "api-key", "api-ca", "tls-ca", "tls-cert", "tls-key"}
 	c := &cli{streams: streams{in: strings.NewReader(""), out: io.Discard, err: io.Discard}}
 	flags := 0
 	var visit func(*cobra.Command)
