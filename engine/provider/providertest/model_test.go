@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -33,8 +34,9 @@ type model struct {
 	byGen   map[uint64]*table
 	socks   map[netip.AddrPort]*sock
 	ended   bool
-	count   int        // of Prepare
-	lost    []*os.File // that should be closed
+	count   int                     // of Prepare
+	lost    []*os.File              // that should be closed
+	broken  map[netip.AddrPort]bool // sockets that were lost; true: somebody has heard of it
 }
 
 type sock struct {
@@ -54,7 +56,15 @@ func (m *model) Name() string    { return "model" }
 func (m *model) Kinds() []string { return []string{"subnet"} }
 
 func (m *model) Run(ctx context.Context) error {
-	<-ctx.Done()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-tick.C:
+			m.rebind()
+		case <-ctx.Done():
+		}
+	}
 	if m.fault == "run fails" {
 		return ctx.Err()
 	}
@@ -68,6 +78,56 @@ func (m *model) Run(ctx context.Context) error {
 		s.Close()
 	}
 	return nil
+}
+
+// rebind opens again what was lost and told.
+func (m *model) rebind() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for a, told := range m.broken {
+		if !told {
+			continue
+		}
+		if l, err := net.Listen("tcp4", a.String()); err == nil {
+			m.socks[a].Listener = l
+			delete(m.broken, a)
+		}
+	}
+}
+
+// lose closes all sockets.
+func (m *model) lose() (names []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for a, s := range m.socks {
+		s.Close()
+		m.broken[a] = false
+		names = append(names, "model "+a.String())
+	}
+	return names
+}
+
+func (m *model) Look(context.Context) error {
+	if m.fault == "cannot look for drift" {
+		return errors.New("cannot look")
+	}
+	return nil
+}
+
+func (m *model) Drift() []provider.Drift {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []provider.Drift
+	for a := range m.broken {
+		m.broken[a] = true
+		d := provider.LostListener("model", a, net.ErrClosed)
+		if m.fault == "names another server" {
+			d.Address = schema.Addr{Kind: "server", Name: "other"}
+		}
+		d.Heals = m.fault != "says that it does not heal"
+		list = append(list, d)
+	}
+	return list
 }
 
 func wrong(summary string) error {
@@ -334,8 +394,9 @@ func modelHarness(fault string) Harness {
 			return in
 		},
 		Open: func(_ *testing.T, state string) provider.Provider {
-			return &model{state: state, fault: fault, byGen: map[uint64]*table{}, socks: map[netip.AddrPort]*sock{}}
+			return &model{state: state, fault: fault, byGen: map[uint64]*table{}, socks: map[netip.AddrPort]*sock{}, broken: map[netip.AddrPort]bool{}}
 		},
+		Lose: func(_ *testing.T, p provider.Provider) []string { return p.(*model).lose() },
 	}
 }
 
@@ -388,6 +449,9 @@ func TestFaults(t *testing.T) {
 		"run leaves sockets":                             "run_ends",
 		"changes its input":                              "run_comes_last",
 		"torn":                                           "concurrent",
+		"cannot look for drift":                          "watches",
+		"names another server":                           "watches",
+		"says that it does not heal":                     "watches",
 	}
 	slots := make(chan struct{}, 8)
 	for _, fault := range slices.Sorted(maps.Keys(faults)) {
