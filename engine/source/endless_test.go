@@ -163,3 +163,16 @@ func TestWhatAServerSaysIsCut(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 }
+
+// FuzzAcks reads answers that mean harm: what is passed on is what came.
+func FuzzAcks(f *testing.F) {
+	f.Add([]byte("0008NAK\nPACK"), uint16(3))
+	f.Add([]byte("ffffACK"), uint16(1))
+	f.Fuzz(func(t *testing.T, data []byte, size uint16) {
+		var got strings.Builder
+		_, err := io.CopyBuffer(struct{ io.Writer }{&got}, struct{ io.Reader }{newBoundAcks(strings.NewReader(string(data)))}, make([]byte, int(size)+1))
+		if err != nil && !errors.Is(err, ErrLimit) || err == nil && got.String() != string(data) {
+			t.Errorf("%q: %q, %v", data, got.String(), err)
+		}
+	})
+}
