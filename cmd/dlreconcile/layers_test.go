@@ -104,6 +104,8 @@ var goroutines = map[string]string{
 	"providers/dhcp/provider.go":              "sockets and advertisements; Run waits",
 	"providers/export/nbd/flush.go":           "one flusher per connection; its session waits",
 	"providers/export/nbd/server.go":          "one per connection; Wait waits",
+	"providers/export/nbd/slow.go":            "READs that wait for a disk, a few per connection; its session waits",
+	"providers/export/nbd/turns.go":           "one that hands out turns; Wait waits",
 	"providers/export/provider.go":            "sweeps overlays, and serves the Unix socket; Run waits",
 	"providers/image/flight.go":               "one per build; Run waits",
 	"providers/image/provider.go":             "one per image that Prepare wants; Prepare waits",

@@ -13,14 +13,27 @@ func (o *Overlay) Extents(off, length int64, yield func(length int64, hole bool)
 	if err := o.check(off, length); err != nil {
 		return err
 	}
+	if base, ok := o.base.(mapper); ok && length > 0 {
+		if from, n := o.run(off, length); from != io.ReaderAt(o.data) && n == length { // most of them, and it costs nothing
+			return base.Extents(off, length, yield)
+		}
+	}
+	return o.extents(off, length, yield)
+}
+
+// mapper is a base that knows its holes.
+type mapper interface {
+	Extents(off, length int64, yield func(length int64, hole bool) bool) error
+}
+
+// extents is Extents of what is in several places.
+func (o *Overlay) extents(off, length int64, yield func(length int64, hole bool) bool) error {
 	more := true
 	pass := func(n int64, hole bool) bool {
 		more = yield(n, hole)
 		return more
 	}
-	base, _ := o.base.(interface {
-		Extents(off, length int64, yield func(length int64, hole bool) bool) error
-	})
+	base, _ := o.base.(mapper)
 	for more && length > 0 {
 		from, n := o.run(off, length)
 		var err error

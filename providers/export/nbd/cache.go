@@ -12,12 +12,12 @@ type Cacher interface {
 // no error to the client, and no more than maxPayload is fetched for one request.
 func (t *transmission) cache(c command) error {
 	if t.form == simple || c.flags&^cmdFlagFUA != 0 || !t.inside(c) {
-		return t.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
+		return t.main.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
 	}
 	if backend, ok := t.exp.Backend.(Cacher); ok && c.length > 0 {
 		if err := backend.Cache(int64(c.offset), int64(min(c.length, maxPayload))); err != nil {
 			t.log.Debug("nbd: caching failed", "export", t.exp.Name, "err", err)
 		}
 	}
-	return t.out.reply(errnoNone, c)
+	return t.main.out.reply(errnoNone, c)
 }

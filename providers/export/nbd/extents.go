@@ -21,33 +21,35 @@ const maxPieces = 4096
 // runsOf gives the first runs of [off, off+length), at most most, at least one.
 // Neighbours differ. They may cover less than was asked for. The slice is good
 // until the next call. A backend that cannot say has one run, of data.
-func (t *transmission) runsOf(off, length int64, most int) ([]run, error) {
-	t.runs = t.runs[:0]
-	m, ok := t.exp.Backend.(Mapper)
+func (w *worker) runsOf(off, length int64, most int) ([]run, error) {
+	w.runs, w.most, w.left, w.asked = w.runs[:0], most, length, 0
+	m, ok := w.exp.Backend.(Mapper)
 	if !ok {
-		t.runs = append(t.runs, run{length: length})
-		return t.runs, nil
+		w.runs = append(w.runs, run{length: length})
+		return w.runs, nil
 	}
-	left, pieces := length, 0
-	err := m.Extents(off, length, func(n int64, hole bool) bool {
-		pieces++
-		n = min(n, left)
-		last := len(t.runs) - 1
-		switch {
-		case n <= 0:
-			return false
-		case last >= 0 && t.runs[last].hole == hole:
-			t.runs[last].length += n
-		case last+1 == most:
-			return false
-		default:
-			t.runs = append(t.runs, run{n, hole})
-		}
-		left -= n
-		return left > 0 && pieces < maxPieces
-	})
-	if err != nil || len(t.runs) == 0 {
-		t.runs = append(t.runs[:0], run{length: length})
+	err := m.Extents(off, length, w.yield)
+	if err != nil || len(w.runs) == 0 {
+		w.runs = append(w.runs[:0], run{length: length})
 	}
-	return t.runs, err
+	return w.runs, err
+}
+
+// addRun is what a Mapper is given for runsOf.
+func (w *worker) addRun(n int64, hole bool) bool {
+	w.asked++
+	n = min(n, w.left)
+	last := len(w.runs) - 1
+	switch {
+	case n <= 0:
+		return false
+	case last >= 0 && w.runs[last].hole == hole:
+		w.runs[last].length += n
+	case last+1 == w.most:
+		return false
+	default:
+		w.runs = append(w.runs, run{n, hole})
+	}
+	w.left -= n
+	return w.left > 0 && w.asked < maxPieces
 }

@@ -10,7 +10,7 @@ const maxSyncing = 64
 // are known to fill them.
 func (t *transmission) flush(c command) error {
 	if t.exp.ReadOnly || c.flags&^cmdFlagFUA != 0 {
-		return t.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
+		return t.main.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
 	}
 	return t.syncThenReply(c)
 }
@@ -21,7 +21,7 @@ func (t *transmission) syncThenReply(c command) error {
 		t.sync = newSyncer(t)
 	}
 	// Replies that wait for company must not wait for the disk.
-	if err := t.out.flush(); err != nil {
+	if err := t.main.out.flush(); err != nil {
 		return err
 	}
 	t.sync.queue <- c
@@ -58,6 +58,7 @@ func (s *syncer) finish() error {
 func (s *syncer) run() {
 	waiting := make([]command, 0, maxSyncing)
 	replies := make([]byte, 0, maxSyncing*headRoom)
+	parts := make([][]byte, 1)
 	complained := false
 	for c := range s.queue {
 		waiting = append(waiting[:0], c)
@@ -80,7 +81,11 @@ func (s *syncer) run() {
 			end := len(replies)
 			replies = replies[:end+s.t.form.putAnswer(replies[end:cap(replies)], errno, c)]
 		}
-		if s.err = s.t.out.send(replies); s.err != nil {
+		parts[0] = replies
+		s.t.to.mu.Lock()
+		s.err = s.t.to.send(parts)
+		s.t.to.mu.Unlock()
+		if s.err != nil {
 			s.t.raw.Close() // the request loop finds out
 		}
 	}

@@ -33,7 +33,7 @@ func (c *conn) handshake(ctx context.Context) (Export, error) {
 		return Export{}, err
 	}
 	var b [optionSize]byte
-	if _, err := io.ReadFull(c.in, b[:4]); err != nil {
+	if err := c.in.read(b[:4]); err != nil {
 		return Export{}, ended(err)
 	}
 	flags := binary.BigEndian.Uint32(b[:])
@@ -42,7 +42,7 @@ func (c *conn) handshake(ctx context.Context) (Export, error) {
 		return Export{}, fmt.Errorf("%w: unknown client flags %#x", errHostile, unknown)
 	}
 	for range maxOptions {
-		if _, err := io.ReadFull(c.in, b[:]); err != nil {
+		if err := c.in.read(b[:]); err != nil {
 			return Export{}, ended(err)
 		}
 		opt := parseOption(b[:])
@@ -75,12 +75,10 @@ func (c *conn) optionData(n uint32) (data []byte, tooBig bool, err error) {
 	case n > maxOptionSkipped:
 		return nil, false, fmt.Errorf("%w: %d bytes of option data", errHostile, n)
 	case n > maxOptionKept:
-		_, err := c.in.Discard(int(n))
-		return nil, true, err
+		return nil, true, c.in.discard(int(n))
 	}
 	data = make([]byte, n)
-	_, err = io.ReadFull(c.in, data)
-	return data, false, err
+	return data, false, c.in.read(data)
 }
 
 // option answers every option but EXPORT_NAME. attached means that the
@@ -179,7 +177,7 @@ func (c *conn) exportName(ctx context.Context, n uint32, flags uint32) (Export, 
 		return Export{}, fmt.Errorf("%w: an export name of %d bytes", errHostile, n)
 	}
 	name := make([]byte, n)
-	if _, err := io.ReadFull(c.in, name); err != nil {
+	if err := c.in.read(name); err != nil {
 		return Export{}, err
 	}
 	exp, err := c.open(ctx, string(name))

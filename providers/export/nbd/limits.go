@@ -18,6 +18,12 @@ type Limits struct {
 	// a payload it announced; default 60 s. Being silent between requests is not
 	// limited: an idle root file system is silent for hours.
 	Stall time.Duration
+	// DiskReads is how many READs wait for disks at once, of all connections; default
+	// 64. Each is a thread.
+	DiskReads int
+	// Memory is for payload that has to be copied, of all connections, in bytes;
+	// default 16 MiB. When it is lent, pieces of 64 KiB are lent beyond it.
+	Memory int64
 }
 
 func (l Limits) withDefaults() Limits {
@@ -32,6 +38,12 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.Stall <= 0 {
 		l.Stall = 60 * time.Second
+	}
+	if l.DiskReads <= 0 {
+		l.DiskReads = 64
+	}
+	if l.Memory <= 0 {
+		l.Memory = 16 << 20
 	}
 	return l
 }

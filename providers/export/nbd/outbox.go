@@ -1,45 +1,89 @@
 package nbd
 
-import (
-	"net"
-	"sync"
-	"time"
-)
-
-// outbox sends replies. Those of the request loop gather in pending, and go out
-// together; those of the sync loop go out at once. pending belongs to the request
-// loop; the socket's write side belongs to whoever holds mu.
+// outbox gathers the replies of one worker, so that they go out together: headers, and
+// payload that had to be copied, in lent buffers; payload that is in memory as it lies.
 type outbox struct {
-	nc      net.Conn
-	stall   time.Duration
+	to      *sender
 	buffers *buffers
 	form    form
-	pending []byte // whole replies, in a lent buffer; nil when none was lent
+	// held says that the owner holds to.mu, and sends by it.
+	held bool
 
-	mu sync.Mutex // guards the write side: replies must not be torn
+	parts   [][]byte // whole replies, in order
+	arenas  [maxArenas][]byte
+	used    int // arenas; the last one is written to
+	open    int // where the last part begins in the last arena; -1: it is not of it
+	copied  int // bytes in arenas
+	size    int // bytes in parts
+	count   int // commits since the last flush
+	payload int // bytes of size that are payload
 }
 
-// gather bounds what is held back for company.
-const gather = 64 << 10
+const (
+	maxArenas = 4
+	// gather bounds what is copied and held back for company.
+	gather = 64 << 10
+	// One turn of a connection is this many replies, or this many bytes; then others
+	// have theirs.
+	turnReplies = 64
+	turnBytes   = 1 << 20
+)
 
 // reserve gives room for need bytes, at most largeBuffer: whole replies, or whole
-// chunks. commit adds it. Pending replies are sent when they and these do not go
-// together.
+// chunks. commit adds it. What was reserved and not committed is overwritten.
 func (o *outbox) reserve(need int) ([]byte, error) {
-	if o.pending != nil && (len(o.pending) >= gather || len(o.pending)+need > cap(o.pending)) {
+	if o.copied >= gather || o.used == maxArenas && !o.fits(need) {
 		if err := o.flush(); err != nil {
 			return nil, err
 		}
 	}
-	if o.pending == nil {
-		o.pending = o.buffers.get(need)
+	if !o.fits(need) {
+		o.arenas[o.used] = o.buffers.get(need)
+		o.used++
+		o.open = -1
 	}
-	end := len(o.pending)
-	return o.pending[end : end+need : end+need], nil
+	a := o.arenas[o.used-1]
+	return a[len(a) : len(a)+need : len(a)+need], nil
+}
+
+func (o *outbox) fits(need int) bool {
+	if o.used == 0 {
+		return false
+	}
+	a := o.arenas[o.used-1]
+	return len(a)+need <= cap(a)
 }
 
 // commit adds n bytes of what reserve gave.
-func (o *outbox) commit(n int) { o.pending = o.pending[:len(o.pending)+n] }
+func (o *outbox) commit(n int) {
+	a := o.arenas[o.used-1]
+	end := len(a) + n
+	if o.open < 0 {
+		o.open = len(a)
+		o.parts = append(o.parts, nil)
+	}
+	o.parts[len(o.parts)-1] = a[o.open:end:end]
+	o.arenas[o.used-1] = a[:end]
+	o.copied += n
+	o.size += n
+	o.count++
+}
+
+// carried counts n bytes of what was committed as payload.
+func (o *outbox) carried(n int) { o.payload += n }
+
+// lend adds bytes as they lie, after what was committed.
+func (o *outbox) lend(b []byte) {
+	o.parts = append(o.parts, b)
+	o.open = -1
+	o.size += len(b)
+	o.payload += len(b)
+}
+
+// turnOver reports whether that is enough for one turn.
+func (o *outbox) turnOver() bool {
+	return o.count >= turnReplies || o.size >= turnBytes || len(o.parts) >= maxVector/2
+}
 
 // reply adds a reply without payload.
 func (o *outbox) reply(errno uint32, c command) error {
@@ -51,40 +95,30 @@ func (o *outbox) reply(errno uint32, c command) error {
 	return nil
 }
 
-// flush sends what is pending, and gives the buffer back: an idle connection
-// lends none.
+// flush sends what is pending, and gives the buffers back: an idle connection lends
+// none.
 func (o *outbox) flush() error {
-	if o.pending == nil {
+	if o.size == 0 {
+		o.drop()
 		return nil
 	}
-	b := o.pending
-	o.pending = nil
-	defer o.buffers.put(b)
-	return o.send(b)
-}
-
-// send writes whole replies.
-func (o *outbox) send(b []byte) error {
-	if len(b) == 0 {
-		return nil
+	defer o.drop()
+	if !o.held {
+		o.to.mu.Lock()
+		defer o.to.mu.Unlock()
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.write(b)
-}
-
-// write writes a part of a reply. The caller holds mu from the first part to the
-// last.
-func (o *outbox) write(b []byte) error {
-	if err := o.nc.SetWriteDeadline(time.Now().Add(o.stall)); err != nil {
-		return err
-	}
-	_, err := o.nc.Write(b)
+	err := o.to.send(o.parts)
+	o.to.sent(o.payload)
 	return err
 }
 
-// close gives a lent buffer back, unsent.
-func (o *outbox) close() {
-	o.buffers.put(o.pending)
-	o.pending = nil
+// drop gives the buffers back, and forgets what is pending.
+func (o *outbox) drop() {
+	for i := range o.arenas[:o.used] {
+		o.buffers.put(o.arenas[i])
+		o.arenas[i] = nil
+	}
+	clear(o.parts)
+	o.parts = o.parts[:0]
+	o.used, o.open, o.copied, o.size, o.count, o.payload = 0, -1, 0, 0, 0, 0
 }

@@ -7,81 +7,118 @@ import (
 	"github.com/pojntfx/go-nbd/pkg/protocol"
 )
 
-// read is NBD_CMD_READ with simple replies.
-func (t *transmission) read(c command) error {
+// read is NBD_CMD_READ. Bytes that are in memory are sent from where they lie; what
+// can be copied without waiting is; the rest is left to slowReads, unless w is of
+// them.
+func (w *worker) read(c command) error {
 	// FUA is valid on every command, and clients are known to send it here.
 	flags := cmdFlagFUA
-	if t.form != simple {
+	if w.form != simple {
 		flags |= cmdFlagDF
 	}
-	if c.flags&^flags != 0 || c.length > maxPayload || !t.inside(c) {
-		return t.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
+	switch {
+	case c.flags&^flags != 0 || c.length > maxPayload || !w.inside(c):
+		return w.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
+	case c.length == 0: // a content chunk may not be empty
+		return w.out.reply(errnoNone, c)
+	case w.form != simple:
+		return w.readChunks(c)
 	}
-	if t.form != simple {
-		return t.readChunks(c)
+	off, n := int64(c.offset), int(c.length)
+	if w.lent(off, n) {
+		b, err := w.out.reserve(replySize)
+		if err != nil {
+			return err
+		}
+		putReply(b, errnoNone, c.cookie)
+		w.out.commit(replySize)
+		w.lend(w.pieces)
+		return nil
 	}
-	n := int(c.length)
-	if n > pieceSize {
-		return t.readLong(c)
+	if w.waits() && n > smallPiece {
+		return w.slow.add(c)
 	}
-	b, err := t.out.reserve(replySize + n)
+	if w.srv.buffers.piece(n) < n {
+		return w.readLong(c)
+	}
+	b, err := w.out.reserve(replySize + n)
 	if err != nil {
 		return err
 	}
-	if err := t.readBackend(b[replySize:], int64(c.offset)); err != nil {
-		putReply(b, t.failed("read", c, err), c.cookie)
-		t.out.commit(replySize)
+	if w.waits() {
+		if !w.readNow(b[replySize:], off) {
+			return w.slow.add(c)
+		}
+	} else if err := w.readBackend(b[replySize:], off); err != nil {
+		putReply(b, w.failed("read", c, err), c.cookie)
+		w.out.commit(replySize)
 		return nil
 	}
 	putReply(b, errnoNone, c.cookie)
-	t.out.commit(replySize + n)
-	t.sent(n)
+	w.out.commit(replySize + n)
+	w.out.carried(n)
 	return nil
 }
 
-// sent counts payload.
-func (t *transmission) sent(n int) {
-	t.stats.Read += uint64(n)
-	t.srv.counts.read.Add(uint64(n))
+// lend adds pieces to what is sent, as they lie.
+func (w *worker) lend(pieces [][]byte) {
+	for _, p := range pieces {
+		w.out.lend(p)
+	}
 }
 
 // readLong answers a READ that is not held in memory as a whole. An error in a
 // later piece cannot be said any more: "If an error occurs while reading after
 // the server has already sent out the reply header […] the server MUST
 // immediately initiate a hard disconnect".
-func (t *transmission) readLong(c command) error {
-	if err := t.out.flush(); err != nil {
-		return err
-	}
-	buf := t.srv.buffers.get(largeBuffer)
-	defer t.srv.buffers.put(buf)
-	buf = buf[:replySize+pieceSize]
+func (w *worker) readLong(c command) error {
+	size := w.srv.buffers.piece(int(c.length))
+	buf := w.srv.buffers.get(replySize + size)
+	defer w.srv.buffers.put(buf)
+	buf = buf[:replySize+size]
 
-	if err := t.readBackend(buf[replySize:], int64(c.offset)); err != nil {
-		return t.out.reply(t.failed("read", c, err), c)
+	if err := w.readBackend(buf[replySize:], int64(c.offset)); err != nil {
+		return w.out.reply(w.failed("read", c, err), c)
 	}
 	putReply(buf, errnoNone, c.cookie)
-	t.out.mu.Lock()
-	defer t.out.mu.Unlock()
-	if err := t.out.write(buf); err != nil {
-		return err
-	}
-	for done := pieceSize; done < int(c.length); {
-		if t.dropped.Load() {
-			return errDropped
-		}
-		piece := buf[:min(pieceSize, int(c.length)-done)]
-		if err := t.readBackend(piece, int64(c.offset)+int64(done)); err != nil {
-			t.failed("read", c, err)
-			return fmt.Errorf("a reply was begun and cannot be finished: %w", err)
-		}
-		if err := t.out.write(piece); err != nil {
+	return w.direct(func(send func([]byte) error) error {
+		if err := send(buf); err != nil {
 			return err
 		}
-		done += len(piece)
+		for done := size; done < int(c.length); {
+			if w.dropped.Load() {
+				return errDropped
+			}
+			piece := buf[:min(size, int(c.length)-done)]
+			if err := w.readBackend(piece, int64(c.offset)+int64(done)); err != nil {
+				w.failed("read", c, err)
+				return fmt.Errorf("a reply was begun and cannot be finished: %w", err)
+			}
+			if err := send(piece); err != nil {
+				return err
+			}
+			done += len(piece)
+		}
+		w.to.sent(int(c.length))
+		return nil
+	})
+}
+
+// direct sends what is pending, and gives do the connection's write side for the
+// parts of one reply.
+func (w *worker) direct(do func(send func([]byte) error) error) error {
+	if err := w.out.flush(); err != nil {
+		return err
 	}
-	t.sent(int(c.length))
-	return nil
+	if !w.out.held {
+		w.to.mu.Lock()
+		defer w.to.mu.Unlock()
+	}
+	one := make([][]byte, 1)
+	return do(func(b []byte) error {
+		one[0] = b
+		return w.to.send(one)
+	})
 }
 
 // readBackend fills b or fails.

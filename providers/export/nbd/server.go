@@ -1,7 +1,6 @@
 package nbd
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -20,6 +19,8 @@ type Server struct {
 	log     *slog.Logger
 	census  census
 	buffers buffers
+	disk    chan struct{} // has one for each READ that waits for a disk; see slowReads
+	turns   turns
 	conns   sync.WaitGroup
 	counts  counts
 	// security is never nil; see Secure.
@@ -35,7 +36,9 @@ func New(h Handler, l Limits, log *slog.Logger) *Server {
 	s := &Server{
 		handler: h, limits: l, log: log,
 		census: census{total: l.Connections, perAddr: l.PerAddress, byAddr: map[netip.Addr]int{}},
+		disk:   make(chan struct{}, l.DiskReads),
 	}
+	s.buffers.budget = l.Memory
 	s.Secure(Security{})
 	return s
 }
@@ -72,7 +75,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 // Wait returns when every connection is over. The contexts given to Serve must
 // have ended.
-func (s *Server) Wait() { s.conns.Wait() }
+func (s *Server) Wait() {
+	s.conns.Wait()
+	s.turns.wg.Wait()
+}
 
 func (s *Server) start(ctx context.Context, nc net.Conn) {
 	remote := addrPort(nc.RemoteAddr())
@@ -115,7 +121,7 @@ type conn struct {
 	raw     net.Conn // as accepted; to close, by anyone
 	nc      net.Conn // raw, or TLS over it. Reads: serveConn's goroutine only; writes: through outbox
 	remote  netip.AddrPort
-	in      *bufio.Reader
+	in      *inbox
 	log     *slog.Logger
 	cancel  context.CancelFunc
 	dropped atomic.Bool // by anyone
@@ -128,9 +134,6 @@ type conn struct {
 	// it was not.
 	allocation *string
 }
-
-// readBuffer is how much of what a client sent is read at once.
-const readBuffer = 32 << 10
 
 // drop disconnects the client; see Peer.Drop.
 func (c *conn) drop() {
@@ -146,10 +149,11 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn, remote netip.AddrPo
 	c := &conn{
 		srv: s, raw: nc, nc: nc, remote: remote, cancel: cancel,
 		secure: sec.Config, forced: sec.Forced,
-		in:  bufio.NewReaderSize(nc, readBuffer),
+		in:  newInbox(nc, &s.buffers),
 		log: s.log.With("remote", remote),
 	}
 	defer c.drop()
+	defer func() { c.in.close() }()
 	stop := context.AfterFunc(ctx, c.drop)
 	defer stop()
 

@@ -1,7 +1,6 @@
 package nbd
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -41,7 +40,7 @@ func (c *conn) startTLS(ctx context.Context, hasData bool) error {
 		return refuse(repErrInvalid, "STARTTLS takes no data")
 	case c.tls != nil:
 		return refuse(repErrInvalid, "this is TLS already")
-	case c.in.Buffered() > 0:
+	case c.in.buffered() > 0:
 		// Whoever sent that did not wait for the ACK. It could be somebody between,
 		// whose words must not pass for the client's.
 		return fmt.Errorf("%w: data in the clear after STARTTLS", errHostile)
@@ -55,7 +54,8 @@ func (c *conn) startTLS(ctx context.Context, hasData bool) error {
 	}
 	state := secured.ConnectionState()
 	c.nc, c.tls = secured, &state
-	c.in = bufio.NewReaderSize(secured, readBuffer)
+	c.in.close()
+	c.in = newInbox(secured, &c.srv.buffers)
 	// What was said in the clear counts no more.
 	c.form, c.allocation = simple, nil
 	return nil

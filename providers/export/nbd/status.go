@@ -20,31 +20,31 @@ const allocationID = 1
 
 // blockStatus is NBD_CMD_BLOCK_STATUS, with descriptors of 32 bits, or of 64 with
 // extended headers. EINVAL when no context was selected, and beyond the end.
-func (t *transmission) blockStatus(c command) error {
-	if t.allocation == nil || c.flags&^(cmdFlagFUA|cmdFlagReqOne) != 0 || c.length == 0 || !t.inside(c) {
-		return t.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
+func (w *worker) blockStatus(c command) error {
+	if w.allocation == nil || c.flags&^(cmdFlagFUA|cmdFlagReqOne) != 0 || c.length == 0 || !w.inside(c) {
+		return w.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
 	}
 	most := maxDescriptors
 	if c.flags&cmdFlagReqOne != 0 {
 		most = 1
 	}
-	runs, err := t.runsOf(int64(c.offset), int64(c.length), most)
+	runs, err := w.runsOf(int64(c.offset), int64(c.length), most)
 	if err != nil {
 		// "a server MAY reply with a single block status descriptor […] and status
 		// of 0 rather than reporting the error": that is what runs has.
-		t.failed("block status", c, err)
+		w.failed("block status", c, err)
 	}
-	head, typ, n := t.form.chunkSize(), chunkBlockStatus, 4+8*len(runs)
-	if t.form == extended {
+	head, typ, n := w.form.chunkSize(), chunkBlockStatus, 4+8*len(runs)
+	if w.form == extended {
 		typ, n = chunkBlockStatusExt, 8+16*len(runs)
 	}
-	b, err := t.out.reserve(head + n)
+	b, err := w.out.reserve(head + n)
 	if err != nil {
 		return err
 	}
-	t.form.putChunk(b, chunkFlagDone, typ, c, n)
-	putDescriptors(b[head:], runs, t.form == extended)
-	t.out.commit(head + n)
+	w.form.putChunk(b, chunkFlagDone, typ, c, n)
+	putDescriptors(b[head:], runs, w.form == extended)
+	w.out.commit(head + n)
 	return nil
 }
 

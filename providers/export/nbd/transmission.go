@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/pojntfx/go-nbd/pkg/protocol"
@@ -12,40 +13,60 @@ import (
 
 // transmission is the transmission phase of one connection.
 //
-// Requests are worked off in the order they came, except that FLUSH and the
-// syncing part of FUA are left to a goroutine beside (see syncer), so that reads do not wait for
-// the disk's cache. "Ordering of messages and writes" allows any order as long as
-// a FLUSH covers the writes answered before it, which holds because a write is
-// with the backend before its reply is even pending.
+// All requests that are here already are answered together, in the order in which they
+// came, but for two kinds: READs that wait for a disk (see slowReads), and FLUSH and
+// the syncing part of FUA (see syncer). "Ordering of messages and writes" allows any
+// order as long as a FLUSH covers the writes answered before it, which holds because a
+// write is with the backend before its reply is even pending.
 type transmission struct {
 	*conn
 	exp   Export
-	out   outbox
+	to    *sender
+	main  *worker // of the request loop
+	slow  slowReads
 	sync  *syncer // nil until the first FLUSH or FUA
 	stats Stats
+
+	lender  Lender    // nil also where bytes cannot be lent: TLS
+	now     NowReader // or nil
+	mayWait bool      // the backend says which READs wait; one that does not is never waited for
+
+	mu sync.Mutex // guards complained
 	// complained says which errnos of the backend were logged already, so that a
 	// full disk is one line per client.
 	complained map[uint32]bool
-	runs       []run // of the request in progress; see runsOf
 }
 
 // transmit works off requests until the connection is over; then nothing of it
 // touches the backend any more.
 func (c *conn) transmit(exp Export) Stats {
-	t := &transmission{
-		conn: c, exp: exp, complained: map[uint32]bool{},
-		out: outbox{nc: c.nc, stall: c.srv.limits.Stall, buffers: &c.srv.buffers, form: c.form},
+	t := &transmission{conn: c, exp: exp, to: newSender(c), complained: map[uint32]bool{}}
+	lender, lends := exp.Backend.(Lender)
+	if lends && c.in.raw != nil {
+		t.lender = lender
 	}
+	var now bool
+	t.now, now = exp.Backend.(NowReader)
+	t.mayWait = lends || now
+	t.main = newWorker(t, false)
+	t.srv.turns.enter()
+	defer t.srv.turns.leave()
+	t.slow.init(t)
+
 	err := t.loop()
+	if serr := t.slow.finish(); err == nil {
+		err = serr
+	}
 	if t.sync != nil {
 		if serr := t.sync.finish(); err == nil {
 			err = serr
 		}
 	}
 	if err == nil {
-		err = t.out.flush()
+		err = t.main.out.flush()
 	}
-	t.out.close()
+	t.main.out.drop()
+	t.stats.Read = t.to.read
 	if !errors.Is(err, net.ErrClosed) || !c.dropped.Load() {
 		t.stats.Err = err
 	} else {
@@ -61,18 +82,27 @@ var errDropped = errors.New("dropped by the server")
 // loop returns nil when the client left between two requests.
 func (t *transmission) loop() error {
 	size, magic := t.form.requestSize(), t.form.magic()
+	out, myTurn := &t.main.out, make(chan struct{}, 1)
+	replies, bytes := 0, 0 // of this turn
 	for {
-		if t.in.Buffered() < size { // about to wait
-			if err := t.out.flush(); err != nil {
+		if t.in.buffered() < size || out.turnOver() {
+			replies, bytes = replies+out.count, bytes+out.size
+			if err := out.flush(); err != nil { // about to wait, or enough
 				return err
 			}
+			if t.in.waited {
+				t.in.waited, replies, bytes = false, 0, 0
+			} else if replies >= turnReplies || bytes >= turnBytes {
+				replies, bytes = 0, 0
+				t.srv.turns.yield(myTurn)
+			}
 		}
-		b, err := t.in.Peek(size)
+		b, err := t.in.peek(size)
 		if err != nil {
 			if len(b) == 0 && errors.Is(err, io.EOF) {
 				return nil
 			}
-			return err
+			return unexpected(err)
 		}
 		if t.dropped.Load() { // requests that are buffered already must not land late
 			return errDropped
@@ -81,7 +111,9 @@ func (t *transmission) loop() error {
 		if c.magic != magic {
 			return fmt.Errorf("%w: request magic %#x", errHostile, c.magic)
 		}
-		t.in.Discard(size)
+		if err := t.in.discard(size); err != nil {
+			return err
+		}
 		t.stats.Requests++
 		if c.typ == cmdDisc {
 			return nil // "NBD_CMD_DISC": no reply; transmit finishes what is outstanding
@@ -99,7 +131,7 @@ func (t *transmission) do(c command) error {
 	}
 	switch c.typ {
 	case cmdRead:
-		return t.read(c)
+		return t.main.read(c)
 	case cmdWrite:
 		return t.write(c)
 	case cmdFlush:
@@ -109,10 +141,10 @@ func (t *transmission) do(c command) error {
 	case cmdCache:
 		return t.cache(c)
 	case cmdBlockStatus:
-		return t.blockStatus(c)
+		return t.main.blockStatus(c)
 	}
 	// Unknown ones, and RESIZE: the size of an export is that of its artifact.
-	return t.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
+	return t.main.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
 }
 
 // inside reports whether the request is within the export. It cannot overflow.
@@ -124,8 +156,11 @@ func (t *transmission) inside(c command) bool {
 // failed says how a backend's error is answered, and logs it once.
 func (t *transmission) failed(op string, c command, err error) uint32 {
 	errno := errnoOf(err)
-	if !t.complained[errno] {
-		t.complained[errno] = true
+	t.mu.Lock()
+	told := t.complained[errno]
+	t.complained[errno] = true
+	t.mu.Unlock()
+	if !told {
 		t.log.Error("nbd: "+op+" failed", "export", t.exp.Name, "offset", c.offset, "length", c.length, "err", err)
 	}
 	return errno

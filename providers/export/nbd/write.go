@@ -23,7 +23,7 @@ func (t *transmission) write(c command) error {
 		if err := t.skipPayload(int(c.length)); err != nil {
 			return err
 		}
-		return t.out.reply(errno, c)
+		return t.main.out.reply(errno, c)
 	}
 	errno, err := t.takePayload(c)
 	if err != nil {
@@ -52,36 +52,39 @@ func (t *transmission) answerWrite(c command, errno uint32) error {
 	if errno == errnoNone && c.flags&cmdFlagFUA != 0 {
 		return t.syncThenReply(c)
 	}
-	return t.out.reply(errno, c)
+	return t.main.out.reply(errno, c)
 }
 
 // takePayload moves the payload to the backend. errno is the backend's first
 // error; err ends the connection.
 func (t *transmission) takePayload(c command) (errno uint32, err error) {
 	off, left := int64(c.offset), int(c.length)
-	if left <= t.in.Buffered() { // all of it is here: no copy
-		b, err := t.in.Peek(left)
+	if left <= t.in.buffered() { // all of it is here: no copy
+		b, err := t.in.peek(left)
 		if err != nil {
 			return errnoNone, err
 		}
 		errno = t.writeBackend(c, b, off)
-		t.in.Discard(left)
-		return errno, nil
+		return errno, t.in.discard(left)
 	}
-	if err := t.out.flush(); err != nil { // about to wait
+	if err := t.main.out.flush(); err != nil { // about to wait
 		return errnoNone, err
 	}
-	buf := t.srv.buffers.get(min(left, pieceSize))
+	size := t.srv.buffers.piece(left)
+	buf := t.srv.buffers.get(size)
 	defer t.srv.buffers.put(buf)
 	for left > 0 {
 		// Pieces end on block boundaries: a backend that works in blocks then
 		// never sees one in two halves.
-		piece := buf[:min(left, pieceSize-int(off%preferredBlock))]
+		piece := buf[:min(left, size)]
+		if left > size {
+			piece = buf[:size-int(off%preferredBlock)]
+		}
 		if err := t.awaitPayload(); err != nil {
 			return errnoNone, err
 		}
-		if _, err := io.ReadFull(t.in, piece); err != nil {
-			return errnoNone, err
+		if err := t.in.read(piece); err != nil {
+			return errnoNone, unexpected(err)
 		}
 		if errno == errnoNone {
 			errno = t.writeBackend(c, piece, off)
@@ -106,8 +109,8 @@ func (t *transmission) writeBackend(c command, b []byte, off int64) uint32 {
 
 // skipPayload takes the payload of a refused WRITE off the wire.
 func (t *transmission) skipPayload(n int) error {
-	if n > t.in.Buffered() {
-		if err := t.out.flush(); err != nil {
+	if n > t.in.buffered() {
+		if err := t.main.out.flush(); err != nil {
 			return err
 		}
 	}
@@ -115,8 +118,8 @@ func (t *transmission) skipPayload(n int) error {
 		if err := t.awaitPayload(); err != nil {
 			return err
 		}
-		skip, err := t.in.Discard(min(n, pieceSize))
-		if err != nil {
+		skip := min(n, smallPiece)
+		if err := t.in.discard(skip); err != nil {
 			return err
 		}
 		n -= skip
@@ -133,5 +136,5 @@ func (t *transmission) refusePayload(c command) error {
 	if err := t.skipPayload(int(c.length)); err != nil {
 		return err
 	}
-	return t.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
+	return t.main.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
 }

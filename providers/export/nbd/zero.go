@@ -35,11 +35,11 @@ func (t *transmission) zero(c command) error {
 		}
 	}
 	if errno := t.refuseWrite(c, flags); errno != errnoNone {
-		return t.out.reply(errno, c)
+		return t.main.out.reply(errno, c)
 	}
 	z, ok := t.exp.Backend.(Zeroer)
 	if !ok || !t.exp.Zeroes { // not offered
-		return t.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
+		return t.main.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
 	}
 	errno, err := errnoNone, t.zeroBackend(z, c)
 	switch {

@@ -37,7 +37,11 @@ type File struct {
 	refs   int        // guarded by cache.mu
 	spoilt error      // guarded by cache.mu; see Cache.Spoil
 
-	holes atomic.Pointer[holes] // nil until somebody asked
+	holes   atomic.Pointer[holes]   // nil until somebody asked
+	mapping atomic.Pointer[mapping] // nil until somebody fetched; of what file was then
+	mapMu   sync.Mutex              // one maps at a time; guards mappings
+	// mappings are all that were made: somebody may be sending from any.
+	mappings []*mapping
 }
 
 // ReadAt implements io.ReaderAt.
@@ -107,6 +111,7 @@ func (f *File) Release() {
 		return
 	}
 	delete(f.cache.files, f.Digest)
+	f.unmap()
 	for _, osf := range append(f.former, f.file.Load()) {
 		osf.Close()
 	}

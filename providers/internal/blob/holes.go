@@ -16,19 +16,24 @@ type holes struct {
 // calls yield for one piece of the range after the other, until yield says false.
 // What is not known is data.
 func (f *File) Extents(off, length int64, yield func(length int64, hole bool) bool) error {
-	now := f.file.Load()
+	h, err := f.holesOf(f.file.Load())
+	if err == nil {
+		h.Map.Extents(off, length, yield)
+	}
+	return err
+}
+
+func (f *File) holesOf(now *os.File) (*holes, error) {
 	h := f.holes.Load()
 	if h == nil || h.of != now { // two may look at once: they find the same
-		h = &holes{of: now}
 		m, err := sparse.Scan(now, f.Size)
 		if err != nil {
-			return err // and the next call looks again
+			return nil, err // and the next call looks again
 		}
-		h.Map = m
+		h = &holes{of: now, Map: m}
 		f.holes.Store(h)
 	}
-	h.Map.Extents(off, length, yield)
-	return nil
+	return h, nil
 }
 
 // Cache has a range of the file fetched before it is read.

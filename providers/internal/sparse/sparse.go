@@ -97,3 +97,16 @@ func (m Map) Extents(off, length int64, yield func(length int64, hole bool) bool
 		off = to
 	}
 }
+
+// At says how long what is at off goes on, at most length bytes, and whether it is a
+// hole.
+func (m *Map) At(off, length int64) (n int64, hole bool) {
+	i := sort.Search(len(m.holes), func(i int) bool { return m.holes[i].to > off })
+	switch {
+	case i == len(m.holes):
+		return length, false
+	case m.holes[i].from <= off:
+		return min(length, m.holes[i].to-off), true
+	}
+	return min(length, m.holes[i].from-off), false
+}

@@ -1,0 +1,72 @@
+package cow
+
+import (
+	"io"
+
+	"golang.org/x/sys/unix"
+)
+
+// lender is a base that says where its bytes are; see blob.File.
+type lender interface {
+	Lend(off int64, n int) []byte
+	Fetch(off, n int64) error
+}
+
+// nowReader is a base that reads only what does not wait.
+type nowReader interface {
+	ReadNow(p []byte, off int64) bool
+}
+
+// Lend gives a first part of [off, off+n) in place, if it is the base's and in memory;
+// else nil. Reads of what was never written cost what they cost without an overlay. It
+// takes no lock, as ReadAt; a write that comes later does not show in what was lent.
+func (o *Overlay) Lend(off int64, n int) []byte {
+	base, ok := o.base.(lender)
+	if !ok || n <= 0 || o.check(off, int64(n)) != nil {
+		return nil
+	}
+	from, length := o.run(off, int64(n))
+	if from == io.ReaderAt(o.data) {
+		return nil
+	}
+	return base.Lend(off, int(length))
+}
+
+// Fetch waits for the disk, so that Lend has no need to; own blocks are not fetched.
+func (o *Overlay) Fetch(off, n int64) error {
+	if err := o.check(off, n); err != nil {
+		return err
+	}
+	base, ok := o.base.(lender)
+	for ok && n > 0 {
+		from, length := o.run(off, n)
+		if from != io.ReaderAt(o.data) {
+			if err := base.Fetch(off, length); err != nil {
+				return err
+			}
+		}
+		off, n = off+length, n-length
+	}
+	return nil
+}
+
+// ReadNow fills p from off on, or reports false when that would wait for the disk;
+// then p has anything.
+func (o *Overlay) ReadNow(p []byte, off int64) bool {
+	if o.check(off, int64(len(p))) != nil {
+		return false
+	}
+	for len(p) > 0 {
+		from, n := o.run(off, int64(len(p)))
+		if from == io.ReaderAt(o.data) {
+			bufs := [1][]byte{p[:n]}
+			if got, err := unix.Preadv2(int(o.data.Fd()), bufs[:], off, unix.RWF_NOWAIT); err != nil || int64(got) != n {
+				return false
+			}
+		} else if base, ok := from.(nowReader); !ok || !base.ReadNow(p[:n], off) {
+			return false
+		}
+		p, off = p[n:], off+n
+	}
+	return true
+}

@@ -1,0 +1,46 @@
+package nbd
+
+// Lender is a backend that can say where its bytes are, so that READs of them are
+// answered without a copy. Where it gives none, READs are answered from elsewhere
+// than the request loop, so that what waits for a disk holds up nothing else.
+type Lender interface {
+	// Lend gives a first part of [off, off+n), n > 0, in place, if it can be sent
+	// without waiting for a disk; nil if not. The server hands it to the kernel and
+	// never touches it itself, and no more once Detached was called. Whether later
+	// writes show in it is the backend's affair: both were under way at once.
+	Lend(off int64, n int) []byte
+	// Fetch waits for the disk, so that Lend, or else ReadAt, has no need to.
+	Fetch(off, n int64) error
+}
+
+// NowReader is a backend that can be asked to read only if that does not wait.
+type NowReader interface {
+	// ReadNow fills p from off on, or reports false and leaves anything in p.
+	ReadNow(p []byte, off int64) bool
+}
+
+// maxLent bounds the pieces in which one READ is lent.
+const maxLent = 64
+
+// lent gathers [off, off+n), n > 0, in place. It reports false when not all of it is
+// to be had. The slices are good until the next call.
+func (w *worker) lent(off int64, n int) bool {
+	w.pieces = w.pieces[:0]
+	if w.lender == nil {
+		return false
+	}
+	return w.lendMore(off, n)
+}
+
+// lendMore adds to pieces.
+func (w *worker) lendMore(off int64, n int) bool {
+	for n > 0 {
+		b := w.lender.Lend(off, n)
+		if len(b) == 0 || len(w.pieces) == maxLent {
+			return false
+		}
+		w.pieces = append(w.pieces, b)
+		off, n = off+int64(len(b)), n-len(b)
+	}
+	return true
+}

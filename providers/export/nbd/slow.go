@@ -1,0 +1,127 @@
+package nbd
+
+import "sync"
+
+const (
+	// maxWaiting bounds the READs of a connection that wait for a disk and its turn;
+	// with more, the client waits.
+	maxWaiting = 64
+	// maxAbreast bounds those of them that the disk is asked for at once.
+	maxAbreast = 16
+)
+
+// slowReads answers READs of one connection that have to wait for a disk, beside its
+// request loop and in any order. Workers come when there is something to do, and go
+// when there is not. They hold memory only while they have the connection's write
+// side, or the disk.
+type slowReads struct {
+	t  *transmission
+	wg sync.WaitGroup
+
+	mu      sync.Mutex // guards all below
+	room    sync.Cond
+	queue   []command
+	workers int
+	err     error // the first one of the socket
+}
+
+func (s *slowReads) init(t *transmission) {
+	s.t = t
+	s.room.L = &s.mu
+}
+
+// add hands a READ over.
+func (s *slowReads) add(c command) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.queue) == maxWaiting {
+		// Replies that wait for company must not wait for the disk.
+		s.mu.Unlock()
+		err := s.t.main.out.flush()
+		s.mu.Lock()
+		if err != nil {
+			return err
+		}
+		if len(s.queue) == maxWaiting {
+			s.room.Wait()
+		}
+	}
+	s.queue = append(s.queue, c)
+	if s.workers < maxAbreast {
+		s.workers++
+		s.wg.Add(1)
+		go s.work()
+	}
+	return nil
+}
+
+// finish waits until all is answered.
+func (s *slowReads) finish() error {
+	s.wg.Wait()
+	return s.err
+}
+
+// work answers what is queued, until nothing is. It takes the rest off the queue, too,
+// after the socket failed, so that the request loop never waits for room in vain.
+func (s *slowReads) work() {
+	defer s.wg.Done()
+	w := newWorker(s.t, true)
+	for {
+		s.mu.Lock()
+		if len(s.queue) == 0 {
+			s.workers--
+			s.mu.Unlock()
+			return
+		}
+		c := s.queue[0]
+		s.queue = append(s.queue[:0], s.queue[1:]...)
+		dead := s.err != nil
+		s.room.Signal()
+		s.mu.Unlock()
+		if dead || s.t.dropped.Load() {
+			continue
+		}
+		if err := w.answerSlowly(c); err != nil {
+			s.fail(err)
+		}
+	}
+}
+
+func (s *slowReads) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+	}
+	s.t.raw.Close() // the request loop finds out
+}
+
+// answerSlowly waits for the disk, then for the connection, and answers.
+func (w *worker) answerSlowly(c command) error {
+	w.srv.disk <- struct{}{}
+	w.warm(int64(c.offset), int(c.length))
+	<-w.srv.disk
+	w.to.mu.Lock()
+	defer w.to.mu.Unlock()
+	defer w.out.drop()
+	if err := w.read(c); err != nil {
+		return err
+	}
+	return w.out.flush()
+}
+
+// warm waits for the disk. What fails here fails again where it is answered.
+func (w *worker) warm(off int64, n int) {
+	if w.lender != nil && w.lender.Fetch(off, int64(n)) == nil && w.lent(off, n) {
+		return
+	}
+	b := w.srv.buffers.get(smallPiece)
+	defer w.srv.buffers.put(b)
+	for n > 0 && !w.dropped.Load() {
+		piece := b[:min(n, smallPiece)]
+		if w.readBackend(piece, off) != nil {
+			return
+		}
+		off, n = off+int64(len(piece)), n-len(piece)
+	}
+}

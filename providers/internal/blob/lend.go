@@ -1,0 +1,67 @@
+package blob
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// errNotMapped says that bytes can only be read, and not lent.
+var errNotMapped = errors.New("the file cannot be mapped")
+
+// blank is what holes are lent as. Nobody writes to it, so it takes no memory.
+var blank [256 << 10]byte
+
+// Lend gives a first part of [off, off+n) in place, which lies within the file, when
+// it is in memory; nil when it is not, or not known to be. It waits for no disk.
+//
+// The bytes may only be handed to the kernel: a file that is cut off under its
+// mapping ends the process that touches it, but is only an error (EFAULT) of a system
+// call. They stay in place until the last Release. The kernel may have dropped them
+// since they were last looked at, a moment ago: then the call waits for the disk.
+func (f *File) Lend(off int64, n int) []byte {
+	m := f.mapping.Load()
+	if m == nil || m.of != f.file.Load() {
+		return nil
+	}
+	length, hole := m.holes.At(off, int64(n))
+	if hole {
+		return blank[:min(length, int64(len(blank)))]
+	}
+	if length = m.resident(off, length, time.Since(m.born)); length == 0 {
+		return nil
+	}
+	return m.bytes[off : off+length : off+length]
+}
+
+// Fetch has Lend give [off, off+n), when the disk is willing. It waits for the disk,
+// and takes no memory of this process.
+func (f *File) Fetch(off, n int64) error {
+	m, err := f.mapped()
+	if err != nil {
+		return err
+	}
+	for n > 0 {
+		length, hole := m.holes.At(off, n)
+		if !hole {
+			if err := m.fetch(off, length); err != nil {
+				return err
+			}
+		}
+		off, n = off+length, n-length
+	}
+	return nil
+}
+
+// ReadNow fills p from off on, or reports false when that would wait for the disk;
+// then p has anything.
+func (f *File) ReadNow(p []byte, off int64) bool { return ReadNow(f.file.Load(), p, off) }
+
+// ReadNow is File.ReadNow of any file.
+func ReadNow(f *os.File, p []byte, off int64) bool {
+	bufs := [1][]byte{p}
+	n, err := unix.Preadv2(int(f.Fd()), bufs[:], off, unix.RWF_NOWAIT)
+	return err == nil && n == len(p)
+}
