@@ -221,6 +221,7 @@ func (w *worker) readWhole(c command) error {
 func (w *worker) streamPieces(c command, buf []byte, size int) (bad int64, errno uint32, err error) {
 	n := int(c.length)
 	err = w.direct(func(send func([]byte) error) error {
+		w.to.sent(n)
 		if err := send(buf); err != nil {
 			return err
 		}
@@ -242,7 +243,6 @@ func (w *worker) streamPieces(c command, buf []byte, size int) (bad int64, errno
 			}
 			done += len(piece)
 		}
-		w.to.sent(n)
 		return nil
 	})
 	return bad, errno, err

@@ -107,9 +107,8 @@ func (o *outbox) flush() error {
 		o.to.mu.Lock()
 		defer o.to.mu.Unlock()
 	}
-	err := o.to.send(o.parts)
-	o.to.sent(o.payload)
-	return err
+	o.to.sent(o.payload) // before the client can ask
+	return o.to.send(o.parts)
 }
 
 // drop gives the buffers back, and forgets what is pending.

@@ -82,6 +82,7 @@ func (w *worker) readLong(c command) error {
 	}
 	putReply(buf, errnoNone, c.cookie)
 	return w.direct(func(send func([]byte) error) error {
+		w.to.sent(int(c.length))
 		if err := send(buf); err != nil {
 			return err
 		}
@@ -99,7 +100,6 @@ func (w *worker) readLong(c command) error {
 			}
 			done += len(piece)
 		}
-		w.to.sent(int(c.length))
 		return nil
 	})
 }
