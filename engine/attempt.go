@@ -61,7 +61,8 @@ func (j *job) answer(out Outcome) {
 // goroutine of its own while the loop goes on listening; no two run at once. What came
 // of it is shown by settle.
 func (e *Engine) attempt(ctx context.Context, j job) *attempt {
-	a := &attempt{Engine: e, j: j, stage: PhaseLoading}
+	// Before anything is judged by them: keys that change meanwhile are another matter.
+	a := &attempt{Engine: e, j: j, stage: PhaseLoading, settings: e.digestSettings()}
 	err := a.run(ctx)
 	out := &a.out
 	out.Plan = a.plan
@@ -74,6 +75,7 @@ func (e *Engine) attempt(ctx context.Context, j job) *attempt {
 		out.waiting = &wait.Waiting
 	case err != nil:
 		out.Failure = a.failure(ctx, err)
+		out.Failure.settings = a.settings
 	}
 	a.audit(out)
 	return a
@@ -102,6 +104,7 @@ func (a *attempt) settle() Outcome {
 		case out.Failure == nil:
 			s.Failure, s.Waiting, s.Held = a.after, nil, held
 			s.noteTried(j, a.before, e.now())
+			s.forgive(j.rev.Hash)
 			s.take(&memory)
 			if f := s.Failure; f != nil {
 				if _, kept := s.InQuarantine(f.Revision); !kept {
@@ -153,6 +156,7 @@ type attempt struct {
 	memory     store.Memory    // as it was written; see remember
 	before     *store.Try      // the trial that it ended, or went on with; nil: none
 	after      *Failure        // why the tip is not served although the attempt succeeded
+	settings   string          // digest of those in force
 	ends       time.Duration   // of Config.Elapsed: when the trial does
 	out        Outcome         // what came of it, but for what settle adds
 }

@@ -122,13 +122,28 @@ func (e *Engine) writeAudit(entry store.AuditEntry) error {
 	return err
 }
 
-// mendAudit writes the line that the process before did not get to.
+// mendAudit writes the lines that the process before did not get to.
 func (e *Engine) mendAudit() error {
 	missing, err := e.cfg.Store.MissingAudit()
-	if err != nil || missing == nil {
+	if err == nil && missing != nil {
+		err = e.writeAudit(*missing)
+	}
+	if err != nil {
 		return err
 	}
-	return e.writeAudit(*missing)
+	cut, err := e.cfg.Store.InterruptedAudit()
+	if err != nil {
+		return err
+	}
+	for _, one := range cut {
+		if one.Line != nil {
+			if err := e.writeAudit(*one.Line); err != nil {
+				return err
+			}
+		}
+		e.cfg.Store.Aborted(one.Attempt)
+	}
+	return nil
 }
 
 // prove readies what the engine proves with: the audit log and the host key. Serving

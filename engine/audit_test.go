@@ -233,3 +233,41 @@ func TestOrdersAreAudited(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+// An attempt that the end of the process cut off has one line, whatever cuts off the
+// starts that follow.
+func TestInterruptedAttemptIsAudited(t *testing.T) {
+	h := newHouse(t, nil)
+	h.reachedOnce(site("one"))
+	a := store.Attempt{Generation: 2, Base: 1, Trigger: store.TriggerCommit, Revision: strings.Repeat("c", 40), Began: h.clock.now().UTC()}
+	if err := h.store.Begin(a); err != nil {
+		t.Fatal(err)
+	}
+	lines := func() (list []store.AuditEntry) {
+		for _, e := range h.audit() {
+			if e.Result == store.AuditInterrupted {
+				list = append(list, e)
+			}
+		}
+		return list
+	}
+	for when := range 3 {
+		h.restart()
+		list := lines()
+		if len(list) != 1 {
+			t.Fatalf("start %d: %+v", when, list)
+		}
+		e := list[0]
+		if e.Revision != a.Revision || e.Trigger != a.Trigger || e.Generation != 1 || !e.Time.Equal(a.Began) || !e.Recovered || !strings.Contains(e.Message, "generation 2") {
+			t.Errorf("%+v", e)
+		}
+		if when == 0 { // as if it had died before the journal knew
+			if err := h.store.Begin(a); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if r, err := h.store.VerifyAudit(""); err != nil || r.Wrong != nil {
+		t.Errorf("%+v, %v", r, err)
+	}
+}

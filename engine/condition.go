@@ -129,7 +129,7 @@ func (e *Engine) keepRefusal(j *job, out *Outcome) {
 		if !ofTip {
 			return
 		}
-		refusal = &store.Held{Revision: f.Revision, Reason: firstBytes(f.Message, mostRefusal), Since: f.At}
+		refusal = &store.Held{Revision: f.Revision, Reason: firstBytes(f.Message, mostText), Since: f.At}
 	} else if j.hold != nil {
 		return // the tip is what it was, and is tried again when it is released
 	}
@@ -191,8 +191,8 @@ func healthyCondition(s *Status) Condition {
 	return Condition{Type: ConditionHealthy, Status: true, Reason: "Whole"}
 }
 
-// mostRefusal bounds how much of a refusal's message is kept on disk, in bytes.
-const mostRefusal = 4 << 10
+// mostText bounds how much of a message is kept on disk, or told in an event, in bytes.
+const mostText = 4 << 10
 
 // firstBytes gives the beginning of a text, at most n bytes of it, in whole runes.
 func firstBytes(text string, n int) string {

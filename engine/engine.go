@@ -73,9 +73,10 @@ type Config struct {
 	Open func(sealed []byte) ([]byte, error)
 	// Settings is whatever else, outside of the repo, may decide whether a commit is
 	// right or trusted: the program's version, identities, keys. Only a digest of it is
-	// kept. A commit that was refused for such a reason is tried again by a daemon with
-	// other settings.
-	Settings []byte
+	// kept. A commit that was refused for such a reason is tried again when it gives
+	// something else. nil: nothing does. It is called at the start, with each attempt, and
+	// with each look at a tip that is quarantined.
+	Settings func() []byte
 	Keep     int // generations to keep; 0 means 5
 	// Settle is how long after a start nothing is collected, so that every
 	// machine has had time to be seen again. 0 means 15 minutes.
@@ -125,7 +126,6 @@ type Engine struct {
 	unserved map[uint64]error
 	// unpinned is why pin could not read a generation; nil: it could. The same touch it.
 	unpinned  error
-	settings  string    // digest of the settings; set by start
 	collected time.Time // when blobs were last collected; only the loop's goroutine touches it
 	// broken is the recorded generation when it could not be served at the start;
 	// it is tried again as long as nothing newer is. Only the loop's goroutine
@@ -169,7 +169,7 @@ func New(cfg Config) *Engine {
 		cfg.Retry = 5 * time.Second
 	}
 	if cfg.Elapsed == nil {
-		cfg.Elapsed = bootTime
+		cfg.Elapsed = store.BootTime
 	}
 	if cfg.PrepareLimit == 0 {
 		cfg.PrepareLimit = 3 * time.Hour

@@ -6,9 +6,6 @@ import (
 	"github.com/dlreconcile/dlreconcile/engine/store"
 )
 
-// mostNoted bounds a note's message, in bytes.
-const mostNoted = 4 << 10
-
 // emit tells what the engine did or saw. It may be called while any lock is held.
 func (e *Engine) emit(n provider.Note) {
 	if e.cfg.Notes == nil {
@@ -17,7 +14,7 @@ func (e *Engine) emit(n provider.Note) {
 	if n.At.IsZero() {
 		n.At = e.now()
 	}
-	n.Message = firstBytes(n.Message, mostNoted)
+	n.Message = firstBytes(n.Message, mostText)
 	e.cfg.Notes.Note(n)
 }
 

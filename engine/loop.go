@@ -210,6 +210,11 @@ func (e *Engine) tip(ctx context.Context, st *loopState, l look) {
 	if st.next != nil {
 		coming = st.next
 	}
+	if s, _ := e.Status(); st.running == nil {
+		if _, refused := s.InQuarantine(l.tip.Hash); refused {
+			e.reconsider() // keys may have changed meanwhile
+		}
+	}
 	var settled bool // nothing is to be done about this tip
 	var better bool  // it is no refused one any more
 	// Counted at the end: who sees the count sees what came of the look.

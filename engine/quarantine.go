@@ -15,9 +15,6 @@ import (
 // oldest goes.
 const mostQuarantined = 64
 
-// mostMessage bounds, in bytes, what is kept of why one is in it.
-const mostMessage = 4 << 10
-
 // lasting reports whether a failure is one that trying again by itself cannot change:
 // its revision is quarantined.
 func (f *Failure) lasting() bool {
@@ -38,8 +35,8 @@ func quarantineOf(f *Failure) store.Quarantine {
 		}
 		text = strings.Join(lines, "\n")
 	}
-	if len(text) > mostMessage {
-		text = strings.ToValidUTF8(text[:mostMessage], "") + " …"
+	if len(text) > mostText {
+		text = firstBytes(text, mostText) + " …"
 	}
 	return store.Quarantine{Revision: f.Revision, Reason: f.Reason, Stage: string(f.Stage), Message: text, Since: f.At}
 }
@@ -73,21 +70,37 @@ func acquit(m *store.Memory, revisions ...string) {
 
 // take shows what is remembered.
 func (s *Status) take(m *store.Memory) {
-	s.Trusted, s.Quarantined = m.Trusted, m.Quarantined
+	s.unkept = slices.DeleteFunc(slices.Clone(s.unkept), func(q store.Quarantine) bool {
+		return slices.ContainsFunc(m.Quarantined, func(kept store.Quarantine) bool { return kept.Revision == q.Revision })
+	})
+	s.Trusted, s.Quarantined = m.Trusted, append(slices.Clip(m.Quarantined), s.unkept...)
 	s.Suspended, s.SuspendedHosts, s.Try = m.Suspended, m.SuspendedHosts, m.Try
 }
 
-// memorize changes what is remembered, on disk and in the status. A disk that does not
-// take it does not keep the change from being in force until the next start: the
-// error is for who must know that it is not lasting.
+// forgive gives up entries that only memory has; see unkept.
+func (s *Status) forgive(revisions ...string) {
+	s.unkept = slices.DeleteFunc(slices.Clone(s.unkept), func(q store.Quarantine) bool { return slices.Contains(revisions, q.Revision) })
+}
+
+// memorize changes what is remembered, on disk and in the status. When the disk does not
+// take it, nothing is changed. What it did not take of the quarantine before goes along.
 func (e *Engine) memorize(change func(*store.Memory)) error {
 	var m store.Memory
+	before, _ := e.Status()
 	err := e.cfg.Store.UpdateState(func(s *store.State) {
+		for _, q := range before.unkept {
+			quarantine(&s.Memory, q)
+		}
 		change(&s.Memory)
 		m = s.Memory
 	})
 	if err == nil {
-		e.update(func(s *Status) { s.take(&m) })
+		e.update(func(s *Status) {
+			for _, q := range before.unkept { // taken, or let out by change
+				s.forgive(q.Revision)
+			}
+			s.take(&m)
+		})
 	}
 	return err
 }
@@ -104,11 +117,15 @@ func (e *Engine) note(st *loopState, f *Failure) {
 	}
 	if f.lasting() {
 		q := quarantineOf(f)
-		q.Settings = e.settings
+		q.Settings = f.settings
 		err := e.memorize(func(m *store.Memory) { quarantine(m, q) })
 		if err != nil {
 			e.log.Error("what was refused is not remembered over a restart", "revision", f.Revision, "error", err)
-			e.update(func(s *Status) { s.Quarantined = append(slices.Clip(s.Quarantined), q) })
+			e.update(func(s *Status) {
+				s.forgive(q.Revision)
+				s.unkept = append(s.unkept, q)
+				s.Quarantined = append(slices.Clip(s.Quarantined), q)
+			})
 		}
 		return
 	}
@@ -130,17 +147,22 @@ func (e *Engine) note(st *loopState, f *Failure) {
 // signsSettings is the purpose of the digest of the settings.
 const signsSettings = "settings v1"
 
-// digestSettings works out what Engine.settings is; "" when the host key cannot be had.
+// digestSettings gives the digest of the settings as they are now; "" when the host key
+// cannot be had.
 func (e *Engine) digestSettings() string {
 	key, err := e.cfg.Store.HostKey()
 	if err != nil {
 		return ""
 	}
+	var more []byte
+	if e.cfg.Settings != nil {
+		more = e.cfg.Settings()
+	}
 	raw, err := json.Marshal(struct {
 		Server, Env string
 		Vars        map[string]string // sorted
 		Settings    []byte
-	}{e.cfg.Server, e.cfg.Env, e.cfg.Vars, e.cfg.Settings})
+	}{e.cfg.Server, e.cfg.Env, e.cfg.Vars, more})
 	if err != nil {
 		return ""
 	}
@@ -151,11 +173,14 @@ func (e *Engine) digestSettings() string {
 // the reason of, as far as that can be told. What the policy denied, and what nobody
 // confirmed, has nothing to do with them.
 func (e *Engine) reconsider() {
-	e.settings = e.digestSettings()
 	s, _ := e.Status()
+	if len(s.Quarantined) == 0 {
+		return
+	}
+	now := e.digestSettings()
 	var list []string
 	for _, q := range s.Quarantined {
-		if (q.Reason == ReasonInvalid || q.Reason == ReasonUntrusted) && q.Settings != e.settings {
+		if (q.Reason == ReasonInvalid || q.Reason == ReasonUntrusted) && q.Settings != now {
 			list = append(list, q.Revision)
 		}
 	}
@@ -293,6 +318,9 @@ func (e *Engine) release(st *loopState, revision string) Outcome {
 	}
 	st.unsure = true
 	e.update(func(s *Status) {
+		if s.forgive(revision); revision == "" {
+			s.forgive(s.Tip)
+		}
 		s.Held = holdOf(after.Held)
 		if s.Failure != nil && (revision == "" || s.Failure.Revision == revision) {
 			s.Failure = nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -83,6 +84,74 @@ func TestQuarantineEndsWithOtherSettings(t *testing.T) {
 	h.reached(rev)
 }
 
+// Keys are edited in place: those at the start may be right, those that a commit is
+// judged by wrong, and those at the next start right again.
+func TestQuarantineEndsWithKeysEditedInPlace(t *testing.T) {
+	var mu sync.Mutex
+	keys := "right"
+	edit := func(to string) {
+		mu.Lock()
+		defer mu.Unlock()
+		keys = to
+	}
+	h := newHouse(t, func(c *Config) {
+		c.Settings = func() []byte {
+			mu.Lock()
+			defer mu.Unlock()
+			return []byte(keys)
+		}
+	})
+	h.reachedOnce(site("one"))
+	edit("wrong")
+	rev := h.repo.commit(broken)
+	h.refused(rev)
+	was := h.repo.verifications(rev)
+	if h.polls(2); h.repo.verifications(rev) != was {
+		t.Errorf("tried %d times with the same keys", h.repo.verifications(rev))
+	}
+	edit("right")
+	h.restart()
+	h.refused(rev)
+	if got := h.repo.verifications(rev); got != was+1 {
+		t.Errorf("tried %d times, want once more with other keys", got)
+	}
+	// And without a restart.
+	edit("other")
+	h.polls(2)
+	h.refused(rev)
+	if got := h.repo.verifications(rev); got != was+2 {
+		t.Errorf("tried %d times, want once more with yet other keys", got)
+	}
+}
+
+// What the disk does not take of the quarantine is kept from being tried all the same,
+// and goes to disk with what is written next.
+func TestQuarantineThatTheDiskRefuses(t *testing.T) {
+	h := newHouse(t, nil)
+	h.reachedOnce(site("one"))
+	e := h.Engine
+	q := store.Quarantine{Revision: strings.Repeat("b", 40), Reason: ReasonDenied}
+	e.update(func(s *Status) { // as note does when it cannot be written
+		s.unkept = append(s.unkept, q)
+		s.Quarantined = append(s.Quarantined, q)
+	})
+	has := func(when string, s Status) {
+		t.Helper()
+		if _, ok := s.InQuarantine(q.Revision); !ok {
+			t.Errorf("%s: it is let out", when)
+		}
+	}
+	h.reached(h.repo.commit(site("two")))
+	s, _ := h.Status()
+	has("after an applied commit", s)
+	if _, err := h.Suspend(t.Context(), SuspendOrder{}); err != nil {
+		t.Fatal(err)
+	}
+	h.restart()
+	s, _ = h.Status()
+	has("after an order that was written, and a restart", s)
+}
+
 // What release lets out: the tip, or one revision by its hash or the beginning of it.
 func TestReleaseLetsOut(t *testing.T) {
 	h := newHouse(t, nil)
@@ -119,9 +188,9 @@ func TestReleaseLetsOut(t *testing.T) {
 func TestQuarantineIsBounded(t *testing.T) {
 	var m store.Memory
 	for n := range 100 {
-		quarantine(&m, quarantineOf(&Failure{Revision: fmt.Sprint(n % 90), Message: strings.Repeat("é", mostMessage)}))
+		quarantine(&m, quarantineOf(&Failure{Revision: fmt.Sprint(n % 90), Message: strings.Repeat("é", mostText)}))
 	}
-	if len(m.Quarantined) != mostQuarantined || m.Quarantined[mostQuarantined-1].Revision != "9" || len(m.Quarantined[0].Message) > mostMessage+8 {
+	if len(m.Quarantined) != mostQuarantined || m.Quarantined[mostQuarantined-1].Revision != "9" || len(m.Quarantined[0].Message) > mostText+8 {
 		t.Errorf("%d, the last %s", len(m.Quarantined), m.Quarantined[len(m.Quarantined)-1].Revision)
 	}
 	acquit(&m, "9")

@@ -77,6 +77,8 @@ type Status struct {
 	Conditions []Condition `json:"conditions"`
 
 	lastRefused *store.Held // see noteRefusal
+	// unkept is what of Quarantined the disk did not take: gone at the next start.
+	unkept []store.Quarantine
 }
 
 // Hold says that a revision is skipped until a newer commit or a release.
@@ -112,6 +114,7 @@ type Failure struct {
 	At          time.Time           `json:"at,omitzero"`
 	Retry       bool                `json:"retry"`             // the same revision is tried again by itself
 	NextTry     time.Time           `json:"next_try,omitzero"` // when, about
+	settings    string              // digest of those it was judged by
 	// Cause says more of a Reason: of "machine" one of CauseDisk and so on, of
 	// "untrusted" one of the reasons of engine/source, of "denied" CauseSuspended when it
 	// is for that; else "".

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
 
 	"github.com/dlreconcile/dlreconcile/engine/plan"
 	"github.com/dlreconcile/dlreconcile/engine/source"
@@ -40,16 +39,6 @@ func CheckTry(d time.Duration) error {
 		return fmt.Errorf("a trial of %s: want between %s and %s", d, minTry, maxTry)
 	}
 	return nil
-}
-
-// bootTime is the time since the machine started, sleep included.
-func bootTime() time.Duration {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		// Linux has it since 2.6.39; nothing else is known to go on in sleep.
-		panic("CLOCK_BOOTTIME: " + err.Error())
-	}
-	return time.Duration(ts.Nano())
 }
 
 // trialCheck is how long the loop believes at most that a timer does not stand still,

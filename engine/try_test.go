@@ -374,7 +374,7 @@ func TestSleepIsNoticed(t *testing.T) {
 	if st.slept(time.Hour+retireEvery) || !st.slept(10*time.Hour) || st.slept(10*time.Hour+2*retireEvery) {
 		t.Error("a tick is no sleep, and ten hours are")
 	}
-	if a := bootTime(); a <= 0 || bootTime() < a {
+	if a := store.BootTime(); a <= 0 || store.BootTime() < a {
 		t.Errorf("%v", a)
 	}
 }

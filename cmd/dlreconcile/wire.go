@@ -139,7 +139,7 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 		Vars:      c.settings.Vars,
 		Env:       c.settings.Env,
 		Open:      identity.File{Path: c.settings.AgeIdentity}.Open,
-		Settings:  c.settings.judging(),
+		Settings:  c.settings.judging,
 		Drift:     c.settings.blocks.Drift.driftTimes(),
 		Unwatched: c.settings.blocks.Drift.unwatched(),
 		Log:       h.log,

@@ -20,7 +20,10 @@ const (
 	AuditUnchanged = "unchanged" // the revision describes what is served already
 	AuditWaiting   = "waiting"   // for an approval or a window
 	AuditRefused   = "refused"   // nothing was changed: Reason says why
-	AuditDone      = "done"      // an order that makes no generation was carried out: a release, a suspension
+	// AuditInterrupted says that the process ended in the middle of it, and that nothing
+	// was changed. Time is when it began: nobody knows when it ended.
+	AuditInterrupted = "interrupted"
+	AuditDone        = "done" // an order that makes no generation was carried out: a release, a suspension
 )
 
 // Triggers of lines that tell of an order which makes no generation; for the others see
@@ -129,6 +132,78 @@ func (s *Store) missingAudit() (*AuditEntry, error) {
 		Result: AuditApplied, Changes: AuditChanges(rec.Plan), Overrides: rec.Overrides, SavedPlan: rec.SavedPlan, Recovered: true,
 		PolicyChanged: rec.Plan != nil && len(rec.Plan.Policy) > 0,
 	}, nil
+}
+
+// InterruptedAudit gives the lines that attempts should have, and have not, which the
+// process before did not get to the end of. The caller writes each behind that of
+// MissingAudit, and then calls Aborted with its attempt's generation: a start that is cut
+// off in between finds the line written.
+func (s *Store) InterruptedAudit() ([]Interrupted, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var served uint64
+	if rec, ok, err := s.current(); err == nil && ok {
+		served = rec.Number
+	}
+	var list []Interrupted
+	for _, u := range s.unfinished {
+		if u.Recorded {
+			continue
+		}
+		text := fmt.Sprintf("the process ended while generation %d was being made; nothing of it is left", u.Generation)
+		e := AuditEntry{
+			Time: u.Began, Trigger: u.Trigger, Who: Actor{Via: ViaDaemon}, Revision: u.Revision, Generation: served,
+			Result: AuditInterrupted, Message: text, Changes: []AuditChange{}, Recovered: true,
+		}
+		written, err := hasAudit(s.auditPath(), &e)
+		if err != nil {
+			return nil, fmt.Errorf("audit log: %w", err)
+		}
+		one := Interrupted{Attempt: u.Generation}
+		if !written {
+			one.Line = &e
+		}
+		list = append(list, one)
+	}
+	return list, nil
+}
+
+// Interrupted is an attempt that the end of a process cut off.
+type Interrupted struct {
+	Attempt uint64      // the generation that it would have made
+	Line    *AuditEntry // of the audit log; nil: it is written already
+}
+
+// auditTailSize is how much of the log's end is looked through for a line that the start
+// before may have written, in bytes. It would be among its last ones.
+const auditTailSize = 1 << 20
+
+// hasAudit reports whether the end of the log has an interrupted attempt's line.
+func hasAudit(path string, e *AuditEntry) (bool, error) {
+	f, err := os.Open(path)
+	if missing(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	b := make([]byte, min(info.Size(), auditTailSize))
+	if _, err := f.ReadAt(b, info.Size()-int64(len(b))); err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	for line := range bytes.Lines(b) {
+		var was AuditEntry
+		if json.Unmarshal(line, &was) == nil && was.Result == AuditInterrupted &&
+			was.Time.Equal(e.Time) && was.Revision == e.Revision && was.Trigger == e.Trigger {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // lastAudit gives the generation in the last whole line that tells of one applied; 0

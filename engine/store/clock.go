@@ -61,7 +61,7 @@ func (s *Store) Clock(by Ticks) (*Clock, error) {
 		by.Wall = time.Now
 	}
 	if by.Up == nil {
-		by.Up = bootTime
+		by.Up = BootTime
 	}
 	if by.Boot == "" {
 		id, err := os.ReadFile("/proc/sys/kernel/random/boot_id") // see random(4)
@@ -186,8 +186,8 @@ func (c *Clock) openLost(tx *bbolt.Tx) {
 	}
 }
 
-// bootTime is CLOCK_BOOTTIME of clock_gettime(2), which every kernel that runs this has.
-func bootTime() time.Duration {
+// BootTime is the time since this machine booted, suspend included: CLOCK_BOOTTIME of clock_gettime(2), which every kernel that runs this has.
+func BootTime() time.Duration {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
 	return time.Duration(ts.Nano())

@@ -109,6 +109,12 @@ func TestCutOffAttemptLeavesNoBlob(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
+	// Until the audit log has it.
+	die(t, s)
+	if s = mustOpen(t, dir, Options{}); len(s.Unfinished()) != 1 {
+		t.Errorf("then %+v", s.Unfinished())
+	}
+	s.Aborted(n)
 	if b := journalOf(t, dir); len(b) != 0 {
 		t.Errorf("the journal is not empty: %q", b)
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 )
@@ -20,6 +21,7 @@ func (s *Store) keepMemory(m Memory) error {
 		return err
 	}
 	if old, err := os.ReadFile(s.memoryPath()); err == nil && bytes.Equal(old, data) {
+		delete(s.damage, s.memoryPath())
 		return nil
 	}
 	if err := s.publish(s.memoryPath(), data); err != nil {
@@ -29,7 +31,7 @@ func (s *Store) keepMemory(m Memory) error {
 	return nil
 }
 
-// mendMemory makes the second copy what the first is. What an order that a crash cut
+// mendMemory makes the second copy what the first is, and tells when it was damaged. What an order that a crash cut
 // off wants there is not in force.
 func (s *Store) mendMemory() error {
 	p, err := s.pointer()
@@ -39,7 +41,15 @@ func (s *Store) mendMemory() error {
 	case err != nil:
 		return err
 	}
-	return s.keepMemory(p.Memory)
+	var m Memory
+	_, damage := readSealed(s.memoryPath(), &m)
+	if err := s.keepMemory(p.Memory); err != nil {
+		return err
+	}
+	if errors.As(damage, new(*DamagedError)) {
+		s.noted(&DamagedError{Path: s.memoryPath(), Err: fmt.Errorf("%w. It was the second copy of what is remembered, and was written anew", errors.Unwrap(damage))})
+	}
+	return nil
 }
 
 // memory gives what is remembered by its second copy. When that is lost too, commits

@@ -89,8 +89,7 @@ func (s *Store) recover() error {
 		a := j.open[n]
 		u := Unfinished{Attempt: a.Attempt, Recorded: n <= p.Generation && s.hasRecord(n)}
 		s.unfinished = append(s.unfinished, u)
-		if !u.Recorded {
-			delete(j.open, n)
+		if !u.Recorded { // it stays in the journal until the audit log has it
 			s.log.Warn("an attempt was cut off by the end of the process before; what it left is removed",
 				"generation", n, "revision", a.Revision, "trigger", a.Trigger)
 			continue
