@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-
 	"github.com/dlreconcile/dlreconcile/engine/plan"
 	"github.com/dlreconcile/dlreconcile/engine/source"
 	"github.com/dlreconcile/dlreconcile/engine/store"

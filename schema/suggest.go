@@ -5,6 +5,9 @@ import (
 	"strings"
 )
 
+// Suggest gives the candidate that given is most likely a misspelling of, or "".
+func Suggest(given string, candidates []string) string { return suggest(given, candidates) }
+
 // suggest gives the candidate that given is most likely a misspelling of, or "".
 // Equal distances are decided by the alphabet, so that messages are stable.
 func suggest(given string, candidates []string) string {

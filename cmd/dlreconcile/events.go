@@ -30,13 +30,13 @@ Each event has a number. --since gives what came after one, over breaks of the
 connection and restarts of the daemon. With --json it prints an array, and with --follow
 one object per line.
 
-Exit codes: 0 shown, 5 no daemon.`,
+Exit codes: 0 shown, 5 no daemon, 64 no such kind.`,
 		Example: "  dlreconcile events\n  dlreconcile events --follow --kind 'commit.*,applied'\n  dlreconcile events --follow --json --since 1763841600000123",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, k := range kinds {
-				if _, err := path.Match(k, ""); err != nil {
-					return &coded{exitUsage, fmt.Errorf("--kind %q: %w", k, err)}
+				if err := provider.CheckEventPattern(k); err != nil {
+					return &coded{exitUsage, fmt.Errorf("--kind: %w", err)}
 				}
 			}
 			client, err := c.needDaemon(cmd.Context())
