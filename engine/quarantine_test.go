@@ -109,8 +109,10 @@ func TestQuarantineEndsWithKeysEditedInPlace(t *testing.T) {
 	if h.polls(2); h.repo.verifications(rev) != was {
 		t.Errorf("tried %d times with the same keys", h.repo.verifications(rev))
 	}
+	h.stop() // a look that is under way would try it too
 	edit("right")
-	h.restart()
+	h.open()
+	h.run()
 	h.refused(rev)
 	if got := h.repo.verifications(rev); got != was+1 {
 		t.Errorf("tried %d times, want once more with other keys", got)
