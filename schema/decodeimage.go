@@ -27,10 +27,14 @@ func (l *loader) image(it *item) {
 		Mask:     it.set("mask", nil, matching(unitName, 255, "A systemd unit is named with its type: e2scrub_reap.service.")),
 	}
 	it.source(img)
-	img.Files = it.files()
-	img.Copies = it.copies(img.Files)
-	img.Initramfs = it.initramfs(img.Source)
-	if sub := it.only("filesystem"); sub != nil {
+	sealed := img.Source == SourceSealed
+	if !sealed {
+		img.Files = it.files()
+		img.Copies = it.copies(img.Files)
+		img.Initramfs = it.initramfs(img.Source)
+	}
+	if sub := it.only("filesystem"); sealed {
+	} else if sub != nil {
 		img.Filesystem = sub.filesystem()
 	} else if !it.made.block.broken {
 		it.fail(it.at, "An image without a file system", `Say what its root becomes: filesystem "ext4" { size = "2GiB" } or filesystem "squashfs" {}.`)

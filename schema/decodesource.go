@@ -25,7 +25,7 @@ var debianArchitectures = []string{"amd64", "arm64", "armel", "armhf", "i386", "
 // sourceBlocks are the blocks of an image that say what it is made from.
 var sourceBlocks = []string{
 	string(SourceDebootstrap), string(SourcePacstrap), string(SourceTar),
-	string(SourceOCI), string(SourceDirectory), string(SourceDisk),
+	string(SourceOCI), string(SourceDirectory), string(SourceDisk), string(SourceSealed),
 }
 
 // source reads the one block that says what an image is made from.
@@ -50,6 +50,8 @@ func (it *item) source(img *Image) {
 			img.Directory = sub.directory()
 		case SourceDisk:
 			img.Disk = sub.disk()
+		case SourceSealed:
+			img.Sealed = it.sealedImage(sub, img)
 		}
 	}
 	switch len(sources) {
@@ -62,6 +64,32 @@ func (it *item) source(img *Image) {
 	default:
 		it.fail(it.only(sources[1]).at, "An image with two sources", fmt.Sprintf("It has %s blocks, but is made from one of them.", listed(sources, "and")))
 	}
+}
+
+// sealedImage reads an image that nothing is done to any more.
+func (it *item) sealedImage(sub *item, img *Image) *Sealed {
+	s := &Sealed{Digest: sub.text("digest", "", func(s string) error {
+		if hexa, ok := strings.CutPrefix(s, "sha256:"); !ok || !sha256Form.MatchString(hexa) || strings.ToLower(hexa) != hexa {
+			return errors.New("It is what `dlreconcile image promote` printed: sha256: and 64 hexadecimal digits, in lower case.")
+		}
+		return nil
+	})}
+	sub.needed("digest")
+	img.Filesystem.Type = sub.text("filesystem", "", oneOf([]string{"ext4", "btrfs"}))
+	sub.needed("filesystem")
+	const why = "Its bytes are sealed: nothing can be put into them, nor said about them. What a machine needs of its own goes into its entry, group or host block. Take it away."
+	for _, attr := range [...]string{"hostname", "timezone", "locale", "keymap", "mask"} {
+		if it.has(attr) {
+			it.fail(it.place(attr), "A sealed image with "+attr, why)
+		}
+	}
+	for _, n := range it.made.block.body.blocks {
+		switch n.kind {
+		case "copy", "file", "initramfs", "filesystem":
+			it.fail(n.at, "A sealed image with "+n.kind, why)
+		}
+	}
+	return s
 }
 
 func (it *item) debootstrap() *Debootstrap {

@@ -112,6 +112,7 @@ const (
 	SourceOCI         SourceKind = "oci"
 	SourceDirectory   SourceKind = "directory"
 	SourceDisk        SourceKind = "disk"
+	SourceSealed      SourceKind = "sealed"
 )
 
 // Image describes a root file system: a recipe. What it builds to, the artifact,
@@ -125,6 +126,7 @@ type Image struct {
 	OCI         *OCI
 	Directory   *Directory
 	Disk        *Disk
+	Sealed      *Sealed // then nothing below is set but Filesystem.Type and the recipes
 
 	Hostname string
 	Timezone string
@@ -228,6 +230,12 @@ type ImageFile struct {
 	Permissions uint32 // default 0644
 	Owner       int    // numeric
 	Group       int
+}
+
+// Sealed is an artifact that is in the store of the daemon already, and nowhere else:
+// made of what a machine wrote, by `dlreconcile image promote`.
+type Sealed struct {
+	Digest string // "sha256:…" of the root
 }
 
 // The generators of initial RAM disks.

@@ -155,6 +155,7 @@ func samples() map[string]sample {
 		"image.oci":           {head: "image \"i\" {\nfilesystem \"squashfs\" {}\noci {", attrs: map[string]string{"reference": `"a.example/b@sha256:` + strings.Repeat("0", 64) + `"`}, addr: "image.i", at: "oci.", tail: "}\n"},
 		"image.directory":     {head: "image \"i\" {\nfilesystem \"squashfs\" {}\ndirectory {", attrs: map[string]string{"path": `"root"`}, addr: "image.i", at: "directory.", tail: "}\n"},
 		"image.disk":          {head: "image \"i\" {\nfilesystem \"squashfs\" {}\ndisk {", attrs: map[string]string{"path": `"root.tar"`}, addr: "image.i", at: "disk.", tail: "}\n"},
+		"image.sealed":        {head: "image \"i\" {\nsealed {", attrs: map[string]string{"digest": `"sha256:` + strings.Repeat("0", 64) + `"`, "filesystem": `"ext4"`}, addr: "image.i", at: "sealed.", tail: "}\n"},
 		"image.copy":          {head: inImage + "copy \"/c\" {", attrs: map[string]string{"from": `"/d"`}, addr: "image.i", at: `copy["/c"].`, tail: "}\n"},
 		"image.initramfs":     {head: inImage + "initramfs {", addr: "image.i", at: "initramfs.", tail: "}\n"},
 		"image.filesystem":    {head: "image \"i\" {\ndebootstrap {\nsuite = \"bookworm\"\n}\nfilesystem \"btrfs\" {", attrs: map[string]string{"size": `"1GiB"`}, addr: "image.i", at: "filesystem.", tail: "}\n"},

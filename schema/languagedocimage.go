@@ -154,6 +154,22 @@ func sourceDocs() []BlockDoc {
   }
 }`,
 		},
+		{
+			Name: "sealed",
+			Text: "What a machine's disk was, made an artifact by `dlreconcile image promote`, which prints this block. It is in that daemon's store and nowhere else: a commit " +
+				"that names one which is not there is refused. It is kept for a week after it was made, and for as long as a generation that is kept names it. Nothing can be " +
+				"said about such an image but this; kernel and initial RAM disk are those of the image below the machine's overlay",
+			Attrs: []AttrDoc{
+				{Name: "digest", Type: "string", Effects: rebuild, Text: "of the root: `\"sha256:…\"`"},
+				{Name: "filesystem", Type: "string", Effects: rebuild, Text: "`ext4`, `btrfs`"},
+			},
+			Example: `image "golden" {
+  sealed {
+    digest     = "sha256:6f4b1e5d3b0a9c8e7f2d1c0b9a8f7e6d5c4b3a2f1e0d9c8b7a6f5e4d3c2b1a00"
+    filesystem = "ext4"
+  }
+}`,
+		},
 	}
 }
 

@@ -19,6 +19,7 @@ var imageBlock = &blockSpec{
 		"disk": {once: true, attrs: map[string]attrRule{
 			"path": optional, "url": optional, "sha256": optional, "format": optional, "partition": optional,
 		}},
+		"sealed": {once: true, attrs: map[string]attrRule{"digest": required, "filesystem": required}},
 		"copy": {labels: []string{"path"}, attrs: map[string]attrRule{
 			"from": required, "replace": optional, "permissions": optional,
 		}},

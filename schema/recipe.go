@@ -18,6 +18,15 @@ type baseSpec struct {
 	Disk        *diskSpec        `json:"disk,omitempty"`
 }
 
+// sealedSpec has no version of the build: there is none.
+type sealedSpec struct {
+	Sealed     string `json:"sealed"`
+	Filesystem string `json:"filesystem"`
+}
+
+// SealedRecipe gives the recipe of an image with a sealed block: digest is the root's.
+func SealedRecipe(digest, filesystem string) string { return digestOf(sealedSpec{digest, filesystem}) }
+
 type debootstrapSpec struct {
 	Suite      string   `json:"suite"`
 	Mirror     string   `json:"mirror,omitempty"`
@@ -97,6 +106,10 @@ type filesystemSpec struct {
 // the image's name, on where its files lie in the repo, or on whether a file's text
 // stands in the configuration or beside it.
 func (l *loader) recipes(img *Image) (base, whole string) {
+	if img.Source == SourceSealed {
+		r := SealedRecipe(img.Sealed.Digest, img.Filesystem.Type)
+		return r, r
+	}
 	b := l.baseSpec(img)
 	s := imageSpec{
 		Build: BuildVersion,

@@ -14,15 +14,15 @@ import (
 func (c *cli) imageCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "image",
-		Short: "Work with images",
+		Short: "Work with images, and with what machines wrote over them",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.json {
-				return &coded{exitUsage, errors.New("name a command of image: build")}
+				return &coded{exitUsage, errors.New("name a command of image: build, diff, reset, promote")}
 			}
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(c.imageBuildCommand())
+	cmd.AddCommand(c.imageBuildCommand(), c.imageDiffCommand(), c.imageResetCommand(), c.imagePromoteCommand())
 	return cmd
 }
 

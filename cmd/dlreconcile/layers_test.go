@@ -50,7 +50,7 @@ var layers = map[string]struct {
 	"providers/internal/sparse":     {nil, "holes are the file system's affair"},
 	"providers/internal/blob":       {[]string{"engine/provider", "providers/internal/sparse"}, "opens what the contract calls a blob"},
 	"providers/image":               {[]string{"schema", "engine/plan", "engine/provider", "engine/store"}, "builds into the content store"},
-	"providers/export":              {[]string{"schema", "engine/plan", "engine/provider", "engine/store", "engine/handover", "engine/throttle", "providers/export/nbd", "providers/export/cow", "providers/internal/sock", "providers/internal/blob", "providers/internal/published"}, "compiles desired state into the NBD server's tables"},
+	"providers/export":              {[]string{"schema", "engine/plan", "engine/provider", "engine/store", "engine/handover", "engine/throttle", "providers/export/nbd", "providers/export/cow", "providers/internal/sock", "providers/internal/blob", "providers/internal/published", "providers/internal/sparse"}, "compiles desired state into the NBD server's tables"},
 	"providers/export/nbd":          {nil, "an NBD server that makes sense as a library on its own"},
 	"providers/export/cow":          {[]string{"providers/internal/sparse"}, "overlays know blocks, not machines"},
 	"providers/bootloader":          {[]string{"schema", "engine/plan", "engine/provider", "engine/store", "providers/bootloader/tftp", "providers/bootloader/httpboot", "providers/internal/sock", "providers/internal/blob", "providers/internal/published"}, "compiles desired state into boot trees"},

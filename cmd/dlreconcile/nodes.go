@@ -17,7 +17,7 @@ func (c *cli) nodesCommand() *cobra.Command {
 		Short: "List the machines seen, what each runs, and how its boot went",
 		Long: `nodes lists every machine that booted from here: its state, the generation and the
 artifact it is pinned to, and, for a host that is suspended, the generation that its next
-boots stay on. With the MAC, name or address of one machine it also prints
+boots stay on, and how much of what it wrote is kept, and may be. With the MAC, name or address of one machine it also prints
 the timeline of its boots, in seconds since the first DHCP packet. A machine whose
 address is another DHCP server's is listed by that address.
 
@@ -44,19 +44,23 @@ Exit codes: 0 asked, 1 no such machine has been seen, 5 no daemon.`,
 			if c.json {
 				return c.printJSON(list)
 			}
-			return c.printNodes(list, len(args) == 1)
+			var disks []provider.Overlay
+			if err := client.Get(cmd.Context(), "/v1/overlays", nil, &disks); err != nil {
+				return err
+			}
+			return c.printNodes(list, disks, len(args) == 1)
 		},
 	}
 }
 
 // printNodes prints a table, and below it how the boots went when they are asked for.
-func (c *cli) printNodes(list []node.Node, boots bool) error {
+func (c *cli) printNodes(list []node.Node, disks []provider.Overlay, boots bool) error {
 	if len(list) == 0 {
 		fmt.Fprintln(c.out, "No machine has been seen.")
 		return nil
 	}
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "MAC\tHOST\tADDRESS\tSTATE\tGENERATION\tEXPORT")
+	fmt.Fprintln(w, "MAC\tHOST\tADDRESS\tSTATE\tGENERATION\tEXPORT\tDISK")
 	for _, n := range list {
 		address := ""
 		if n.Address.IsValid() {
@@ -66,7 +70,7 @@ func (c *cli) printNodes(list []node.Node, boots bool) error {
 		if n.Stays != 0 {
 			generation += fmt.Sprintf(" (stays on %d)", n.Stays)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", nodeKey(n), n.Host, address, n.State, generation, n.Export)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", nodeKey(n), n.Host, address, n.State, generation, n.Export, diskOf(n, disks))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -83,6 +87,20 @@ func (c *cli) printNodes(list []node.Node, boots bool) error {
 		}
 	}
 	return nil
+}
+
+// diskOf says how much is kept of what a machine wrote over the root that it has.
+func diskOf(n node.Node, disks []provider.Overlay) string {
+	for _, o := range disks {
+		if o.Machine != nodeKey(n) || o.Export != n.Export {
+			continue
+		}
+		if o.Limit > 0 {
+			return mib(o.Bytes) + " of " + mib(o.Limit)
+		}
+		return mib(o.Bytes)
+	}
+	return ""
 }
 
 // nodeKey is by what a machine is told apart: by its hardware address, or, where

@@ -68,7 +68,7 @@ func (c *cli) serve(ctx context.Context) (err error) {
 
 // serveOn serves until ctx ends. A nil hup never comes.
 func (c *cli) serveOn(ctx context.Context, h *house, l net.Listener, hup <-chan os.Signal) error {
-	srv := &api.Server{Engine: h.engine, Nodes: h.nodes, Store: h.store, Log: h.log, Metrics: h.meter.Handler(), Principals: c.settings.blocks.principals(h.log)}
+	srv := &api.Server{Engine: h.engine, Nodes: h.nodes, Store: h.store, Log: h.log, Metrics: h.meter.Handler(), Overlays: h.overlays, Principals: c.settings.blocks.principals(h.log)}
 	tellers, err := c.settings.blocks.tellers(h, c.settings.State, c.settings.Server)
 	if err != nil {
 		return errors.Join(err, l.Close())

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dlreconcile/dlreconcile/engine"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/store"
 )
 
@@ -51,6 +52,10 @@ held, 5 no daemon.`,
 				err = c.printJSON(s)
 			} else {
 				printStatus(c.out, &s)
+				var disks []provider.Overlay
+				if err = client.Get(cmd.Context(), "/v1/overlays", nil, &disks); err == nil {
+					printFull(c.out, disks)
+				}
 			}
 			if err == nil && !reached {
 				fmt.Fprintf(c.err, "dlreconcile: %s did not become %v within %s\n", wait.kind, wait.want, wait.limit)
@@ -119,6 +124,15 @@ func printStatus(w io.Writer, s *engine.Status) {
 			since = " since " + cond.LastTransition.Local().Format(time.DateTime)
 		}
 		fmt.Fprintf(w, "%-18s%v (%s)%s\n", cond.Type, cond.Status, cond.Reason, since)
+	}
+}
+
+// printFull names the machines whose overlays hold nearly all that they may.
+func printFull(w io.Writer, disks []provider.Overlay) {
+	for _, o := range disks {
+		if o.Limit > 0 && o.Bytes >= o.Limit/10*9 {
+			fmt.Fprintf(w, "Disk        %s holds %s of %s over %s: `dlreconcile image diff %[1]s`\n", o.Machine, mib(o.Bytes), mib(o.Limit), o.Export)
+		}
 	}
 }
 

@@ -43,6 +43,8 @@ type house struct {
 	meter  *metrics.Metrics
 	engine *engine.Engine
 	log    *slog.Logger
+
+	overlays provider.Overlays
 }
 
 func (h *house) Close() error { return h.store.Close() }
@@ -127,6 +129,7 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 	readDHCP(h.meter, leases)
 	readTransfers(h.meter, loaders)
 	readExports(h.meter, exports)
+	h.overlays = exports
 	readDisk(h.meter, c.settings.State, h.log)
 	cfg := engine.Config{
 		Store:     h.store,

@@ -105,6 +105,19 @@ func (c *Client) Get(ctx context.Context, path string, q url.Values, v any) erro
 	return nil
 }
 
+// Order posts body to path, whatever generation is served, and decodes the answer into v.
+func (c *Client) Order(ctx context.Context, path string, body, v any) error {
+	resp, err := c.do(ctx, http.MethodPost, path, nil, http.Header{"If-Match": {"*"}}, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
+		return fmt.Errorf("the daemon's answer to %s: %w", path, err)
+	}
+	return nil
+}
+
 // SavePlan has the daemon plan a revision, and gives the bytes of the saved plan's
 // file.
 func (c *Client) SavePlan(ctx context.Context, req SavePlanRequest) ([]byte, error) {

@@ -235,7 +235,7 @@ func newDaemon(t testing.TB, with ...Principal) *daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.server = &Server{Engine: d.engine, Nodes: d.nodes, Store: st, Principals: NewPrincipals(with), Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	d.server = &Server{Engine: d.engine, Nodes: d.nodes, Store: st, Overlays: disks{}, Principals: NewPrincipals(with), Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		_, _ = w.Write([]byte("dlreconcile_up 1\n"))
 	})}

@@ -38,6 +38,8 @@ var described = []reflect.Type{
 	reflect.TypeFor[SuspendRequest](), reflect.TypeFor[ResumeRequest](), reflect.TypeFor[SavePlanRequest](), reflect.TypeFor[Line](),
 	reflect.TypeFor[Problem](), reflect.TypeFor[HistoryEntry](), reflect.TypeFor[engine.Status](), reflect.TypeFor[engine.Observed](),
 	reflect.TypeFor[engine.SavedPlan](), reflect.TypeFor[plan.Plan](), reflect.TypeFor[node.Node](), reflect.TypeFor[explain.Result](),
+	reflect.TypeFor[ResetRequest](), reflect.TypeFor[PromoteRequest](),
+	reflect.TypeFor[provider.Overlay](), reflect.TypeFor[provider.OverlayDiff](), reflect.TypeFor[provider.Promoted](),
 	reflect.TypeFor[provider.Note](), reflect.TypeFor[provider.EventKind](), reflect.TypeFor[provider.AnswerKind](),
 }
 
@@ -261,6 +263,20 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	try("admin", "POST", "/v1/rollback", `{"generation": 1}`, "*", 200)
 	try("viewer", "GET", "/v1/status", "", "", 200)
 	try("admin", "POST", "/v1/release", `{}`, "*", 200)
+	try("viewer", "GET", "/v1/overlays", "", "", 200)
+	try("viewer", "GET", "/v1/overlays/diff?machine=ws01", "", "", 200)
+	try("admin", "GET", "/v1/overlays/diff?machine=ws01&export=arch&files=true", "", "", 200)
+	try("viewer", "GET", "/v1/overlays/diff?machine=ws01&files=true", "", "", 403)
+	try("viewer", "GET", "/v1/overlays/diff?machine=ws01&files=all", "", "", 400)
+	try("viewer", "GET", "/v1/overlays/diff?machine=ws02", "", "", 404)
+	try("viewer", "POST", "/v1/overlays/reset", `{"machine": "ws01"}`, "*", 403)
+	try("admin", "POST", "/v1/overlays/reset", `{"machine": "ws01"}`, "", 428)
+	try("admin", "POST", "/v1/overlays/reset", `{}`, "*", 400)
+	try("admin", "POST", "/v1/overlays/reset", `{"machine": "ws01"}`, "*", 409)
+	try("admin", "POST", "/v1/overlays/reset", `{"machine": "ws01", "export": "arch", "force": true}`, "*", 200)
+	try("admin", "POST", "/v1/overlays/promote", `{"machine": "ws01"}`, "*", 409)
+	try("admin", "POST", "/v1/overlays/promote", `{"machine": "ws02"}`, "*", 404)
+	try("admin", "POST", "/v1/overlays/promote", `{"machine": "ws01", "live": true}`, "*", 200)
 	try("admin", "POST", "/v1/poll", "", "", 202)
 	try("viewer", "GET", "/v1/observed", "", "", 200)
 	try("viewer", "GET", "/v1/history", "", "", 200)

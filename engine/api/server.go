@@ -18,6 +18,7 @@ import (
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 	"github.com/dlreconcile/dlreconcile/engine/handover"
 	"github.com/dlreconcile/dlreconcile/engine/node"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/store"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
@@ -32,8 +33,11 @@ type Server struct {
 	Principals *Principals
 	// Metrics answers GET /metrics; nil: nothing is counted.
 	Metrics http.Handler
+	// Overlays are what machines wrote; nil: nobody has written anything.
+	Overlays provider.Overlays
 
 	patience patience   // with clients
+	copies   sync.Mutex // held by the one request that copies disks
 	large    sync.Mutex // held by the one request whose body may be large, to its end
 
 	plans, viewersPlans turnstile // see planning

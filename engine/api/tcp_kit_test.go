@@ -169,7 +169,7 @@ func (d *daemon) onNetwork(clients *authority) *network {
 	}
 	n.addr = l.Addr().String()
 	n.url = "https://" + n.addr
-	srv := &Server{Engine: d.engine, Nodes: d.nodes, Store: d.store, Principals: d.server.Principals, patience: d.server.patience, Metrics: d.server.Metrics, Log: slog.New(slog.NewTextHandler(n.log, nil))}
+	srv := &Server{Engine: d.engine, Nodes: d.nodes, Store: d.store, Principals: d.server.Principals, patience: d.server.patience, Metrics: d.server.Metrics, Overlays: d.server.Overlays, Log: slog.New(slog.NewTextHandler(n.log, nil))}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

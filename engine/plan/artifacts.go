@@ -26,6 +26,9 @@ func (a artifacts) after(im *schema.Image) string {
 	if im == nil {
 		return ""
 	}
+	if im.Sealed != nil {
+		return im.Sealed.Digest
+	}
 	if d := a.built[im.Recipe]; d != "" {
 		return d
 	}

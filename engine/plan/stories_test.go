@@ -176,6 +176,9 @@ func settle(t *testing.T, in plan.Input) {
 		if digest == "" {
 			digest = fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(im.Recipe)))
 		}
+		if im.Sealed != nil {
+			digest = im.Sealed.Digest
+		}
 		done.Applied.Artifacts[im.Recipe], done.Built[im.Recipe] = digest, digest
 	}
 	if p := plan.Compute(done); len(p.Changes) != 0 {

@@ -40,6 +40,8 @@ type Artifact struct {
 	// Settles says that the initramfs reads a generated initrd after it: one with
 	// the machine's Settings, see package bootloader.
 	Settles bool `json:"settles,omitempty"`
+	// Promoted says that it was made of what a machine wrote: nothing can build it again.
+	Promoted bool `json:"promoted,omitempty"`
 	// Loaders are boot programs that the image's packages brought, by name: see
 	// LoaderShim and so on. nil when it has none.
 	Loaders map[string]Blob `json:"loaders,omitempty"`

@@ -33,6 +33,8 @@ const (
 	TriggerSuspend = "suspend"
 	TriggerResume  = "resume"
 	TriggerConfirm = "confirm"
+	TriggerReset   = "reset"   // of a machine's overlays
+	TriggerPromote = "promote" // of a machine's overlay: Message is the digest of the artifact
 )
 
 // How an order reached the engine.

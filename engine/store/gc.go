@@ -184,7 +184,7 @@ func (s *Store) dropRecipes(ctx context.Context, k *kept, rep *Report) error {
 			if err != nil {
 				return err
 			}
-			if wanted[recipe] || young {
+			if wanted[recipe] || young || s.promotedLately(kind, recipe, file) {
 				k.blob(blobs(recipe)...)
 				return nil
 			}
@@ -232,6 +232,24 @@ func (s *Store) dropBlobs(ctx context.Context, k *kept, rep *Report) error {
 		rep.Bytes += b.Size
 		return nil
 	})
+}
+
+// KeepPromoted is for how long an artifact that was made of what a machine wrote is kept
+// while no generation names it: nothing can build it again, and somebody has to write
+// its digest into the repo first.
+const KeepPromoted = 7 * 24 * time.Hour
+
+// promotedLately reports whether a recipe's artifact is such a one.
+func (s *Store) promotedLately(kind, recipe, file string) bool {
+	if kind != "artifact" {
+		return false
+	}
+	a, ok := s.content.Artifact(recipe)
+	if !ok || !a.Promoted {
+		return false
+	}
+	st, err := os.Lstat(file)
+	return err == nil && s.now().Sub(st.ModTime()) < KeepPromoted
 }
 
 // young reports whether a file was put in its place less than grace ago. The time

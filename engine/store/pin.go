@@ -38,6 +38,18 @@ func (c *Content) Built() (map[string]string, error) {
 	return built, err
 }
 
+// ArtifactOf gives the artifact whose root has a digest, of those that were built here
+// and are whole.
+func (c *Content) ArtifactOf(digest string) (found provider.Artifact, ok bool, err error) {
+	err = c.eachRecipe("artifact", func(recipe, _ string) error {
+		if a, whole := c.Artifact(recipe); whole && a.Root.Digest == digest && !ok {
+			found, ok = a, true
+		}
+		return nil
+	})
+	return found, ok, err
+}
+
 // Kernels says what plans need to know of the kernel of every artifact that is
 // whole, by recipe.
 func (c *Content) Kernels() (map[string]plan.Kernel, error) {

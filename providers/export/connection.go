@@ -59,7 +59,11 @@ func (p *Provider) endConnection(key, boot cow.Key, wrote bool) error {
 		p.overlays.Retire(key)
 		return nil
 	}
-	return p.overlays.Remove(key)
+	if err := p.overlays.Remove(key); err != nil {
+		p.overlays.Retire(key) // somebody looks at it
+		return err
+	}
+	return nil
 }
 
 // endConnections does so for the connections of a process that is gone.

@@ -40,4 +40,8 @@
 //     a machine that is up.
 //   - A client that names no instance never ends the boot of one that does: it
 //     is taken for a tool that runs beside the root file system.
+//
+// That is keep = "boot". With keep = "host", and in the one working copy of a
+// read-write export, a machine's next boot goes on with the overlay: see kept.go. With
+// keep = "connection" each connection has one: see connection.go.
 package export

@@ -50,6 +50,7 @@ type Provider struct {
 	sink     provider.Sink
 	log      *slog.Logger
 	now      func() time.Time
+	content  *store.Content
 	blobs    *blob.Cache
 	overlays *cow.Store
 	server   *nbd.Server
@@ -77,9 +78,10 @@ func New(c Config) (*Provider, error) {
 	p := &Provider{
 		Keeper: blobs, blobs: blobs,
 		clients: c.Clients, sink: c.Sink, log: c.Log, now: c.Now,
-		sweep: make(chan struct{}, 1),
-		conns: map[*attachment]struct{}{},
-		tls:   c.TLS, socket: c.Socket,
+		content: c.Content,
+		sweep:   make(chan struct{}, 1),
+		conns:   map[*attachment]struct{}{},
+		tls:     c.TLS, socket: c.Socket,
 		told: throttle.New(refusals, nil),
 	}
 	if p.log == nil {

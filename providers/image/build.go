@@ -34,6 +34,9 @@ type build struct {
 // it is in the store but perhaps the base, which is whole.
 func (p *Provider) build(ctx context.Context, img *schema.Image, files fs.FS, report func(step)) (provider.Artifact, error) {
 	var none provider.Artifact
+	if img.Source == schema.SourceSealed {
+		return none, notSealedHere(img)
+	}
 	if os.Geteuid() != 0 {
 		return none, fmt.Errorf("building an image needs root: it makes files of any owner and runs the image's own programs in a chroot")
 	}

@@ -21,6 +21,13 @@ type mistake struct {
 
 func (m *mistake) Error() string { return m.summary + ": " + m.detail }
 
+// notSealedHere is of an image that was to be in the store.
+func notSealedHere(img *schema.Image) error {
+	return &mistake{attr: "sealed.digest", summary: "The sealed image is not in this daemon's store", detail: fmt.Sprintf(
+		"Its root is %s, as %s, and the store of this state directory has no such artifact: it was promoted elsewhere, or for longer than a week no generation named it. "+
+			"`dlreconcile image promote` makes one of a machine's disk.", img.Sealed.Digest, img.Filesystem.Type)}
+}
+
 // diagnose gives the error of a build as the engine wants it: diagnostics for a
 // mistake, and a wrapped error that names the image for everything else.
 func diagnose(img *schema.Image, err error) error {

@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dlreconcile/dlreconcile/engine/api"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+)
+
+// oneMachine is the argument of the commands about a machine's disk.
+func oneMachine(_ *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return &coded{exitUsage, errors.New("name one machine, by hardware address, address or host: `dlreconcile nodes` lists them")}
+	}
+	return nil
+}
+
+func (c *cli) imageDiffCommand() *cobra.Command {
+	var export string
+	var files bool
+	cmd := &cobra.Command{
+		Use:   "diff HOST",
+		Short: "Show what a machine changed on its disk",
+		Long: `diff shows the overlays that are kept of a machine: how much of the image each changed,
+since when, and whether the machine has it attached. With --json the ranges are listed.
+
+With --files it shows which paths were added, changed and removed. The daemon copies the
+disk for that, as after a power cut at one moment, and mounts the copy, so it must run as
+root, and has to have the room; a disk in use that has changed much is refused.
+
+Exit codes: 0 asked, 1 failed or nothing is kept of that machine, 5 no daemon, 6 denied.`,
+		Example: "  dlreconcile image diff render01\n  dlreconcile image diff 52:54:00:00:00:01 --files\n  dlreconcile image diff render01 --export arch --json",
+		Args:    oneMachine,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := c.needDaemon(cmd.Context())
+			if err != nil {
+				return err
+			}
+			q := url.Values{"machine": args, "export": {export}, "files": {fmt.Sprint(files)}}
+			var list []provider.OverlayDiff
+			if err := client.Get(cmd.Context(), "/v1/overlays/diff", q, &list); err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(list)
+			}
+			for i, d := range list {
+				if i > 0 {
+					fmt.Fprintln(c.out)
+				}
+				printDiff(c.out, d)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&files, "files", false, "show which paths changed")
+	exportFlag(cmd, &export)
+	return cmd
+}
+
+func exportFlag(cmd *cobra.Command, export *string) {
+	cmd.Flags().StringVar(export, "export", "", "only what was written over the export of that `NAME`")
+}
+
+func printDiff(w io.Writer, d provider.OverlayDiff) {
+	printOverlay(w, d.Overlay)
+	changed := fmt.Sprintf("%s of %s in %d pieces, which take %s", mib(d.Blocks*4096), mib(d.Size), d.Pieces, mib(d.Bytes))
+	if d.Limit > 0 {
+		changed += " of the " + mib(d.Limit) + " that they may"
+	}
+	fmt.Fprintf(w, "  changed   %s\n", changed)
+	if d.Files == nil {
+		return
+	}
+	fmt.Fprintf(w, "  files     %d\n", d.Files.All)
+	for _, f := range d.Files.Changes {
+		sign := map[string]string{"added": "+", "removed": "-"}[f.Action]
+		if sign == "" {
+			sign = "~"
+		}
+		kind := f.Kind
+		if kind == "file" {
+			kind = fmt.Sprintf("%d bytes", f.Size)
+		}
+		fmt.Fprintf(w, "    %s %s  (%s)\n", sign, clean(f.Path), kind)
+	}
+	if more := d.Files.All - len(d.Files.Changes); more > 0 {
+		fmt.Fprintf(w, "    and %d more\n", more)
+	}
+}
+
+// printOverlay prints whose an overlay is.
+func printOverlay(w io.Writer, o provider.Overlay) {
+	who := o.Machine
+	if !o.Host.IsZero() {
+		who = o.Host.String() + " " + who
+	}
+	fmt.Fprintf(w, "%s  %s  keep = %q\n", who, o.Export, o.Keep)
+	state := "attached from " + strings.Join(o.Attached, ", ")
+	if len(o.Attached) == 0 {
+		state = "not attached"
+		if !o.Seen.IsZero() {
+			state += " since " + o.Seen.Local().Format(time.DateTime)
+		}
+	}
+	fmt.Fprintf(w, "  state     %s\n", state)
+	fmt.Fprintf(w, "  since     %s, generation %d\n", o.Created.Local().Format(time.DateTime), o.Generation)
+	fmt.Fprintf(w, "  over      %s %s\n", o.Image, o.Artifact)
+}
+
+// mib spells a number of bytes as people compare it.
+func mib(n int64) string {
+	switch {
+	case n == 0:
+		return "0 MiB"
+	case n < 1<<20:
+		return fmt.Sprintf("%d KiB", (n+1023)>>10)
+	}
+	return fmt.Sprintf("%d MiB", n>>20)
+}
+
+func (c *cli) imageResetCommand() *cobra.Command {
+	var req api.ResetRequest
+	var approve bool
+	cmd := &cobra.Command{
+		Use:   "reset HOST",
+		Short: "Discard what a machine wrote to its disk",
+		Long: `reset discards the overlays that are kept of a machine, for good: its next boot begins
+with the image as it was built. It takes the role admin.
+
+One that the machine has attached is refused, unless --force is given: then its
+connections are dropped first, and the machine, whose disk is gone from under it, is
+refused until it boots again.
+
+On a terminal it shows what there is and asks first, unless --auto-approve is given.
+
+Exit codes: 0 discarded, 1 failed or nothing is kept of that machine, 5 no daemon, 6 denied.`,
+		Example: "  dlreconcile image reset render01\n  dlreconcile image reset render01 --export arch --force --auto-approve",
+		Args:    oneMachine,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := c.needDaemon(cmd.Context())
+			if err != nil {
+				return err
+			}
+			req.Machine = args[0]
+			if !approve && isTerminal(c.in) {
+				if err := c.confirmReset(cmd.Context(), client, req); err != nil {
+					return err
+				}
+			}
+			var list []provider.Overlay
+			if err := client.Order(cmd.Context(), "/v1/overlays/reset", req, &list); err != nil {
+				return goesOn(cmd.Context(), err)
+			}
+			if c.json {
+				return c.printJSON(list)
+			}
+			for _, o := range list {
+				fmt.Fprintf(c.out, "Discarded: %s of %s, since %s (%s).\n", o.Export, o.Machine, o.Created.Local().Format(time.DateTime), mib(o.Bytes))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&req.Force, "force", false, "drop the machine's connections first")
+	cmd.Flags().BoolVar(&approve, "auto-approve", false, "do not ask")
+	exportFlag(cmd, &req.Export)
+	return cmd
+}
+
+// confirmReset shows what would be discarded, and asks.
+func (c *cli) confirmReset(ctx context.Context, client *api.Client, req api.ResetRequest) error {
+	var list []provider.OverlayDiff
+	q := url.Values{"machine": {req.Machine}, "export": {req.Export}}
+	if err := client.Get(ctx, "/v1/overlays/diff", q, &list); err != nil {
+		return err
+	}
+	for _, d := range list {
+		printDiff(c.err, d)
+	}
+	return c.confirm(ctx, "Discard this?")
+}
+
+func (c *cli) imagePromoteCommand() *cobra.Command {
+	var req api.PromoteRequest
+	cmd := &cobra.Command{
+		Use:   "promote HOST",
+		Short: "Make an image of what a machine's disk is now",
+		Long: `promote seals what a machine's disk reads like, the image with all that the machine
+wrote over it, as an artifact in the daemon's store, and prints the image block that
+names it. Kernel and initial RAM disk are those of the image below.
+
+Nothing is served differently by it: write the block into the repo, and commit. Until
+then it is kept for a week; nothing can build it again.
+
+A disk that is attached is refused, unless --live is given: then it is as after a power
+cut at one moment, with all that the machine was told is written.
+
+All that is on the disk goes into the image: host keys, machine ids, logs, secrets.
+
+Exit codes: 0 made, 1 failed or nothing is kept of that machine, 5 no daemon, 6 denied.`,
+		Example: "  dlreconcile image promote golden\n  dlreconcile image promote render01 --export arch --live --json",
+		Args:    oneMachine,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := c.needDaemon(cmd.Context())
+			if err != nil {
+				return err
+			}
+			req.Machine = args[0]
+			var made provider.Promoted
+			if err := client.Order(cmd.Context(), "/v1/overlays/promote", req, &made); err != nil {
+				return goesOn(cmd.Context(), err)
+			}
+			if c.json {
+				return c.printJSON(made)
+			}
+			fmt.Fprintf(c.out, `%s, %s, Linux %s, %s; kept until %s, or for as long as a generation names it:
+
+image %q {
+  sealed {
+    digest     = %q
+    filesystem = %q
+  }
+}
+`, made.Sealed.Root.Digest, made.Sealed.Filesystem, made.Sealed.KernelVersion, mib(made.Sealed.Root.Size), made.Until.Local().Format(time.DateTime),
+				made.Image.Name, made.Sealed.Root.Digest, made.Sealed.Filesystem)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&req.Live, "live", false, "of a disk that is in use, as it is at one moment")
+	exportFlag(cmd, &req.Export)
+	return cmd
+}

@@ -1,0 +1,117 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// Overlay is what is kept of one machine's writes over one export.
+type Overlay struct {
+	Machine    string      `json:"machine"` // hardware address; IP address where only that is known
+	Host       schema.Addr `json:"host,omitzero"`
+	Export     string      `json:"export"` // wire name
+	Image      schema.Addr `json:"image,omitzero"`
+	Artifact   string      `json:"artifact"`             // that it lies over
+	Size       int64       `json:"size"`                 // of the disk, in bytes
+	Keep       string      `json:"keep"`                 // boot, host, connection; read-write for a working copy
+	Generation uint64      `json:"generation,omitempty"` // that it was begun with
+	Created    time.Time   `json:"created"`
+	Seen       time.Time   `json:"seen,omitzero"` // when its last connection ended; zero: it has one, or never had
+	Bytes      int64       `json:"bytes"`         // that it takes on disk
+	Limit      int64       `json:"limit,omitempty"`
+	Attached   []string    `json:"attached,omitempty"` // addresses of the connections that it has
+}
+
+// Is reports whether an overlay is that of a machine, by its hardware address, its
+// address, or its host block's address, name or key.
+func (o Overlay) Is(machine string) bool {
+	if mac, err := ParseMAC(machine); err == nil {
+		return o.Machine == mac.String()
+	}
+	if ip, err := netip.ParseAddr(machine); err == nil {
+		for _, a := range o.Attached {
+			if at, err := netip.ParseAddrPort(a); err == nil && at.Addr() == ip {
+				return true
+			}
+		}
+		return o.Machine == machine
+	}
+	return machine != "" && !o.Host.IsZero() && (o.Host.String() == machine || o.Host.Name == machine || o.Host.Key == machine)
+}
+
+// Family is the name of the export without its digest.
+func (o Overlay) Family() string {
+	family, _, _ := strings.Cut(o.Export, "@")
+	return family
+}
+
+// Range is a piece of a disk, in bytes.
+type Range struct {
+	Offset int64 `json:"offset"`
+	Length int64 `json:"length"`
+}
+
+// OverlayDiff says what a machine's overlay changed.
+type OverlayDiff struct {
+	Overlay
+	Blocks int64      `json:"blocks"`          // of 4096 bytes that are not the image's any more, trimmed ones too
+	Pieces int        `json:"pieces"`          // contiguous ranges of such blocks
+	Ranges []Range    `json:"ranges"`          // the first of them
+	Files  *FilesDiff `json:"files,omitempty"` // when it was asked for
+}
+
+// FilesDiff says which paths of a file system changed.
+type FilesDiff struct {
+	Changes []FileChange `json:"changes"` // the first ones, in order of path
+	All     int          `json:"all"`     // how many there are
+}
+
+// FileChange is one path. Action is "added", "changed" or "removed".
+type FileChange struct {
+	Action string `json:"action"`
+	Path   string `json:"path"`           // from the root of the file system
+	Kind   string `json:"kind"`           // "file", "dir", "symlink", "device", …
+	Size   int64  `json:"size,omitempty"` // of a file: after; of one that was removed: before
+}
+
+// Promoted is an artifact that was made of a machine's overlay.
+type Promoted struct {
+	Overlay
+	Sealed Artifact  `json:"sealed"`
+	Until  time.Time `json:"kept_until"` // unless a generation names it by then
+}
+
+// OverlayQuery says which overlays are meant: of a machine, of all when it is "", and
+// of an export, without digest, of all when that is "".
+type OverlayQuery struct {
+	Machine string
+	Export  string
+}
+
+// Overlays is what an operator may do with overlays. Errors say what to do instead.
+type Overlays interface {
+	// Overlays lists them, in order of machine and export.
+	Overlays(OverlayQuery) []Overlay
+	// DiffOverlays says what they changed; with files also which paths, which takes a
+	// while, and root.
+	DiffOverlays(ctx context.Context, q OverlayQuery, files bool) ([]OverlayDiff, error)
+	// ResetOverlays discards them, and gives what was discarded: all of them, or none.
+	// One that is attached is an error that is ErrAttached, unless force is given: then
+	// its connections are dropped first, and its machine is refused until it boots.
+	ResetOverlays(ctx context.Context, q OverlayQuery, force bool) ([]Overlay, error)
+	// PromoteOverlay seals what the machine's disk reads like as an artifact of its own. One that is
+	// attached is an error that is ErrAttached, unless live is given: then it is as
+	// after a power cut at one moment.
+	PromoteOverlay(ctx context.Context, q OverlayQuery, live bool) (Promoted, error)
+}
+
+// Errors of Overlays, wrapped in what says more.
+var (
+	ErrNoOverlay = errors.New("no such overlay")
+	ErrAttached  = errors.New("the overlay is attached")
+)

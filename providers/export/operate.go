@@ -1,0 +1,203 @@
+package export
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/providers/export/cow"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+var _ provider.Overlays = (*Provider)(nil)
+
+// mostRanges is how many ranges a diff lists.
+const mostRanges = 1000
+
+// found is an overlay that is meant, with its record.
+type found struct {
+	provider.Overlay
+	key cow.Key
+}
+
+// listed gives the overlays that are meant, in order of machine and export.
+func (p *Provider) listed(q provider.OverlayQuery) []found {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pub := p.pub.Load()
+	var list []found
+	for _, r := range p.overlays.List() {
+		if r.Retired || r.Base.Digest == "" {
+			continue
+		}
+		t := recorded(r)
+		f := found{key: r.Key, Overlay: provider.Overlay{
+			Machine: holder(r), Export: t.Name, Image: t.Image, Artifact: r.Base.Digest, Size: r.Base.Size,
+			Keep: string(t.keeps), Generation: t.Generation, Created: r.Created, Limit: limitNow(pub, t),
+		}}
+		if t.keeps == keepsCopy {
+			f.Keep, f.Limit = string(schema.ReadWrite), 0
+		}
+		f.Host, _ = schema.ParseAddr(r.Note[noteHost]) // written by notes
+		if mac, addr := machineOf(r); !mac.IsZero() {
+			f.Machine = mac.String()
+		} else if addr.IsValid() {
+			f.Machine = addr.String()
+		}
+		for _, a := range p.connsOf(r.Key) {
+			f.Attached = append(f.Attached, a.remote.String())
+			if !a.client.Host.IsZero() {
+				f.Host = a.client.Host // it may have been edited since
+			}
+		}
+		slices.Sort(f.Attached)
+		if len(f.Attached) == 0 {
+			f.Seen, _ = time.Parse(time.RFC3339, r.Note[noteSeen]) // zero when there is none
+		}
+		if (q.Machine == "" || f.Is(q.Machine)) && (q.Export == "" || f.Family() == q.Export || f.Export == q.Export) {
+			list = append(list, f)
+		}
+	}
+	slices.SortFunc(list, func(a, b found) int {
+		return cmp.Or(cmp.Compare(a.Machine, b.Machine), cmp.Compare(a.Export, b.Export), cmp.Compare(a.key.String(), b.key.String()))
+	})
+	return list
+}
+
+// meant is listed for somebody who wants something done with what he means.
+func (p *Provider) meant(q provider.OverlayQuery) ([]found, error) {
+	list := p.listed(q)
+	if len(list) > 0 {
+		return list, nil
+	}
+	of := ""
+	if q.Export != "" {
+		of = " over " + strconv.Quote(q.Export)
+	}
+	if q.Machine == "" {
+		return nil, fmt.Errorf("%w: nothing is kept that machines wrote%s", provider.ErrNoOverlay, of)
+	}
+	return nil, fmt.Errorf("%w: nothing is kept that %q wrote%s; machines are named by hardware address, address or host, as `dlreconcile nodes` lists them", provider.ErrNoOverlay, q.Machine, of)
+}
+
+// Overlays implements provider.Overlays.
+func (p *Provider) Overlays(q provider.OverlayQuery) []provider.Overlay {
+	list := p.listed(q)
+	out := make([]provider.Overlay, len(list))
+	for i, f := range list {
+		f.Bytes = p.overlays.Bytes(f.key)
+		out[i] = f.Overlay
+	}
+	return out
+}
+
+// DiffOverlays implements provider.Overlays.
+func (p *Provider) DiffOverlays(ctx context.Context, q provider.OverlayQuery, files bool) ([]provider.OverlayDiff, error) {
+	list, err := p.meant(q)
+	if err != nil {
+		return nil, err
+	}
+	out := []provider.OverlayDiff{}
+	for _, f := range list {
+		d := provider.OverlayDiff{Overlay: f.Overlay, Ranges: []provider.Range{}}
+		err := p.opened(f, func(o *cow.Overlay) error {
+			var err error
+			if d.Bytes, err = o.Used(); err != nil {
+				return err
+			}
+			d.Blocks = o.Written() / cow.BlockSize
+			ranges, all := o.Ranges(mostRanges)
+			for _, r := range ranges {
+				d.Ranges = append(d.Ranges, provider.Range(r))
+			}
+			d.Pieces = all
+			if files {
+				d.Files, err = p.diffFiles(ctx, f, o)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+// opened calls do with the overlay open.
+func (p *Provider) opened(f found, do func(*cow.Overlay) error) error {
+	base, err := p.blobs.Get(provider.Blob{Digest: f.Artifact, Size: f.Size})
+	if err != nil {
+		return fmt.Errorf("the image below the overlay: %w", err)
+	}
+	defer base.Release()
+	o, err := p.overlays.Reopen(f.key, cow.Base{Digest: f.Artifact, Size: f.Size}, base)
+	if err != nil {
+		if errors.Is(err, cow.ErrRetired) {
+			err = fmt.Errorf("%w: the machine was booted meanwhile", provider.ErrNoOverlay)
+		}
+		return err
+	}
+	defer p.pokeSweeper() // it may have been retired meanwhile
+	defer o.Close()
+	return do(o)
+}
+
+// ResetOverlays implements provider.Overlays.
+func (p *Provider) ResetOverlays(ctx context.Context, q provider.OverlayQuery, force bool) ([]provider.Overlay, error) {
+	list, err := p.meant(q)
+	if err != nil {
+		return nil, err
+	}
+	machines := []string{}
+	out := make([]provider.Overlay, len(list))
+	for i, f := range list {
+		f.Bytes = p.overlays.Bytes(f.key)
+		machines, out[i] = append(machines, f.key.Machine), f.Overlay
+	}
+	dropped, err := p.retireAll(list, force)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range dropped {
+		a.drop()
+	}
+	for _, a := range dropped {
+		select {
+		case <-a.done:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for the end of a connection: %w", context.Cause(ctx))
+		}
+	}
+	if err := p.overlays.Save(machines...); err != nil { // a crash must not bring them back
+		return nil, err
+	}
+	return out, p.overlays.Sweep()
+}
+
+// retireAll retires overlays, all or none, and gives the connections that they have.
+func (p *Provider) retireAll(list []found, force bool) ([]*attachment, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var conns []*attachment
+	var used []string
+	for _, f := range list {
+		if of := p.connsOf(f.key); len(of) > 0 {
+			conns = append(conns, of...)
+			used = append(used, f.Export+" by "+f.Machine)
+		}
+	}
+	if len(used) > 0 && !force {
+		return nil, fmt.Errorf("%w: %s; switch the machine off first, or use --force, which takes its disk away from under it: it has to be booted again then", provider.ErrAttached, strings.Join(used, ", "))
+	}
+	for _, f := range list {
+		p.overlays.Retire(f.key)
+	}
+	return conns, nil
+}
