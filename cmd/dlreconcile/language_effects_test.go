@@ -98,6 +98,7 @@ var unplanned = map[string]string{
 	"export.tls":  "what a machine has its root from has it in the clear; testdata/plans has the change",
 	"export.keep": "of copy-on-write, and the site's is read-only", "export.limit": "likewise", "entry.state.per": "likewise",
 	"image.tar.path": "images have one source", "image.tar.sha256": "likewise",
+	"image.sealed.digest": "likewise", "image.sealed.filesystem": "likewise",
 	"image.file.source": "a file has one of three", "image.file.symlink": "likewise", "entry.file.source": "likewise",
 	"bootloader.fallback": "of iPXE, and the site's is GRUB",
 	"subnet.pool.range":   "nobody has a lease",
