@@ -158,17 +158,8 @@ func serve(t testing.TB, h Handler, l Limits) (dial func() *client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(h, l, nil)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- s.Serve(ctx, ln) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Serve: %v", err)
-		}
-		s.Wait()
-	})
+	_, stop := serveOn(t, ln, h, l)
+	t.Cleanup(stop)
 	return func() *client {
 		t.Helper()
 		nc, err := net.Dial("tcp4", ln.Addr().String())
@@ -178,6 +169,21 @@ func serve(t testing.TB, h Handler, l Limits) (dial func() *client) {
 		t.Cleanup(func() { nc.Close() })
 		nc.SetDeadline(time.Now().Add(20 * time.Second))
 		return &client{t: t, nc: nc, in: bufio.NewReader(nc)}
+	}
+}
+
+// serveOn starts a server on a listener, and gives what ends it.
+func serveOn(t testing.TB, ln net.Listener, h Handler, l Limits) (*Server, func()) {
+	s := New(h, l, nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- s.Serve(ctx, ln) }()
+	return s, func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+		s.Wait()
 	}
 }
 

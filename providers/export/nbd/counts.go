@@ -5,7 +5,7 @@ import "sync/atomic"
 // Counts says what a server did so far.
 type Counts struct {
 	Connections uint64 // that were taken, whatever became of them
-	Refused     uint64 // that were not: too many
+	Refused     uint64 // that were not, or lost their place to others before they attached: too many
 	Read        uint64 // bytes sent as payload
 	Written     uint64 // bytes of payload written
 }

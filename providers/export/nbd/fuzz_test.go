@@ -59,7 +59,7 @@ func (c *scripted) SetReadDeadline(time.Time) error  { return nil }
 func (c *scripted) SetWriteDeadline(time.Time) error { return nil }
 
 func serveScript(h Handler, c *scripted) {
-	New(h, Limits{}, nil).serveConn(context.Background(), c, netip.AddrPort{})
+	New(h, Limits{}, nil).serveConn(context.Background(), c, netip.AddrPort{}, func() {})
 }
 
 // fuzzShelf makes a shelf of a writable and a read-only disk.

@@ -57,7 +57,7 @@ func (in *inbox) close() {
 // buffered counts the bytes that are here.
 func (in *inbox) buffered() int { return in.w - in.r }
 
-// peek gives the next n bytes, at most readBuffer, without taking them; they are good
+// peek gives the next n bytes, no more than a header or what is buffered, without taking them; they are good
 // until the next call of anything. With an error it gives what there is.
 func (in *inbox) peek(n int) ([]byte, error) {
 	for in.buffered() < n {
@@ -148,7 +148,11 @@ func (in *inbox) receiveInto(p []byte) (int, error) {
 
 func (in *inbox) lend() {
 	if in.b == nil {
-		in.b = in.buffers.get(readBuffer)[:readBuffer]
+		size := readBuffer
+		if in.raw == nil { // it is kept while nothing comes
+			size = headBuffer
+		}
+		in.b = in.buffers.get(size)[:size]
 	}
 }
 

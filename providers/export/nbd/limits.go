@@ -1,6 +1,8 @@
 package nbd
 
 import (
+	"container/list"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -8,18 +10,24 @@ import (
 
 // Limits bounds what clients can take. A zero field has the default.
 //
-// One connection holds at most a read buffer of 32 KiB, and while it works on
-// requests up to 2 MiB for them, whatever their length: long payloads go through in pieces.
+// A connection on which nothing happens holds no buffer, or one of 4 KiB with TLS. One
+// whose client takes nothing holds none for payload that is sent from where it lies;
+// for what has to be copied, 64 KiB, and more only within Memory. Long payloads go
+// through in pieces.
 type Limits struct {
-	Connections int           // at once; default 4096
-	PerAddress  int           // of them from one address; default 64
-	Handshake   time.Duration // from accept to attached; default 15 s
+	Connections int // at once; default 4096
+	PerAddress  int // of them from one address; default 64
+	// HalfOpen is how many of them may be in their handshake; default 512. One more
+	// takes the place of the one that has been there longest, as it does when there are
+	// too many Connections: who means to attach needs a moment.
+	HalfOpen  int
+	Handshake time.Duration // from accept to attached; default 15 s
 	// Stall is how long a client may take nothing of a reply, or give nothing of
 	// a payload it announced; default 60 s. Being silent between requests is not
 	// limited: an idle root file system is silent for hours.
 	Stall time.Duration
 	// DiskReads is how many READs wait for disks at once, of all connections; default
-	// 64. Each is a thread.
+	// 64. Each is a thread. Of one connection 16 do, and 64 more wait for their turn.
 	DiskReads int
 	// Memory is for payload that has to be copied, of all connections, in bytes;
 	// default 16 MiB. When it is lent, pieces of 64 KiB are lent beyond it.
@@ -32,6 +40,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.PerAddress <= 0 {
 		l.PerAddress = 64
+	}
+	if l.HalfOpen <= 0 {
+		l.HalfOpen = 512
 	}
 	if l.Handshake <= 0 {
 		l.Handshake = 15 * time.Second
@@ -50,29 +61,43 @@ func (l Limits) withDefaults() Limits {
 
 // census counts the open connections.
 type census struct {
-	total, perAddr int // most
+	total, perAddr, halfOpen int // most
 
-	mu     sync.Mutex // guards all below
-	n      int
-	byAddr map[netip.Addr]int
+	mu      sync.Mutex // guards all below
+	n       int
+	byAddr  map[netip.Addr]int
+	opening list.List // of net.Conn in their handshake, the oldest first
 }
 
-// enter admits one more connection, or says no.
-func (c *census) enter(a netip.Addr) bool {
+// enter admits one more connection, or says no. The caller closes instead, which gives
+// its place to this one; nil if there is no need. place is for attached and leave.
+func (c *census) enter(a netip.Addr, nc net.Conn) (place *list.Element, instead net.Conn, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	full := c.n >= c.total && c.opening.Len() == 0
 	// A Unix socket has no addresses, and its permissions are its own guard.
-	if c.n >= c.total || a.IsValid() && c.byAddr[a] >= c.perAddr {
-		return false
+	if full || a.IsValid() && c.byAddr[a] >= c.perAddr {
+		return nil, nil, false
+	}
+	if c.n >= c.total || c.opening.Len() >= c.halfOpen {
+		instead = c.opening.Remove(c.opening.Front()).(net.Conn)
 	}
 	c.n++
 	c.byAddr[a]++
-	return true
+	return c.opening.PushBack(nc), instead, true
 }
 
-func (c *census) leave(a netip.Addr) {
+// attached says that a handshake is over.
+func (c *census) attached(place *list.Element) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.opening.Remove(place) // nothing, when it lost its place
+}
+
+func (c *census) leave(a netip.Addr, place *list.Element) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.opening.Remove(place)
 	c.n--
 	if c.byAddr[a]--; c.byAddr[a] == 0 {
 		delete(c.byAddr, a)

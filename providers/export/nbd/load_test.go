@@ -235,7 +235,8 @@ func (r *loadRun) issue(c *loadConn, now time.Time) error {
 	return nil
 }
 
-// whole is a payload from which on it is not worth while to look at the bytes.
+// whole is the length of a payload from which on it costs less to have it dropped than to
+// copy it together with others.
 const whole = 32 << 10
 
 // receive takes what there is, for a while.
@@ -243,9 +244,9 @@ func (r *loadRun) receive(c *loadConn) error {
 	for range 16 {
 		b, flags := r.buf, 0
 		switch {
-		case c.payload >= whole:
+		case c.payload > 0 && r.Block >= whole:
 			b, flags = b[:min(c.payload, int64(len(b)))], unix.MSG_TRUNC
-		case r.Block >= whole && !r.Write:
+		case r.Block >= whole && !r.Write: // no more than a header
 			b = b[:replySize-c.have]
 		}
 		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), uintptr(flags|unix.MSG_DONTWAIT), 0, 0)

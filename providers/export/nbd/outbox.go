@@ -23,10 +23,13 @@ const (
 	maxArenas = 4
 	// gather bounds what is copied and held back for company.
 	gather = 64 << 10
-	// One turn of a connection is this many replies, or this many bytes; then others
-	// have theirs.
+	// One call sends at most this many replies, and no more once there are so many
+	// bytes.
 	turnReplies = 64
 	turnBytes   = 1 << 20
+	// fairBytes are what a connection may send, or turnReplies, before others that have
+	// asked for something have their turn.
+	fairBytes = 256 << 10
 )
 
 // reserve gives room for need bytes, at most largeBuffer: whole replies, or whole

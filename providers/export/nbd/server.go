@@ -35,7 +35,7 @@ func New(h Handler, l Limits, log *slog.Logger) *Server {
 	l = l.withDefaults()
 	s := &Server{
 		handler: h, limits: l, log: log,
-		census: census{total: l.Connections, perAddr: l.PerAddress, byAddr: map[netip.Addr]int{}},
+		census: census{total: l.Connections, perAddr: l.PerAddress, halfOpen: l.HalfOpen, byAddr: map[netip.Addr]int{}},
 		disk:   make(chan struct{}, l.DiskReads),
 	}
 	s.buffers.budget = l.Memory
@@ -82,7 +82,13 @@ func (s *Server) Wait() {
 
 func (s *Server) start(ctx context.Context, nc net.Conn) {
 	remote := addrPort(nc.RemoteAddr())
-	if !s.census.enter(remote.Addr()) {
+	place, instead, ok := s.census.enter(remote.Addr(), nc)
+	if instead != nil {
+		s.counts.refused.Add(1)
+		s.log.Debug("nbd: connection dropped: too many that do not attach", "remote", instead.RemoteAddr())
+		instead.Close()
+	}
+	if !ok {
 		s.counts.refused.Add(1)
 		s.log.Debug("nbd: connection refused: too many", "remote", remote)
 		nc.Close()
@@ -92,7 +98,7 @@ func (s *Server) start(ctx context.Context, nc net.Conn) {
 	s.conns.Add(1)
 	go func() {
 		defer s.conns.Done()
-		defer s.census.leave(remote.Addr())
+		defer s.census.leave(remote.Addr(), place)
 		if tcp, ok := nc.(*net.TCPConn); ok {
 			if err := tune(tcp); err != nil {
 				s.log.Debug("nbd: connection lost", "remote", remote, "err", err)
@@ -100,7 +106,7 @@ func (s *Server) start(ctx context.Context, nc net.Conn) {
 				return
 			}
 		}
-		s.serveConn(ctx, nc, remote)
+		s.serveConn(ctx, nc, remote, func() { s.census.attached(place) })
 	}()
 }
 
@@ -142,8 +148,9 @@ func (c *conn) drop() {
 	c.raw.Close()
 }
 
-// serveConn does one connection, from greeting to close.
-func (s *Server) serveConn(ctx context.Context, nc net.Conn, remote netip.AddrPort) {
+// serveConn does one connection, from greeting to close. attached is called between
+// the two phases.
+func (s *Server) serveConn(ctx context.Context, nc net.Conn, remote netip.AddrPort, attached func()) {
 	cctx, cancel := context.WithCancel(ctx)
 	sec := s.security.Load()
 	c := &conn{
@@ -164,6 +171,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn, remote netip.AddrPo
 		}
 		return
 	}
+	attached()
 	c.log.Debug("nbd: attached", "export", exp.Name)
 	stats := c.transmit(exp)
 	if c.tls != nil {

@@ -216,7 +216,7 @@ func TestStartTLSCloses(t *testing.T) {
 		h := testShelf()
 		s := New(h, Limits{}, nil)
 		s.Secure(Security{Config: p.server})
-		s.serveConn(context.Background(), c, addrPort(c.RemoteAddr()))
+		s.serveConn(context.Background(), c, addrPort(c.RemoteAddr()), func() {})
 		if out := bytes.Join(c.writes, nil); len(out) != greetingSize || len(h.peers) != 0 {
 			t.Errorf("answered %x", out)
 		}

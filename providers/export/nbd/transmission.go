@@ -92,7 +92,7 @@ func (t *transmission) loop() error {
 			}
 			if t.in.waited {
 				t.in.waited, replies, bytes = false, 0, 0
-			} else if replies >= turnReplies || bytes >= turnBytes {
+			} else if replies >= turnReplies || bytes >= fairBytes {
 				replies, bytes = 0, 0
 				t.srv.turns.yield(myTurn)
 			}
