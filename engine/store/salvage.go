@@ -75,6 +75,18 @@ func boltOptions() *bbolt.Options {
 	}
 }
 
+// openBolt opens a file as a database, or makes it. What bbolt panics over is an error.
+func openBolt(path string) (db *bbolt.DB, err error) {
+	if err := failpoint.Hit("store.db.open"); err != nil {
+		return nil, err
+	}
+	err = guarded(func() (err error) {
+		db, err = bbolt.Open(path, 0o600, boltOptions())
+		return err
+	})
+	return db, err
+}
+
 // openDatabase opens state.db. One that is damaged, or gone where generations are, is
 // set aside, and what of it is whole goes into a new one: nothing that is served hangs
 // on it, and machines boot. Damage tells.
@@ -86,11 +98,7 @@ func (s *Store) openDatabase() error {
 	}
 	s.db = &Database{renew: s.renewDatabase}
 	if why == nil {
-		err := guarded(func() (err error) {
-			s.db.db, err = bbolt.Open(path, 0o600, boltOptions())
-			return err
-		})
-		if err == nil || !damaging(err) {
+		if s.db.db, err = openBolt(path); err == nil || !damaging(err) {
 			return err
 		}
 		why = err // and yet bbolt makes nothing of it
@@ -100,7 +108,7 @@ func (s *Store) openDatabase() error {
 	}, found.String()); err != nil {
 		return fmt.Errorf("%w (it is damaged: %w)", err, why)
 	}
-	s.db.db, err = bbolt.Open(path, 0o600, boltOptions())
+	s.db.db, err = openBolt(path)
 	return err
 }
 
@@ -243,12 +251,7 @@ func (s *Store) renewDatabase(why error, fill func(*bbolt.Tx) error, complete bo
 	if err != nil {
 		return nil, err
 	}
-	var db *bbolt.DB
-	err = guarded(func() (err error) {
-		db, err = bbolt.Open(s.databasePath(), 0o600, boltOptions())
-		return err
-	})
-	return db, err
+	return openBolt(s.databasePath())
 }
 
 // replaceDatabase makes a new file with what fill writes, and puts it in the place of the
@@ -260,7 +263,7 @@ func (s *Store) replaceDatabase(why error, fill func(*bbolt.Tx) error, kept stri
 		return err
 	}
 	err := guarded(func() error {
-		db, err := bbolt.Open(fresh, 0o600, boltOptions())
+		db, err := openBolt(fresh)
 		if err != nil {
 			return err
 		}

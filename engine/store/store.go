@@ -13,8 +13,6 @@ import (
 	"time"
 
 	berrors "go.etcd.io/bbolt/errors"
-
-	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
 
 // The layout of the state directory:
@@ -134,9 +132,6 @@ func (s *Store) open() error {
 	if err := cleanScratch(s.content.scratch); err != nil {
 		// Disk space is lost, nothing else.
 		s.log.Warn("what an earlier process left behind cannot be removed", "error", err)
-	}
-	if err := failpoint.Hit("store.db.open"); err != nil {
-		return fmt.Errorf("state directory: %w", err)
 	}
 	switch err := s.openDatabase(); {
 	case errors.Is(err, berrors.ErrTimeout):
