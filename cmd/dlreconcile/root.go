@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dlreconcile/dlreconcile/engine"
+	"github.com/dlreconcile/dlreconcile/engine/handover"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
@@ -29,9 +30,10 @@ type cli struct {
 	// what the engine waits for.
 	around  func(provider.Provider) provider.Provider
 	limits  func(*engine.Config)
-	daemon  bool          // this process is the daemon: it logs what it does
-	notices []string      // told beside what came of the command
-	cache   *schema.Cache // what was loaded last: the state that is served is much like the one that is wanted
+	kept    *handover.Store // of the daemon: what the process before left; nil: nothing is kept
+	daemon  bool            // this process is the daemon: it logs what it does
+	notices []string        // told beside what came of the command
+	cache   *schema.Cache   // what was loaded last: the state that is served is much like the one that is wanted
 }
 
 // textOnly marks commands that have no JSON form.

@@ -10,12 +10,14 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dlreconcile/dlreconcile/engine/api"
+	"github.com/dlreconcile/dlreconcile/engine/handover"
 )
 
 func (c *cli) serveCommand() *cobra.Command {
@@ -43,6 +45,7 @@ Exit codes: 0 ended by a signal, 1 failed, 5 another process holds the state dir
 
 func (c *cli) serve(ctx context.Context) (err error) {
 	c.daemon = true
+	c.kept = handover.FromEnvironment(c.logger())
 	if os.Getenv("GOGC") == "" {
 		// Each commit to a large site is a burst of garbage beside tables that stay:
 		// memory is worth more here than the little time.
@@ -59,7 +62,7 @@ func (c *cli) serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	l, err := api.Listen(c.settings.Socket)
+	l, err := api.Listen(c.kept, c.settings.Socket)
 	if err != nil {
 		return err
 	}
@@ -81,8 +84,11 @@ func (c *cli) serveOn(ctx context.Context, h *house, l net.Listener, hup <-chan 
 	g.Go(func() error { return c.hangups(ctx, hup, h) })
 	g.Go(func() error { return h.nodes.Run(ctx) })
 	g.Go(func() error { return h.clock.Run(ctx) })
+	ready := make(chan struct{})
+	g.Go(func() error { return c.letGo(ctx, ready) })
 	g.Go(func() error {
 		return h.engine.Run(ctx, func() {
+			close(ready)
 			h.log.Info("ready", "repo", c.settings.Repo, "state", c.settings.State, "socket", c.settings.Socket)
 			// Not under systemd: there is nobody to tell, which is no error.
 			_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
@@ -90,6 +96,26 @@ func (c *cli) serveOn(ctx context.Context, h *house, l net.Listener, hup <-chan 
 	})
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
+
+// letGoAfter is how long after the recorded generations are served what nobody has taken
+// of the process before is closed: listeners of older generations are bound a little later.
+const letGoAfter = 2 * time.Second
+
+func (c *cli) letGo(ctx context.Context, ready <-chan struct{}) error {
+	select {
+	case <-ready:
+	case <-ctx.Done():
+		return nil
+	}
+	after := time.NewTimer(letGoAfter)
+	defer after.Stop()
+	select {
+	case <-after.C:
+		c.kept.Rest()
+	case <-ctx.Done():
 	}
 	return nil
 }

@@ -104,7 +104,7 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 	}
 	h.store.DB().Keep(node.Bucket, h.nodes.Fill)
 	sink := h.meter.Tap(h.nodes)
-	leases, err = dhcp.New(dhcp.Config{DB: h.store.DB(), Sessions: h.nodes, Sink: sink, Probe: c.settings.blocks.Drift.probeEvery(), Now: now, Lost: h.clock.Lost, Log: h.log})
+	leases, err = dhcp.New(dhcp.Config{DB: h.store.DB(), Sessions: h.nodes, Sink: sink, Probe: c.settings.blocks.Drift.probeEvery(), Now: now, Lost: h.clock.Lost, Log: h.log, Kept: c.kept})
 	if err != nil {
 		return err
 	}
@@ -117,12 +117,12 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 	exports, err := export.New(export.Config{
 		Content: h.store.Content(), Dir: filepath.Join(c.settings.State, "overlays"),
 		Clients: h.nodes, Sink: sink, Now: now, Log: h.log,
-		TLS: c.settings.blocks.NBD.tls(h.log), Socket: c.settings.nbdSocket(),
+		TLS: c.settings.blocks.NBD.tls(h.log), Socket: c.settings.nbdSocket(), Kept: c.kept,
 	})
 	if err != nil {
 		return err
 	}
-	loaders, err := bootloader.New(bootloader.Config{Content: h.store.Content(), Clients: h.nodes, Sessions: h.nodes, Sink: sink, Now: now, Log: h.log})
+	loaders, err := bootloader.New(bootloader.Config{Content: h.store.Content(), Clients: h.nodes, Sessions: h.nodes, Sink: sink, Now: now, Log: h.log, Kept: c.kept})
 	if err != nil {
 		return err
 	}

@@ -53,13 +53,13 @@ const maxApply = engine.MaxSavedPlan/3*4 + maxBody
 // turns: the largest costs this process more than half a gigabyte.
 const maxShared = 4 << 20
 
-// Listen binds the unix socket of the API; see handover.ListenUnix.
-func Listen(path string) (net.Listener, error) {
+// Listen binds the unix socket of the API; see handover.Store.ListenUnix.
+func Listen(kept *handover.Store, path string) (net.Listener, error) {
 	fail := func(err error) error { return fmt.Errorf("api: %w", err) }
 	if err := failpoint.Hit("api.listen.bind"); err != nil {
 		return nil, fail(err)
 	}
-	l, err := handover.ListenUnix(path)
+	l, err := kept.ListenUnix("api", path)
 	if err != nil {
 		return nil, fail(err)
 	}

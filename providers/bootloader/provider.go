@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dlreconcile/dlreconcile/engine/handover"
 	"github.com/dlreconcile/dlreconcile/engine/plan"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/store"
@@ -34,6 +35,7 @@ type Config struct {
 	// the places where distributions put them. Those of other loaders are where their
 	// packages put them.
 	LoaderDirs []string
+	Kept       *handover.Store // what the process before left; nil: nothing is kept
 }
 
 // defaultLoaderDirs: Debian and Ubuntu; Fedora; Arch and openSUSE.
@@ -48,6 +50,7 @@ type Provider struct {
 	clients  provider.Clients
 	sessions provider.Sessions
 	sink     provider.Sink
+	kept     *handover.Store
 	log      *slog.Logger
 	now      func() time.Time
 	blobs    *blob.Cache
@@ -68,7 +71,7 @@ func New(c Config) (*Provider, error) {
 		return nil, errors.New("bootloader: no content store")
 	}
 	blobs := blob.NewCache(c.Content.Open)
-	p := &Provider{Keeper: blobs, blobs: blobs, clients: c.Clients, sessions: c.Sessions, sink: c.Sink, log: c.Log, now: c.Now}
+	p := &Provider{Keeper: blobs, blobs: blobs, clients: c.Clients, sessions: c.Sessions, sink: c.Sink, log: c.Log, now: c.Now, kept: c.Kept}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -81,13 +84,14 @@ func New(c Config) (*Provider, error) {
 	p.loaders = &loaders{content: c.Content, dirs: c.LoaderDirs, seen: map[string]imported{}, made: map[string]provider.Blob{}}
 
 	ts := tftp.NewServer(tftp.Config{Open: p.openTFTP, Slow: slow, Done: p.doneTFTP, Log: p.log, Now: p.now})
-	p.tftp = sock.New(listenTFTP, func(ctx context.Context, a netip.AddrPort, c *net.UDPConn) error {
+	p.tftp = sock.New(p.listenTFTP, func(ctx context.Context, a netip.AddrPort, c *net.UDPConn) error {
 		return p.ended("TFTP", a, ts.Serve(ctx, c))
-	})
+	}).Gone(func(a netip.AddrPort) { p.kept.Drop(keptName("tftp", a)) })
 	hs := httpboot.NewServer(httpboot.Config{Open: p.openHTTP, Done: p.doneHTTP, Phone: p.phone, Log: p.log, Now: p.now})
-	p.http = sock.New(listenHTTP, func(ctx context.Context, a netip.AddrPort, l *net.TCPListener) error {
+	p.http = sock.New(p.listenHTTP, func(ctx context.Context, a netip.AddrPort, l *net.TCPListener) error {
 		return p.ended("HTTP", a, hs.Serve(ctx, l))
-	}).Check(func(_ netip.AddrPort, l *net.TCPListener) error { return sock.Listening(l) })
+	}).Check(func(_ netip.AddrPort, l *net.TCPListener) error { return sock.Listening(l) }).
+		Gone(func(a netip.AddrPort) { p.kept.Drop(keptName("http", a)) })
 	return p, nil
 }
 
@@ -126,22 +130,40 @@ func (p *Provider) Observe(context.Context) ([]plan.Observation, error) { return
 // requests in the same second.
 const requestBuffer = 1 << 20
 
-func listenTFTP(ctx context.Context, a netip.AddrPort) (*net.UDPConn, error) {
-	var lc net.ListenConfig
-	c, err := lc.ListenPacket(ctx, "udp4", a.String())
+// keptName is what the socket of a protocol on an address is called in the store.
+func keptName(protocol string, a netip.AddrPort) string {
+	return handover.Name(protocol, a.String())
+}
+
+func (p *Provider) listenTFTP(ctx context.Context, a netip.AddrPort) (*net.UDPConn, error) {
+	uc, err := handover.Open(p.kept, keptName("tftp", a), handover.UDP(a, ""), func() (*net.UDPConn, error) { return listenTFTP(ctx, a) })
 	if err != nil {
 		return nil, &bindError{"tftp", a, err}
 	}
-	uc := c.(*net.UDPConn)
 	uc.SetReadBuffer(requestBuffer) // as much of it as the kernel grants
 	return uc, nil
 }
 
-func listenHTTP(ctx context.Context, a netip.AddrPort) (*net.TCPListener, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp4", a.String())
+func listenTFTP(ctx context.Context, a netip.AddrPort) (*net.UDPConn, error) {
+	c, err := new(net.ListenConfig).ListenPacket(ctx, "udp4", a.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.UDPConn), nil
+}
+
+func (p *Provider) listenHTTP(ctx context.Context, a netip.AddrPort) (*net.TCPListener, error) {
+	l, err := handover.Open(p.kept, keptName("http", a), handover.TCP(a), func() (*net.TCPListener, error) { return listenHTTP(ctx, a) })
 	if err != nil {
 		return nil, &bindError{"http", a, err}
+	}
+	return l, nil
+}
+
+func listenHTTP(ctx context.Context, a netip.AddrPort) (*net.TCPListener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp4", a.String())
+	if err != nil {
+		return nil, err
 	}
 	return l.(*net.TCPListener), nil
 }

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
+	"github.com/dlreconcile/dlreconcile/engine/handover"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/providers/dhcp/dhcp4"
 	"github.com/dlreconcile/dlreconcile/providers/internal/sock"
@@ -99,8 +101,20 @@ type bindError struct {
 func (e *bindError) Error() string { return e.err.Error() }
 func (e *bindError) Unwrap() error { return e.err }
 
-func listen(ctx context.Context, ep dhcp4.Endpoint) (*dhcp4.Conn, error) {
-	c, err := dhcp4.Listen(ctx, ep)
+// keptName is what the socket of an endpoint is called in the store.
+func keptName(ep dhcp4.Endpoint) string {
+	return handover.Name("dhcp", ep.Listen.String(), ep.Interface)
+}
+
+func (p *Provider) listen(ctx context.Context, ep dhcp4.Endpoint) (*dhcp4.Conn, error) {
+	adopt := func(f *os.File) (*dhcp4.Conn, error) {
+		udp, err := handover.UDP(ep.Listen, ep.Interface)(f)
+		if err != nil {
+			return nil, err
+		}
+		return dhcp4.Adopt(ep, udp)
+	}
+	c, err := handover.Open(p.kept, keptName(ep), adopt, func() (*dhcp4.Conn, error) { return dhcp4.Listen(ctx, ep) })
 	if err != nil {
 		return nil, &bindError{ep, err}
 	}

@@ -17,6 +17,7 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/dlreconcile/dlreconcile/engine/handover"
 	"github.com/dlreconcile/dlreconcile/engine/plan"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/providers/dhcp/dhcp4"
@@ -42,6 +43,7 @@ type Config struct {
 	// negative one never.
 	Probe time.Duration
 	Now   func() time.Time // nil: time.Now
+	Kept  *handover.Store  // what the process before left; nil: nothing is kept
 	// Lost gives when leases were lost last, of Now; zero: none ever were. It is asked
 	// once. nil: none were. See lease.Store.Careful.
 	Lost func() time.Time
@@ -54,6 +56,7 @@ type Provider struct {
 	every    time.Duration // of probes; negative: there are none
 	log      *slog.Logger
 	now      func() time.Time
+	kept     *handover.Store
 
 	leases *lease.Store
 	server *dhcp4.Server
@@ -90,7 +93,7 @@ func New(cfg Config) (*Provider, error) {
 	if cfg.Lost != nil {
 		leases.Careful(cfg.Lost())
 	}
-	p := &Provider{sessions: cfg.Sessions, every: cmp.Or(cfg.Probe, 5*time.Minute), sink: cfg.Sink, log: cfg.Log, now: cfg.Now, leases: leases}
+	p := &Provider{sessions: cfg.Sessions, every: cmp.Or(cfg.Probe, 5*time.Minute), sink: cfg.Sink, log: cfg.Log, now: cfg.Now, leases: leases, kept: cfg.Kept}
 	p.server = dhcp4.New(dhcp4.Config{
 		Leases:    leases,
 		Published: p.everyTable,
@@ -101,9 +104,10 @@ func New(cfg Config) (*Provider, error) {
 		Log:       cfg.Log,
 		Now:       cfg.Now,
 	})
-	p.socks = sock.New(listen, func(ctx context.Context, _ dhcp4.Endpoint, c *dhcp4.Conn) error {
+	p.socks = sock.New(p.listen, func(ctx context.Context, _ dhcp4.Endpoint, c *dhcp4.Conn) error {
 		return p.server.Serve(ctx, c)
-	}).Check(func(_ dhcp4.Endpoint, c *dhcp4.Conn) error { return c.Lost() })
+	}).Check(func(_ dhcp4.Endpoint, c *dhcp4.Conn) error { return c.Lost() }).
+		Gone(func(ep dhcp4.Endpoint) { p.kept.Drop(keptName(ep)) })
 	p.advert = sock.New(
 		func(_ context.Context, name string) (*dhcp4.Advertiser, error) {
 			return dhcp4.OpenAdvertiser(name, cfg.Log), nil

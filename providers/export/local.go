@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/dlreconcile/dlreconcile/engine/handover"
 	"github.com/dlreconcile/dlreconcile/providers/export/nbd"
 	"github.com/dlreconcile/dlreconcile/providers/internal/published"
 )
@@ -54,12 +53,17 @@ func listedLocally(pub *published.Tables[*table]) []nbd.Listed {
 // listenAgain is how long after the Unix socket could not be had it is tried again.
 const listenAgain = 5 * time.Second
 
-// serveLocally serves the Unix socket until ctx ends. No machine needs it: what fails
-// there is told in the log, once, and tried again.
+// serveLocally serves the Unix socket until ctx ends, once there is something to serve. No
+// machine needs it: what fails there is told in the log, once, and tried again.
 func (p *Provider) serveLocally(ctx context.Context) {
+	select {
+	case <-p.serving:
+	case <-ctx.Done():
+		return
+	}
 	told := ""
 	for p.socket != "" {
-		l, err := handover.ListenUnix(p.socket)
+		l, err := p.kept.ListenUnix("nbd", p.socket)
 		if err == nil {
 			told = ""
 			err = p.server.Serve(ctx, l)

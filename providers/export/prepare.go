@@ -115,6 +115,11 @@ func (x *txn) Commit() {
 		if next.Current == 0 {
 			return // the sockets of the current generation come before all others
 		}
+		select {
+		case <-p.serving:
+		default:
+			close(p.serving)
+		}
 		for _, t := range next.ByGen {
 			p.socks.Want(slices.Collect(maps.Keys(t.listen)), p.unbound)
 		}

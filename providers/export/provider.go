@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dlreconcile/dlreconcile/engine/handover"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/store"
 	"github.com/dlreconcile/dlreconcile/engine/throttle"
@@ -29,10 +30,11 @@ type Config struct {
 	Sink    provider.Sink // nil: nobody is told
 	Log     *slog.Logger  // nil: discards
 	Now     func() time.Time
-	Limits  nbd.Limits // zero fields have defaults
-	Reserve int64      // see cow.Config
-	TLS     *TLS       // nil: the server speaks none
-	Socket  string     // path of the Unix socket; "": there is none
+	Limits  nbd.Limits      // zero fields have defaults
+	Reserve int64           // see cow.Config
+	TLS     *TLS            // nil: the server speaks none
+	Socket  string          // path of the Unix socket; "": there is none
+	Kept    *handover.Store // what the process before left; nil: nothing is kept
 }
 
 // TLS is what the server needs for it.
@@ -56,6 +58,8 @@ type Provider struct {
 	server   *nbd.Server
 	tls      *TLS   // nil: none
 	socket   string // see Config
+	kept     *handover.Store
+	serving  chan struct{} // closed once there is a current generation; under mu
 	socks    *sock.Set[netip.AddrPort, net.Listener]
 	started  time.Time
 	sweep    chan struct{} // capacity 1: an overlay was retired, or a retired one was closed
@@ -80,8 +84,8 @@ func New(c Config) (*Provider, error) {
 		clients: c.Clients, sink: c.Sink, log: c.Log, now: c.Now,
 		content: c.Content,
 		sweep:   make(chan struct{}, 1),
-		conns:   map[*attachment]struct{}{},
-		tls:     c.TLS, socket: c.Socket,
+		conns:   map[*attachment]struct{}{}, serving: make(chan struct{}),
+		tls: c.TLS, socket: c.Socket, kept: c.Kept,
 		told: throttle.New(refusals, nil),
 	}
 	if p.log == nil {
@@ -103,19 +107,31 @@ func New(c Config) (*Provider, error) {
 	if p.tls != nil {
 		p.server.Secure(nbd.Security{Config: p.tls.Config})
 	}
-	p.socks = sock.New(listen, func(ctx context.Context, _ netip.AddrPort, l net.Listener) error {
+	p.socks = sock.New(p.listen, func(ctx context.Context, _ netip.AddrPort, l net.Listener) error {
 		return p.server.Serve(ctx, l)
-	}).Check(func(_ netip.AddrPort, l net.Listener) error { return sock.Listening(l.(*net.TCPListener)) })
+	}).Check(func(_ netip.AddrPort, l net.Listener) error { return sock.Listening(l.(*net.TCPListener)) }).
+		Gone(func(a netip.AddrPort) { p.kept.Drop(keptName(a)) })
 	return p, nil
 }
 
-func listen(ctx context.Context, a netip.AddrPort) (net.Listener, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp4", a.String())
+// keptName is what the listener on an address is called in the store.
+func keptName(a netip.AddrPort) string { return handover.Name(wireProtocol, a.String()) }
+
+func (p *Provider) listen(ctx context.Context, a netip.AddrPort) (net.Listener, error) {
+	l, err := handover.Open(p.kept, keptName(a), handover.TCP(a), func() (*net.TCPListener, error) { return listen(ctx, a) })
 	if err != nil {
 		return nil, fmt.Errorf("NBD listener: %w", err)
 	}
 	return l, nil
+}
+
+func listen(ctx context.Context, a netip.AddrPort) (*net.TCPListener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp4", a.String())
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
 }
 
 // Name implements provider.Provider.

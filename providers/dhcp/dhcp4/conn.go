@@ -24,13 +24,8 @@ type Conn struct {
 // share a port (SO_REUSEADDR) Linux gives a unicast to the newer one only, so
 // that another server on the port would lose its clients' renewals, or we ours.
 func Listen(ctx context.Context, ep Endpoint) (*Conn, error) {
-	index := 0
-	if ep.Interface != "" {
-		ifi, err := net.InterfaceByName(ep.Interface)
-		if err != nil {
-			return nil, fmt.Errorf("dhcp: interface %s: %w", ep.Interface, err)
-		}
-		index = ifi.Index
+	if _, err := indexOf(ep); err != nil {
+		return nil, err
 	}
 	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
 		var serr error
@@ -40,6 +35,42 @@ func Listen(ctx context.Context, ep Endpoint) (*Conn, error) {
 	udp, err := lc.ListenPacket(ctx, "udp4", ep.Listen.String())
 	if err != nil {
 		return nil, fmt.Errorf("dhcp: %w", err)
+	}
+	return newConn(ep, udp)
+}
+
+// Adopt makes the socket of an endpoint of one that Listen has bound before, in another
+// process perhaps. It owns udp, which it closes when it gives an error.
+func Adopt(ep Endpoint, udp *net.UDPConn) (*Conn, error) {
+	raw, err := udp.SyscallConn()
+	if err == nil {
+		cerr := raw.Control(func(fd uintptr) { err = socketOptions(int(fd), ep.Interface) })
+		err = errors.Join(err, cerr)
+	}
+	if err != nil {
+		udp.Close()
+		return nil, fmt.Errorf("dhcp: %w", err)
+	}
+	return newConn(ep, udp)
+}
+
+// indexOf gives the index of an endpoint's interface, 0 when it names none.
+func indexOf(ep Endpoint) (int, error) {
+	if ep.Interface == "" {
+		return 0, nil
+	}
+	ifi, err := net.InterfaceByName(ep.Interface)
+	if err != nil {
+		return 0, fmt.Errorf("dhcp: interface %s: %w", ep.Interface, err)
+	}
+	return ifi.Index, nil
+}
+
+func newConn(ep Endpoint, udp net.PacketConn) (*Conn, error) {
+	index, err := indexOf(ep)
+	if err != nil {
+		udp.Close()
+		return nil, err
 	}
 	c := &Conn{ep: ep, index: index, udp: udp, pc: ipv4.NewPacketConn(udp)}
 	// Which interface a packet came in by decides where a broadcast goes out.
@@ -96,6 +127,9 @@ func (c *Conn) Lost() error {
 	}
 	return nil
 }
+
+// SyscallConn implements syscall.Conn.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.udp.(syscall.Conn).SyscallConn() }
 
 // Close closes the socket. What Serve was doing with it ends.
 func (c *Conn) Close() error { return c.udp.Close() }

@@ -36,6 +36,7 @@ type Set[K comparable, S io.Closer] struct {
 	open  func(context.Context, K) (S, error)
 	serve func(context.Context, K, S) error
 	check func(K, S) error // see Check; nil: sockets are believed
+	gone  func(K)          // see Gone; never nil
 
 	mu    sync.Mutex // guards all below
 	socks map[K]*entry[S]
@@ -60,7 +61,15 @@ type entry[S io.Closer] struct {
 // so, its error is kept for Errs, and the socket is closed, opened again and served
 // after a pause of seconds, until that succeeds or the socket is retired.
 func New[K comparable, S io.Closer](open func(context.Context, K) (S, error), serve func(context.Context, K, S) error) *Set[K, S] {
-	return &Set[K, S]{open: open, serve: serve, socks: map[K]*entry[S]{}, want: map[K]func(K, error){}, wake: make(chan struct{}, 1)}
+	return &Set[K, S]{open: open, serve: serve, gone: func(K) {}, socks: map[K]*entry[S]{}, want: map[K]func(K, error){}, wake: make(chan struct{}, 1)}
+}
+
+// Gone has the set call f whenever it has closed a socket because nobody wants it, or
+// because it is to be opened again; not at the end of Run, after which another process
+// may serve it. It is called before Run, once, with the set locked, and gives s.
+func (s *Set[K, S]) Gone(f func(K)) *Set[K, S] {
+	s.gone = f
+	return s
 }
 
 // Pending is the outcome of Prepare. Commit or Abort it once; a second call of
@@ -117,6 +126,7 @@ func (s *Set[K, S]) bind(ctx context.Context, k K) (S, error) {
 	}
 	if err := failpoint.Hit("sock.bind.end"); err != nil {
 		sock.Close()
+		s.gone(k)
 		return none, err
 	}
 	return sock, nil
@@ -164,6 +174,7 @@ func (p *Pending[K, S]) Abort() {
 	p.end(func(k K, e *entry[S]) {
 		if e.pending == 0 && !e.active {
 			e.sock.Close()
+			p.set.gone(k)
 			delete(p.set.socks, k)
 		}
 	})
@@ -198,6 +209,7 @@ func (s *Set[K, S]) Retire(keep map[K]bool) {
 			continue
 		}
 		e.sock.Close() // serve returns, if it runs
+		s.gone(k)
 		delete(s.socks, k)
 	}
 }
@@ -329,6 +341,7 @@ func (s *Set[K, S]) reopen(ctx context.Context, k K, e *entry[S]) error {
 		return errEnded // and failed finds out the same
 	}
 	e.sock.Close()
+	s.gone(k)
 	sock, err := s.bind(ctx, k)
 	if err == nil {
 		e.sock, e.space = sock, namespace()
