@@ -99,6 +99,7 @@ var pointless = map[string]string{
 	"engine/driftproven.go:save":                   "a hint: what it lacks is read again, and a torn one does not have its sum",
 	"engine/notify/told.go:keep":                   "without it a forge is told once more what it knows",
 	"engine/source/author.go:Commit":               "commits of the demo",
+	"engine/handover/store.go:send":                "a socket without a name, to say something: where nobody hears it, the next process binds anew",
 	"engine/handover/unix.go:listenUnix":           "api.Listen has points; without the NBD server's socket machines boot on",
 	"engine/store/content.go:syncDir":              "who calls it has points",
 	"providers/bootloader/grub_core.go:grubCore":   "scratch, which a start empties",

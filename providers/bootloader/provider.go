@@ -145,7 +145,8 @@ func (p *Provider) listenTFTP(ctx context.Context, a netip.AddrPort) (*net.UDPCo
 }
 
 func listenTFTP(ctx context.Context, a netip.AddrPort) (*net.UDPConn, error) {
-	c, err := new(net.ListenConfig).ListenPacket(ctx, "udp4", a.String())
+	var lc net.ListenConfig
+	c, err := lc.ListenPacket(ctx, "udp4", a.String())
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +162,8 @@ func (p *Provider) listenHTTP(ctx context.Context, a netip.AddrPort) (*net.TCPLi
 }
 
 func listenHTTP(ctx context.Context, a netip.AddrPort) (*net.TCPListener, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp4", a.String())
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp4", a.String())
 	if err != nil {
 		return nil, err
 	}
