@@ -62,6 +62,14 @@ func newStore(t *testing.T) (*Store, *listening) {
 	return &Store{notify: at, log: slog.New(slog.DiscardHandler), inherited: map[string][]*os.File{}, kept: map[string]bool{}}, l
 }
 
+// heard waits until the manager has read what was sent, by a barrier.
+func (s *Store) heard() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropped = true
+	s.settle()
+}
+
 func bindTCP(at string) func() (*net.TCPListener, error) {
 	return func() (*net.TCPListener, error) {
 		return net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(netip.MustParseAddrPort(at)))
@@ -98,7 +106,8 @@ func TestOpen(t *testing.T) {
 	if addr(same) != at {
 		t.Errorf("%s, want %s", addr(same), at)
 	}
-	if want := []string{"FDSTORE=1 FDPOLL=0 FDNAME=a"}; !slices.Equal(told.all(), want) {
+	s.heard()
+	if want := []string{"FDSTORE=1 FDPOLL=0 FDNAME=a", "BARRIER=1"}; !slices.Equal(told.all(), want) {
 		t.Errorf("told %q, want %q", told.all(), want)
 	}
 
@@ -132,6 +141,7 @@ func TestOpen(t *testing.T) {
 		"IPv6": fileOf(t, six.(*net.TCPListener)), "another address": fileOf(t, other),
 	} {
 		s.inherited["x"] = []*os.File{f}
+		s.heard()
 		before := len(told.all())
 		l, err := Open(s, "x", TCP(at), bindTCP("127.0.0.1:0"))
 		if err != nil {
@@ -178,9 +188,7 @@ func TestRest(t *testing.T) {
 	s.Drop("twice")
 	s.Drop("twice")
 	s.Drop("never there")
-	s.mu.Lock()
-	s.settle() // everything before it was read
-	s.mu.Unlock()
+	s.heard()
 	want := []string{"FDSTOREREMOVE=1 FDNAME=twice", "BARRIER=1", "FDSTORE=1 FDPOLL=0 FDNAME=twice", "FDSTOREREMOVE=1 FDNAME=left", "FDSTOREREMOVE=1 FDNAME=twice", "BARRIER=1"}
 	if !slices.Equal(told.all(), want) {
 		t.Errorf("told %q, want %q", told.all(), want)
