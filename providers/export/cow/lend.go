@@ -2,13 +2,14 @@ package cow
 
 import (
 	"io"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
 
 // lender is a base that says where its bytes are; see blob.File.
 type lender interface {
-	Lend(off int64, n int) []byte
+	Lend(off int64, n int) ([]byte, *os.File)
 	Fetch(off, n int64) error
 }
 
@@ -18,16 +19,16 @@ type nowReader interface {
 }
 
 // Lend gives a first part of [off, off+n) in place, if it is the base's and in memory;
-// else nil. Reads of what was never written cost what they cost without an overlay. It
+// else nil; file has them at off, too, if it is not nil. Reads of what was never written cost what they cost without an overlay. It
 // takes no lock, as ReadAt; a write that comes later does not show in what was lent.
-func (o *Overlay) Lend(off int64, n int) []byte {
+func (o *Overlay) Lend(off int64, n int) (b []byte, file *os.File) {
 	base, ok := o.base.(lender)
 	if !ok || n <= 0 || o.check(off, int64(n)) != nil {
-		return nil
+		return nil, nil
 	}
 	from, length := o.run(off, int64(n))
 	if from == io.ReaderAt(o.data) {
-		return nil
+		return nil, nil
 	}
 	return base.Lend(off, int(length))
 }

@@ -58,7 +58,7 @@ func (s *syncer) finish() error {
 func (s *syncer) run() {
 	waiting := make([]command, 0, maxSyncing)
 	replies := make([]byte, 0, maxSyncing*headRoom)
-	parts := make([][]byte, 1)
+	parts := make([]part, 1)
 	complained := false
 	for c := range s.queue {
 		waiting = append(waiting[:0], c)
@@ -81,7 +81,7 @@ func (s *syncer) run() {
 			end := len(replies)
 			replies = replies[:end+s.t.form.putAnswer(replies[end:cap(replies)], errno, c)]
 		}
-		parts[0] = replies
+		parts[0].b = replies
 		s.t.to.mu.Lock()
 		s.err = s.t.to.send(parts)
 		s.t.to.mu.Unlock()

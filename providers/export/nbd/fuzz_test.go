@@ -66,7 +66,11 @@ func serveScript(h Handler, c *scripted) {
 func fuzzShelf(size int) *shelf {
 	h := newShelf()
 	h.add("rw", newDisk(size), Info{Zeroes: true})
-	h.add("ro", newDisk(size), Info{ReadOnly: true})
+	d := h.add("ro", newDisk(size), Info{ReadOnly: true})
+	// Every second page waits for a disk.
+	x := h.exports["ro"]
+	x.Backend = &tiered{disk: d, cold: map[int64]bool{1: true, 3: true}}
+	h.exports["ro"] = x
 	return h
 }
 
@@ -133,11 +137,11 @@ func FuzzTransmission(f *testing.F) {
 		if s.Read > s.Requests*size || s.Written > uint64(len(b)) {
 			t.Fatalf("%+v from %d bytes", s, len(b))
 		}
-		if d := h.exports["ro"].Backend.(*disk); !bytes.Equal(d.b, make([]byte, size)) {
+		if d := h.exports["ro"].Backend.(*tiered); !bytes.Equal(d.b, make([]byte, size)) {
 			t.Fatal("a read-only export was written")
 		}
 		// Every reply has the magic, and the payload that its request asked for;
-		// order only differs for FLUSH and FUA, which have none.
+		// order differs for FLUSH, FUA, and READs that wait for the disk.
 		lengths := map[uint64][]uint32{}
 		for r := b; len(r) >= requestSize; {
 			q := simple.parse(r)

@@ -220,6 +220,7 @@ func (c *conn) begin(exp Export, name string, reply []byte) error {
 	if c.allocation != nil && *c.allocation != name {
 		c.allocation = nil // selected for another export: "NBD_OPT_SET_META_CONTEXT"
 	}
+	c.attached()
 	_, err := c.nc.Write(reply)
 	if err == nil {
 		err = c.nc.SetDeadline(time.Time{})

@@ -1,14 +1,17 @@
 package nbd
 
+import "os"
+
 // Lender is a backend that can say where its bytes are, so that READs of them are
 // answered without a copy. Where it gives none, READs are answered from elsewhere
 // than the request loop, so that what waits for a disk holds up nothing else.
 type Lender interface {
 	// Lend gives a first part of [off, off+n), n > 0, in place, if it can be sent
 	// without waiting for a disk; nil if not. The server hands it to the kernel and
-	// never touches it itself, and no more once Detached was called. Whether later
-	// writes show in it is the backend's affair: both were under way at once.
-	Lend(off int64, n int) []byte
+	// never touches it itself, and no more once Detached was called. Whether writes
+	// that come later show in it is the backend's affair: both were under way at once.
+	// file has the same bytes at off, and stays open as long, or it is nil.
+	Lend(off int64, n int) (b []byte, file *os.File)
 	// Fetch waits for the disk, so that Lend, or else ReadAt, has no need to.
 	Fetch(off, n int64) error
 }
@@ -35,11 +38,11 @@ func (w *worker) lent(off int64, n int) bool {
 // lendMore adds to pieces.
 func (w *worker) lendMore(off int64, n int) bool {
 	for n > 0 {
-		b := w.lender.Lend(off, n)
+		b, file := w.lender.Lend(off, n)
 		if len(b) == 0 || len(w.pieces) == maxLent {
 			return false
 		}
-		w.pieces = append(w.pieces, b)
+		w.pieces = append(w.pieces, part{b, file, off})
 		off, n = off+int64(len(b)), n-len(b)
 	}
 	return true

@@ -3,6 +3,7 @@ package nbd
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -39,15 +40,15 @@ func (d *tiered) hot(off int64, n int) int {
 	return n
 }
 
-func (d *tiered) Lend(off int64, n int) []byte {
+func (d *tiered) Lend(off int64, n int) ([]byte, *os.File) {
 	if !d.lends {
-		return nil
+		return nil, nil
 	}
 	k := min(d.hot(off, n), 3*tier) // in several pieces
 	d.tier.Lock()
 	d.lent += k
 	d.tier.Unlock()
-	return d.b[off : off+int64(k)]
+	return d.b[off : off+int64(k)], nil
 }
 
 func (d *tiered) Fetch(off, n int64) error {
@@ -272,7 +273,14 @@ func TestLongReadsAreLent(t *testing.T) {
 // A sealed file that is cut off under its mapping ends a connection, or is an error,
 // and nothing else: the server goes on, with other files and with this one.
 func TestFileTruncatedUnderTheMap(t *testing.T) {
+	for _, n := range []uint32{tier, 2 * fromFile} { // from memory, from the file
+		t.Run(fmt.Sprint(n), func(t *testing.T) { truncatedUnderTheMap(t, n) })
+	}
+}
+
+func truncatedUnderTheMap(t *testing.T, n uint32) {
 	const size = 8 << 20
+	at := uint64(size - n)
 	dir := t.TempDir()
 	h := newShelf()
 	var paths []string
@@ -288,8 +296,9 @@ func TestFileTruncatedUnderTheMap(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(d.Release)
-		if err := d.Fetch(0, size); err != nil || d.Lend(size-tier, tier) == nil {
-			t.Fatalf("fetched, and not lent: %v", err)
+		err = d.Fetch(0, size)
+		if b, _ := d.Lend(int64(at), int(n)); err != nil || len(b) != int(n) {
+			t.Fatalf("fetched, and %d bytes lent: %v", len(b), err)
 		}
 		h.exports[name] = Export{Info: Info{Name: name, Size: size, ReadOnly: true}, Backend: d}
 		paths = append(paths, path)
@@ -298,22 +307,22 @@ func TestFileTruncatedUnderTheMap(t *testing.T) {
 	victim, other := dial(), dial()
 	victim.attach("cut")
 	other.attach("whole")
-	victim.send(request(0, 0, 1, size-tier, tier))
+	victim.send(request(0, 0, 1, at, n))
 	victim.wantReply(0, 1)
-	victim.recv(tier)
+	victim.recv(int(n))
 	if err := os.Truncate(paths[0], tier); err != nil {
 		t.Fatal(err)
 	}
-	victim.send(request(0, 0, 2, size-tier, tier))
+	victim.send(request(0, 0, 2, at, n))
 	if b, err := io.ReadAll(victim.in); err != nil || len(b) > replySize { // it was begun, or not
 		t.Errorf("%d more bytes, %v", len(b), err)
 	}
 	if s := receive(t, h.detached); !errors.Is(s.Err, errFault) {
 		t.Errorf("ended with %v", s.Err)
 	}
-	other.send(request(0, 0, 1, size-tier, tier))
+	other.send(request(0, 0, 1, at, n))
 	other.wantReply(0, 1)
-	other.recv(tier)
+	other.recv(int(n))
 
 	again := dial()
 	again.attach("cut")
@@ -455,7 +464,7 @@ func TestEvictedPagesAreFetched(t *testing.T) {
 			t.Fatalf("wrong bytes for %d", cookie)
 		}
 	}
-	if d.Lend(3<<20, tier) == nil {
+	if b, _ := d.Lend(3<<20, tier); b == nil {
 		t.Error("fetched, and not lent")
 	}
 }

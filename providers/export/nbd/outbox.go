@@ -9,7 +9,7 @@ type outbox struct {
 	// held says that the owner holds to.mu, and sends by it.
 	held bool
 
-	parts   [][]byte // whole replies, in order
+	parts   []part // whole replies, in order
 	arenas  [maxArenas][]byte
 	used    int // arenas; the last one is written to
 	open    int // where the last part begins in the last arena; -1: it is not of it
@@ -63,9 +63,9 @@ func (o *outbox) commit(n int) {
 	end := len(a) + n
 	if o.open < 0 {
 		o.open = len(a)
-		o.parts = append(o.parts, nil)
+		o.parts = append(o.parts, part{})
 	}
-	o.parts[len(o.parts)-1] = a[o.open:end:end]
+	o.parts[len(o.parts)-1].b = a[o.open:end:end]
 	o.arenas[o.used-1] = a[:end]
 	o.copied += n
 	o.size += n
@@ -76,11 +76,11 @@ func (o *outbox) commit(n int) {
 func (o *outbox) carried(n int) { o.payload += n }
 
 // lend adds bytes as they lie, after what was committed.
-func (o *outbox) lend(b []byte) {
-	o.parts = append(o.parts, b)
+func (o *outbox) lend(p part) {
+	o.parts = append(o.parts, p)
 	o.open = -1
-	o.size += len(b)
-	o.payload += len(b)
+	o.size += len(p.b)
+	o.payload += len(p.b)
 }
 
 // turnOver reports whether that is enough for one turn.

@@ -61,7 +61,7 @@ func (w *worker) read(c command) error {
 }
 
 // lend adds pieces to what is sent, as they lie.
-func (w *worker) lend(pieces [][]byte) {
+func (w *worker) lend(pieces []part) {
 	for _, p := range pieces {
 		w.out.lend(p)
 	}
@@ -114,9 +114,9 @@ func (w *worker) direct(do func(send func([]byte) error) error) error {
 		w.to.mu.Lock()
 		defer w.to.mu.Unlock()
 	}
-	one := make([][]byte, 1)
+	one := make([]part, 1)
 	return do(func(b []byte) error {
-		one[0] = b
+		one[0].b = b
 		return w.to.send(one)
 	})
 }

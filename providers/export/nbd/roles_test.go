@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"syscall"
+	"time"
 
 	gonbd "github.com/pojntfx/go-nbd/pkg/server"
 
@@ -24,7 +25,7 @@ const roleVariable = "DLRECONCILE_TEST_NBD_ROLE"
 // play is the main function of a process with a role.
 func play(role string, args []string) int {
 	roles := map[string]func([]string) error{
-		"sealed": playSealed, "overlay": playOverlay, "go-nbd": playGoNBD, "load": playLoad,
+		"sealed": playSealed, "half cold": playHalfCold, "overlay": playOverlay, "go-nbd": playGoNBD, "load": playLoad,
 	}
 	f, ok := roles[role]
 	if !ok {
@@ -94,6 +95,44 @@ func playSealed(args []string) error {
 	defer d.Release()
 	return stand(each(func(name string) (Export, error) {
 		return Export{Info: Info{Name: name, Size: d.Blob.Size, ReadOnly: true, MultiConn: true}, Backend: d}, nil
+	}))
+}
+
+// coldPage is how long the disk of halfCold takes.
+const coldPage = 20 * time.Millisecond
+
+// halfCold is a sealed disk whose odd pages are always cold.
+type halfCold struct{ sealedDisk }
+
+func (halfCold) isCold(off int64, n int) bool { return off/4096%2 == 1 || off%4096+int64(n) > 4096 }
+
+func (d halfCold) Lend(off int64, n int) ([]byte, *os.File) {
+	if d.isCold(off, n) {
+		return nil, nil
+	}
+	return d.File.Lend(off, n)
+}
+
+func (d halfCold) ReadNow(p []byte, off int64) bool {
+	return !d.isCold(off, len(p)) && d.File.ReadNow(p, off)
+}
+
+func (d halfCold) Fetch(off, n int64) error {
+	if d.isCold(off, int(n)) {
+		<-time.After(coldPage)
+	}
+	return d.File.Fetch(off, n)
+}
+
+// playHalfCold serves FILE as if half of its pages were never in memory.
+func playHalfCold(args []string) error {
+	d, err := openSealed(args[0])
+	if err != nil {
+		return err
+	}
+	defer d.Release()
+	return stand(each(func(name string) (Export, error) {
+		return Export{Info: Info{Name: name, Size: d.Blob.Size, ReadOnly: true, MultiConn: true}, Backend: halfCold{d}}, nil
 	}))
 }
 

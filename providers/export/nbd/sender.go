@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // sender is the write side of a connection. What is sent is whole replies, or the
@@ -18,9 +21,10 @@ type sender struct {
 	raw   syscall.RawConn // nil: bytes are written by nc, and none are lent
 	stall time.Duration
 
-	mu      sync.Mutex // guards the write side, and all below
-	iov     []syscall.Iovec
-	left    []syscall.Iovec       // of iov, what is still to be sent
+	mu      sync.Mutex            // guards the write side, and all below
+	parts   []part                // what is still to be sent of them
+	iov     []syscall.Iovec       // of the call in progress
+	msg     syscall.Msghdr        // and what has it
 	step    func(fd uintptr) bool // transmit, made once
 	err     error
 	waiting bool           // a deadline is set
@@ -47,37 +51,42 @@ func (s *sender) sent(n int) {
 // failed.
 var errFault = errors.New("a sealed file could not be read while it was sent")
 
+// part is something to send, as it lies in memory. If file is not nil it has the same
+// bytes at off.
+type part struct {
+	b    []byte
+	file *os.File
+	off  int64
+}
+
+// fromFile is the length from which on the kernel is given a part of a file instead of
+// the memory that it is mapped to: then it sends the pages of its cache, without a copy,
+// in a call of its own.
+const fromFile = 32 << 10
+
 // send writes parts one after the other. The caller holds mu. The parts are of the
 // caller, and not changed.
-func (s *sender) send(parts [][]byte) error {
+func (s *sender) send(parts []part) error {
 	if s.raw == nil {
 		if err := s.nc.SetWriteDeadline(time.Now().Add(s.stall)); err != nil {
 			return err
 		}
 		for _, p := range parts {
-			if _, err := s.nc.Write(p); err != nil {
+			if _, err := s.nc.Write(p.b); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	s.iov = s.iov[:0]
-	for _, p := range parts {
-		if len(p) > 0 {
-			v := syscall.Iovec{Base: unsafe.SliceData(p)}
-			v.SetLen(len(p))
-			s.iov = append(s.iov, v)
-		}
-	}
-	s.left, s.err = s.iov, nil
-	if len(s.iov) == 0 {
-		return nil
-	}
+	s.parts = append(s.parts[:0], parts...)
+	whole := s.parts
+	s.err = nil
 	err := s.raw.Write(s.step)
 	if err == nil {
 		err = s.err
 	}
-	clear(s.iov)
+	clear(whole)
+	s.parts = whole[:0]
 	if err == nil && s.waiting {
 		s.waiting = false
 		err = s.nc.SetWriteDeadline(time.Time{})
@@ -93,13 +102,12 @@ const maxVector = 1024
 func (s *sender) transmit(fd uintptr) bool {
 	tellRaceDetector(fd)
 	moved := false
-	for len(s.left) > 0 {
-		v := s.left[:min(len(s.left), maxVector)]
-		n, _, errno := syscall.Syscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(unsafe.SliceData(v))), uintptr(len(v)))
+	for len(s.parts) > 0 {
+		n, errno := s.call(fd)
 		switch errno {
 		case 0:
 			moved = true
-			s.advance(int(n))
+			s.advance(n)
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			if moved || !s.waiting {
@@ -113,24 +121,60 @@ func (s *sender) transmit(fd uintptr) bool {
 			s.err = errFault
 			return true
 		default:
-			s.err = fmt.Errorf("writev: %w", errno)
+			s.err = fmt.Errorf("sending: %w", errno)
 			return true
 		}
 	}
 	return true
 }
 
-// advance takes n bytes off what is left.
-func (s *sender) advance(n int) {
-	for n > 0 {
-		v := &s.left[0]
-		if have := int(v.Len); n < have {
-			v.Base = (*byte)(unsafe.Add(unsafe.Pointer(v.Base), n))
-			v.SetLen(have - n)
-			return
-		} else {
-			n -= have
+// call makes one system call for what comes first.
+func (s *sender) call(fd uintptr) (int, syscall.Errno) {
+	if p := &s.parts[0]; p.file != nil && len(p.b) >= fromFile {
+		n, err := syscall.Sendfile(int(fd), int(p.file.Fd()), &p.off, len(p.b))
+		p.off -= int64(max(n, 0)) // advance does it
+		switch errno, _ := err.(syscall.Errno); {
+		case n > 0:
+			return n, 0
+		case err != nil:
+			return 0, errno
 		}
-		s.left = s.left[1:]
+		return 0, syscall.EFAULT // the file is not that long any more
+	}
+	s.iov = s.iov[:0]
+	flags := uintptr(syscall.MSG_NOSIGNAL)
+	for _, p := range s.parts {
+		if p.file != nil && len(p.b) >= fromFile {
+			flags |= unix.MSG_MORE // no packet for a header alone
+			break
+		}
+		if len(s.iov) == maxVector {
+			break
+		}
+		if len(p.b) > 0 {
+			v := syscall.Iovec{Base: unsafe.SliceData(p.b)}
+			v.SetLen(len(p.b))
+			s.iov = append(s.iov, v)
+		}
+	}
+	if len(s.iov) == 0 {
+		return 0, 0
+	}
+	s.msg = syscall.Msghdr{Iov: unsafe.SliceData(s.iov), Iovlen: uint64(len(s.iov))}
+	n, _, errno := syscall.Syscall(syscall.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&s.msg)), flags)
+	clear(s.iov)
+	return int(n), errno
+}
+
+// advance takes n bytes off what is left, and what has none.
+func (s *sender) advance(n int) {
+	for len(s.parts) > 0 {
+		p := &s.parts[0]
+		if n < len(p.b) {
+			p.b, p.off = p.b[n:], p.off+int64(n)
+			return
+		}
+		n -= len(p.b)
+		s.parts = s.parts[1:]
 	}
 }

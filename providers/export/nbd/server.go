@@ -132,6 +132,8 @@ type conn struct {
 	cancel  context.CancelFunc
 	dropped atomic.Bool // by anyone
 
+	attached func() // see serveConn
+
 	secure *tls.Config          // nil in "NOTLS mode"
 	forced bool                 // "FORCEDTLS mode"
 	tls    *tls.ConnectionState // nil in the clear
@@ -148,13 +150,13 @@ func (c *conn) drop() {
 	c.raw.Close()
 }
 
-// serveConn does one connection, from greeting to close. attached is called between
-// the two phases.
+// serveConn does one connection, from greeting to close. attached is called before the
+// client is told that it is.
 func (s *Server) serveConn(ctx context.Context, nc net.Conn, remote netip.AddrPort, attached func()) {
 	cctx, cancel := context.WithCancel(ctx)
 	sec := s.security.Load()
 	c := &conn{
-		srv: s, raw: nc, nc: nc, remote: remote, cancel: cancel,
+		srv: s, raw: nc, nc: nc, remote: remote, cancel: cancel, attached: attached,
 		secure: sec.Config, forced: sec.Forced,
 		in:  newInbox(nc, &s.buffers),
 		log: s.log.With("remote", remote),
@@ -171,7 +173,6 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn, remote netip.AddrPo
 		}
 		return
 	}
-	attached()
 	c.log.Debug("nbd: attached", "export", exp.Name)
 	stats := c.transmit(exp)
 	if c.tls != nil {

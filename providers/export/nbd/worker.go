@@ -8,12 +8,12 @@ type worker struct {
 	// patient says that it may wait for a disk.
 	patient bool
 
-	pieces [][]byte // of the request in progress; see lent
-	cuts   []int    // and how many of them each run of data has
-	runs   []run    // and runsOf
-	most   int      // of runs
-	left   int64    // bytes that runs do not cover yet
-	asked  int      // pieces that a Mapper told
+	pieces []part // of the request in progress; see lent
+	cuts   []int  // and how many of them each run of data has
+	runs   []run  // and runsOf
+	most   int    // of runs
+	left   int64  // bytes that runs do not cover yet
+	asked  int    // pieces that a Mapper told
 	yield  func(length int64, hole bool) bool
 }
 

@@ -21,19 +21,21 @@ var blank [256 << 10]byte
 // mapping ends the process that touches it, but is only an error (EFAULT) of a system
 // call. They stay in place until the last Release. The kernel may have dropped them
 // since they were last looked at, a moment ago: then the call waits for the disk.
-func (f *File) Lend(off int64, n int) []byte {
+//
+// file, if it is not nil, has them at off, too.
+func (f *File) Lend(off int64, n int) (b []byte, file *os.File) {
 	m := f.mapping.Load()
 	if m == nil || m.of != f.file.Load() {
-		return nil
+		return nil, nil
 	}
 	length, hole := m.holes.At(off, int64(n))
 	if hole {
-		return blank[:min(length, int64(len(blank)))]
+		return blank[:min(length, int64(len(blank)))], nil
 	}
 	if length = m.resident(off, length, time.Since(m.born)); length == 0 {
-		return nil
+		return nil, nil
 	}
-	return m.bytes[off : off+length : off+length]
+	return m.bytes[off : off+length : off+length], m.of
 }
 
 // Fetch has Lend give [off, off+n), when the disk is willing. It waits for the disk,

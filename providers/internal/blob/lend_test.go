@@ -40,7 +40,7 @@ func openImage(t *testing.T) (string, *File, []byte) {
 // What was fetched is lent, holes and data, wherever a range begins and ends.
 func TestLend(t *testing.T) {
 	_, f, want := openImage(t)
-	if f.Lend(0, 1) != nil {
+	if b, _ := f.Lend(0, 1); b != nil {
 		t.Error("lent before anything was fetched")
 	}
 	if err := f.Fetch(0, 6<<20); err != nil {
@@ -51,7 +51,13 @@ func TestLend(t *testing.T) {
 	} {
 		var got []byte
 		for pieces := 0; int64(len(got)) < c.n; pieces++ {
-			b := f.Lend(c.off+int64(len(got)), int(c.n)-len(got))
+			b, file := f.Lend(c.off+int64(len(got)), int(c.n)-len(got))
+			there := make([]byte, len(b))
+			if file != nil {
+				if _, err := file.ReadAt(there, c.off+int64(len(got))); err != nil || !bytes.Equal(there, b) {
+					t.Errorf("the file has other bytes at %d: %v", c.off+int64(len(got)), err)
+				}
+			}
 			if len(b) == 0 || pieces > 64 {
 				t.Fatalf("%d bytes at %d: %d lent in %d pieces", c.n, c.off, len(got), pieces)
 			}
@@ -87,19 +93,19 @@ func TestLendAfterRenewal(t *testing.T) {
 	if err := f.Fetch(0, 8192); err != nil {
 		t.Fatal(err)
 	}
-	before := f.Lend(0, 8192)
+	before, _ := f.Lend(0, 8192)
 	old := bytes.Clone(before)
 	other := bytes.Repeat([]byte{7}, 6<<20)
 	if err := errors.Join(os.WriteFile(path+"+", other, 0o600), os.Rename(path+"+", path), f.cache.RenewBlob(f.Blob)); err != nil {
 		t.Fatal(err)
 	}
-	if f.Lend(0, 8192) != nil {
+	if b, _ := f.Lend(0, 8192); b != nil {
 		t.Error("the former file is lent")
 	}
 	if err := f.Fetch(0, 8192); err != nil {
 		t.Fatal(err)
 	}
-	if b := f.Lend(0, 8192); !bytes.Equal(b, other[:8192]) || !bytes.Equal(before, old) {
+	if b, _ := f.Lend(0, 8192); !bytes.Equal(b, other[:8192]) || !bytes.Equal(before, old) {
 		t.Error("other bytes were lent")
 	}
 }
@@ -123,7 +129,8 @@ func TestFetchOfATruncatedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.Release()
-	if err := g.Fetch(0, 4096); !errors.Is(err, errNotMapped) || g.Lend(0, 4096) != nil {
+	err = g.Fetch(0, 4096)
+	if b, _ := g.Lend(0, 4096); !errors.Is(err, errNotMapped) || b != nil {
 		t.Errorf("a short file was mapped: %v", err)
 	}
 }
