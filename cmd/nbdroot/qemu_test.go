@@ -135,17 +135,11 @@ func read(t *testing.T, file string) []byte {
 	return b
 }
 
-// TestRootOutlivesServer boots Debian's kernel in QEMU, and kills, freezes and
-// restarts a foreign NBD server under a machine that writes.
-func TestRootOutlivesServer(t *testing.T) {
-	if testing.Short() {
-		t.Skip("boots a machine")
-	}
-	providertest.Need(t, "qemu-system-x86_64", "nbdkit", "mke2fs", "e2fsck", "busybox", "cpio")
-	kernel := cloudKernel(t)
+// makeInitrd makes the initramfs of a machine that runs a script with busybox, nbdroot
+// and kernel modules, whose order is in /modules.order.
+func makeInitrd(t *testing.T, kernel, script string, names ...string) string {
+	t.Helper()
 	tmp := t.TempDir()
-	addr := freeAddr(t)
-
 	root := filepath.Join(tmp, "root")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(root, "bin/nbdroot"), ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -157,8 +151,7 @@ func TestRootOutlivesServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	install(t, filepath.Join(root, "bin/busybox"), read(t, busybox))
-	init := strings.ReplaceAll(string(read(t, "testdata/init.sh")), "@PORT@", fmt.Sprint(addr.Port()))
-	install(t, filepath.Join(root, "init"), []byte(init))
+	install(t, filepath.Join(root, "init"), []byte(script))
 	install(t, filepath.Join(root, "dev/.keep"), nil)
 	modules := glob(t, filepath.Join(kernel, "lib/modules/*"))
 	if _, err := os.Stat(filepath.Join(modules, "modules.dep")); err != nil {
@@ -167,21 +160,20 @@ func TestRootOutlivesServer(t *testing.T) {
 		}
 	}
 	var order strings.Builder
-	for _, m := range moduleOrder(t, modules, "virtio_pci", "virtio_net", "nbd") {
+	for _, m := range moduleOrder(t, modules, names...) {
 		install(t, filepath.Join(root, "modules", m), read(t, filepath.Join(modules, m)))
 		fmt.Fprintln(&order, "/modules/"+m)
 	}
 	install(t, filepath.Join(root, "modules.order"), []byte(order.String()))
 	initrd := filepath.Join(tmp, "initrd")
 	writeInitrd(t, root, initrd)
+	return initrd
+}
 
-	disk := filepath.Join(tmp, "disk")
-	if out, err := exec.Command("mke2fs", "-q", "-t", "ext4", disk, "64M").CombinedOutput(); err != nil {
-		t.Fatalf("mke2fs: %v: %s", err, out)
-	}
-	serve := func() *foreign { return nbdkit(t, addr, "file", disk) }
-	srv := serve()
-
+// startGuest boots a machine, and gives what it says on its console, to its end. It is
+// switched off when it takes longer than limit.
+func startGuest(t *testing.T, kernel, initrd string, limit time.Duration) io.Reader {
+	t.Helper()
 	vm := exec.Command("qemu-system-x86_64", "-M", "pc,graphics=off", "-accel", "tcg", "-cpu", "qemu64", "-smp", "1", "-m", "256",
 		"-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
 		"-netdev", "user,id=n0,restrict=off", "-device", "virtio-net-pci,netdev=n0,romfile=",
@@ -194,12 +186,37 @@ func TestRootOutlivesServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { vm.Process.Kill() })
+	over := time.AfterFunc(limit, func() { vm.Process.Kill() })
 	go func() { // ends with QEMU
 		vm.Wait()
+		over.Stop()
 		w.Close()
 	}()
-	limit := time.AfterFunc(3*time.Minute, func() { vm.Process.Kill() })
-	defer limit.Stop()
+	return console
+}
+
+// TestRootOutlivesServer boots Debian's kernel in QEMU, and kills, freezes and
+// restarts a foreign NBD server under a machine that writes.
+func TestRootOutlivesServer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots a machine")
+	}
+	providertest.Need(t, "qemu-system-x86_64", "nbdkit", "mke2fs", "e2fsck", "busybox", "cpio")
+	kernel := cloudKernel(t)
+	tmp := t.TempDir()
+	addr := freeAddr(t)
+
+	init := strings.ReplaceAll(string(read(t, "testdata/init.sh")), "@PORT@", fmt.Sprint(addr.Port()))
+	initrd := makeInitrd(t, kernel, init, "virtio_pci", "virtio_net", "nbd")
+
+	disk := filepath.Join(tmp, "disk")
+	if out, err := exec.Command("mke2fs", "-q", "-t", "ext4", disk, "64M").CombinedOutput(); err != nil {
+		t.Fatalf("mke2fs: %v: %s", err, out)
+	}
+	serve := func() *foreign { return nbdkit(t, addr, "file", disk) }
+	srv := serve()
+
+	console := startGuest(t, kernel, initrd, 3*time.Minute)
 
 	var text strings.Builder
 	lines := bufio.NewScanner(console)

@@ -20,6 +20,7 @@ type Overlay struct {
 	Size       int64       `json:"size"`                 // of the disk, in bytes
 	Keep       string      `json:"keep"`                 // boot, host, connection; read-write for a working copy
 	Generation uint64      `json:"generation,omitempty"` // that it was begun with
+	Boot       string      `json:"boot,omitempty"`       // that has it, as the machine named it; "": it named none
 	Created    time.Time   `json:"created"`
 	Seen       time.Time   `json:"seen,omitzero"` // when its last connection ended; zero: it has one, or never had
 	Bytes      int64       `json:"bytes"`         // that it takes on disk

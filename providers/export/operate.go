@@ -41,6 +41,10 @@ func (p *Provider) listed(q provider.OverlayQuery) []found {
 			Machine: holder(r), Export: t.Name, Image: t.Image, Artifact: r.Base.Digest, Size: r.Base.Size,
 			Keep: string(t.keeps), Generation: t.Generation, Created: r.Created, Limit: limitNow(pub, t),
 		}}
+		f.Boot, _ = strings.CutPrefix(bootOf(r), namedInstance)
+		if !named(bootOf(r)) {
+			f.Boot = ""
+		}
 		if t.keeps == keepsCopy {
 			f.Keep, f.Limit = string(schema.ReadWrite), 0
 		}
