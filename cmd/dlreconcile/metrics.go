@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dlreconcile/dlreconcile/engine/metrics"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/webhook"
 	"github.com/dlreconcile/dlreconcile/providers/bootloader"
 	"github.com/dlreconcile/dlreconcile/providers/dhcp"
@@ -62,6 +63,23 @@ func readExports(m *metrics.Metrics, p *export.Provider) {
 	})
 	m.Read(metrics.NBDDenied, func() []metrics.Counter {
 		return []metrics.Counter{{Value: float64(p.Counts().Denied)}}
+	})
+	m.Read(metrics.OverlaysLimited, func() []metrics.Counter {
+		n := map[string]float64{}
+		for _, o := range p.Overlays(provider.OverlayQuery{}) {
+			switch {
+			case o.Limit == 0:
+			case o.Bytes >= o.Limit:
+				n["full"]++
+			case nearLimit(o):
+				n["near"]++
+			default:
+				n["below"]++
+			}
+		}
+		return []metrics.Counter{
+			{Labels: []string{"below"}, Value: n["below"]}, {Labels: []string{"near"}, Value: n["near"]}, {Labels: []string{"full"}, Value: n["full"]},
+		}
 	})
 	m.Read(metrics.NBDBytes, func() []metrics.Counter {
 		c := p.Counts()

@@ -63,7 +63,7 @@ func TestScript(t *testing.T) {
 // TestScriptImages tells the stories in which an image is built.
 func TestScriptImages(t *testing.T) {
 	providertest.NeedRoot(t)
-	providertest.Need(t, "mke2fs")
+	providertest.Need(t, "mke2fs", "debugfs", "nbdsh")
 	testscript.Run(t, scriptParams(t, func(name string) bool { return strings.HasPrefix(name, "image_") }))
 }
 

@@ -127,10 +127,13 @@ func printStatus(w io.Writer, s *engine.Status) {
 	}
 }
 
+// nearLimit reports whether an overlay holds nearly all that it may.
+func nearLimit(o provider.Overlay) bool { return o.Limit > 0 && o.Bytes >= o.Limit/10*9 }
+
 // printFull names the machines whose overlays hold nearly all that they may.
 func printFull(w io.Writer, disks []provider.Overlay) {
 	for _, o := range disks {
-		if o.Limit > 0 && o.Bytes >= o.Limit/10*9 {
+		if nearLimit(o) {
 			fmt.Fprintf(w, "Disk        %s holds %s of %s over %s: `dlreconcile image diff %[1]s`\n", o.Machine, mib(o.Bytes), mib(o.Limit), o.Export)
 		}
 	}

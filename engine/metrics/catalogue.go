@@ -22,6 +22,7 @@ const (
 	NBDConnections    = "dlreconcile_nbd_connections"
 	NBDAccepted       = "dlreconcile_nbd_accepted_total"
 	NBDDenied         = "dlreconcile_nbd_denied_total"
+	OverlaysLimited   = "dlreconcile_overlays_limited"
 	NBDBytes          = "dlreconcile_nbd_bytes_total"
 	StoreBytes        = "dlreconcile_store_bytes"
 	StateFreeBytes    = "dlreconcile_state_free_bytes"
@@ -64,6 +65,7 @@ func catalogue() []entry {
 		{NBDBytes, counter, []string{"direction"}, "Bytes of data, as clients see the direction."},
 		{"dlreconcile_overlays", gauge, nil, "Copy-on-write overlays on disk."},
 		{"dlreconcile_overlay_bytes", gauge, nil, "Bytes that overlays hold."},
+		{OverlaysLimited, gauge, []string{"used"}, "Overlays with a limit, by how much of it they hold: below 90 %, from there on, all of it."},
 		{StoreBytes, gauge, nil, "Bytes of the blobs in the content store."},
 		{StateFreeBytes, gauge, nil, "Bytes that are free where the state directory is."},
 		{"dlreconcile_collections_total", counter, nil, "Collections of blobs that nobody needs."},

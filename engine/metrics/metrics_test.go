@@ -80,7 +80,7 @@ func full(t *testing.T) (*Metrics, *house) {
 	}
 	for _, e := range catalogue() {
 		if strings.Contains(e.name, "_dhcp_") || strings.Contains(e.name, "_transfer") || strings.Contains(e.name, "_nbd_") ||
-			slices.Contains([]string{StoreBytes, StateFreeBytes, WebhookRequests, NotifyDeliveries, NotifyOutstanding}, e.name) {
+			slices.Contains([]string{StoreBytes, StateFreeBytes, OverlaysLimited, WebhookRequests, NotifyDeliveries, NotifyOutstanding}, e.name) {
 			m.Read(e.name, func() []Counter { return []Counter{{slices.Repeat([]string{"x"}, len(e.labels)), 5}} })
 		}
 	}

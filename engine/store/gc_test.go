@@ -267,6 +267,39 @@ func TestBuilt(t *testing.T) {
 	}
 }
 
+// What was made of a machine's disk cannot be built again: it has a week to be named.
+func TestCollectKeepsThePromoted(t *testing.T) {
+	h := newShed(t)
+	h.serve("a")
+	kept := h.build("b")
+	kept.Promoted = true
+	if err := h.Content().SetArtifact(kept); err != nil {
+		t.Fatal(err)
+	}
+	h.build("c")
+	if a, ok, err := h.Content().ArtifactOf(kept.Root.Digest); err != nil || !ok || !reflect.DeepEqual(a, kept) {
+		t.Errorf("%+v, %v, %v", a, ok, err)
+	}
+	h.shift = KeepPromoted - time.Minute
+	h.collect(Roots{})
+	for _, b := range blobsOf(kept) {
+		if !h.Content().Has(b) {
+			t.Errorf("%s went within the week", b.Digest)
+		}
+	}
+	if h.Content().Has(provider.Blob{Digest: recipe("c root"), Size: 6}) {
+		t.Error("what can be built again stayed")
+	}
+	h.shift = KeepPromoted + time.Minute
+	h.collect(Roots{})
+	if h.Content().Has(kept.Root) {
+		t.Error("it stayed after the week")
+	}
+	if _, ok, err := h.Content().ArtifactOf(kept.Root.Digest); err != nil || ok {
+		t.Errorf("its recipe stayed, %v", err)
+	}
+}
+
 // An image is served as what the record says, whatever recipe it had.
 func TestCollectKeepsTheImagesOfARecord(t *testing.T) {
 	h := newShed(t)
