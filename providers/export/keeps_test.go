@@ -80,6 +80,7 @@ func TestKeepHost(t *testing.T) {
 
 	// A boot from elsewhere is none from here.
 	c := r.mustDial(nameOf("sealed", one) + bootC)
+	c.read(0, 1) // it counts as attached
 	c.nc.Close()
 	d := r.mustDial(name + bootD)
 	d.wantText(5000, "of the second", "after a boot of another export")
@@ -87,7 +88,9 @@ func TestKeepHost(t *testing.T) {
 	r.wantDenied(nameOf("sealed", one)+bootB+"!", "boot instance")
 
 	// What a late boot attaches to read-only ends nobody's.
-	r.mustDial(nameOf("sealed", one) + bootB).nc.Close()
+	late := r.mustDial(nameOf("sealed", one) + bootB)
+	late.read(0, 1)
+	late.nc.Close()
 	d.wantText(5000, "of the second", "beside a former boot")
 
 	// Another artifact: who runs goes on; the next boot begins anew, and the one after

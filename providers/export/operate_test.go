@@ -65,7 +65,7 @@ func TestDiffOverlays(t *testing.T) {
 	if err != nil || len(list) != 1 || len(list[0].Attached) != 0 || list[0].Seen.IsZero() || list[0].Blocks != 4 {
 		t.Errorf("%+v, %v", list, err)
 	}
-	r.mustDial(nameOf("arch", a) + bootB).nc.Close()
+	r.mustDial(nameOf("arch", a)+bootB).read(0, 1) // then the former boot has ended
 	r.wantData(1, "looking at one kept it")
 }
 
