@@ -78,7 +78,7 @@ const gitBackend = "/usr/lib/git-core/git-http-backend"
 
 func newCrashLane(t testing.TB, bin string) *crashLane {
 	t.Helper()
-	ports, err := freePorts(4)
+	ports, err := freePorts(6)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,6 +98,9 @@ func newCrashLane(t testing.TB, bin string) *crashLane {
 	}))
 	t.Cleanup(func() { l.gate.open(); srv.CloseClientConnections(); srv.Close() })
 	l.url = srv.URL + "/site/.git"
+	if err := l.configure(); err != nil {
+		t.Fatal(err)
+	}
 	if l.points, err = newPointLog(filepath.Join(l.dir, "points")); err != nil {
 		t.Fatal(err)
 	}
@@ -105,6 +108,7 @@ func newCrashLane(t testing.TB, bin string) *crashLane {
 	return l
 }
 
+func (l *crashLane) config() string          { return filepath.Join(l.dir, "daemon.hcl") }
 func (l *crashLane) state() string           { return filepath.Join(l.dir, "state") }
 func (l *crashLane) repo() string            { return filepath.Join(l.dir, "site") }
 func (l *crashLane) base(name string) string { return filepath.Join(l.dir, "base-"+name) }
@@ -157,7 +161,7 @@ func copySparse(from, to string) error {
 
 // command is the program with failpoints on this lane. spec is what is to happen.
 func (l *crashLane) command(spec string, args ...string) *exec.Cmd {
-	cmd := exec.Command(l.bin, append(args, "--repo", l.url, "--state", l.state(), "--config", os.DevNull, "--poll", "1h")...)
+	cmd := exec.Command(l.bin, append(args, "--repo", l.url, "--state", l.state(), "--config", l.config(), "--poll", "1h")...)
 	cmd.Env = append(os.Environ(), "DLRECONCILE_TEST_HURRY=1", "DLRECONCILE_FAILPOINT="+spec)
 	return cmd
 }

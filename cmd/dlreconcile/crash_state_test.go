@@ -152,6 +152,12 @@ func wholeState(dir string) (string, error) {
 				return fmt.Errorf("%s is no record", rel)
 			}
 		default:
+			if strings.HasPrefix(rel, "tmp/spoilt-") {
+				return nil // it lies there until the next start
+			}
+			if strings.HasPrefix(rel, "state.db.damaged-") {
+				rel = "state.db.damaged-…"
+			}
 			lines = append(lines, rel) // tmp/…, api.sock, mirror.new: whatever is not the same
 		}
 		return nil

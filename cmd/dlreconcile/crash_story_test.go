@@ -79,11 +79,16 @@ type crashStory struct {
 	base string // state directory that it begins with
 	from string // points before the first hit of this one are told elsewhere; "": none
 	upTo string // points behind the first hit of this one are told elsewhere; "": none
-	rest bool   // only those points fail that no story before comes past
+	rest bool   // only those points fail that no story before comes past, and those of also
+	also []string
+	// mends says that the story ends as it begins. What is served when it begins again may
+	// be the generation before: then the tip makes one of its own, in which nothing is lost.
+	mends bool
 	// act has the daemon do it. It may die at any time, which ends act without an
 	// error.
 	act func(l *crashLane, d *crashDaemon, c *crashClient) error
-	// again is what an operator does about a daemon that was cut off, if anything.
+	// again is what an operator does about a daemon that was cut off, if anything. undone
+	// says that it serves what it did when the story began.
 	again func(l *crashLane, d *crashDaemon, undone bool) error
 }
 
@@ -126,6 +131,23 @@ func crashStories() []crashStory {
 		}
 		return reconcile(l, d)
 	}
+	damage := func(l *crashLane, d *crashDaemon, c *crashClient) error {
+		if err := d.passes("engine.start.end", 1); err != nil {
+			return err
+		}
+		ctx, cancel := d.context()
+		defer cancel()
+		if err := c.boot(ctx, l); err != nil {
+			return err
+		}
+		if err := d.sound(); err != nil || d.dead() {
+			return err
+		}
+		if err := l.spoil(); err != nil {
+			return err
+		}
+		return d.sound()
+	}
 	again := func(l *crashLane, d *crashDaemon, _ bool) error { return reconcile(l, d) }
 	rollback := func(l *crashLane, d *crashDaemon) error {
 		before := l.points.count("engine.retire.end")
@@ -167,5 +189,13 @@ func crashStories() []crashStory {
 			}},
 		{name: "recovery", base: "torn", upTo: "engine.start.end", act: follow, again: again},
 		{name: "first", base: "empty", rest: true, act: follow, again: again},
+		{name: "damage", base: "damaged", rest: true, mends: true, act: damage,
+			also: []string{"store.db.open", "lease.open.commit", "node.load.commit"},
+			again: func(l *crashLane, d *crashDaemon, undone bool) error {
+				if !undone {
+					l.gate.open()
+				}
+				return d.sound()
+			}},
 	}
 }

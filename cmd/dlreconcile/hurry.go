@@ -24,3 +24,10 @@ func hurryEngine(c *engine.Config) {
 		c.Keep, c.Settle, c.Retry = 2, time.Nanosecond, 20*time.Millisecond
 	}
 }
+
+func hurryListen(after time.Duration) time.Duration {
+	if hurried() {
+		return 20 * time.Millisecond
+	}
+	return after
+}

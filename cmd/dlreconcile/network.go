@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/api"
+	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 	"github.com/dlreconcile/dlreconcile/engine/keyfile"
 	"github.com/dlreconcile/dlreconcile/engine/webhook"
 )
@@ -22,7 +23,7 @@ func (b *daemonBlocks) network(h *house, srv *api.Server) []func(context.Context
 	var parts []func(context.Context) error
 	part := func(what, address string, serve func(context.Context, net.Listener) error) {
 		parts = append(parts, func(ctx context.Context) error {
-			return keepListening(ctx, h.log.With("listener", what), address, listenAgain, serve)
+			return keepListening(ctx, h.log.With("listener", what), address, hurryListen(listenAgain), serve)
 		})
 	}
 	if a := b.API; a != nil {
@@ -69,7 +70,7 @@ func unreadable(log *slog.Logger, what string) func(error) {
 func keepListening(ctx context.Context, log *slog.Logger, address string, after time.Duration, serve func(context.Context, net.Listener) error) error {
 	told := ""
 	for {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+		l, err := bind(ctx, address)
 		if err == nil {
 			log.Info("listening", "address", l.Addr().String())
 			told = ""
@@ -93,4 +94,19 @@ func keepListening(ctx context.Context, log *slog.Logger, address string, after 
 			return nil
 		}
 	}
+}
+
+func bind(ctx context.Context, address string) (net.Listener, error) {
+	if err := failpoint.Hit("network.bind.begin"); err != nil {
+		return nil, err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	if err := failpoint.Hit("network.bind.end"); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
 }
