@@ -27,13 +27,15 @@ var errDamaged = errors.New("the object database is damaged")
 func damaged(err error) bool { return errors.Is(err, errDamaged) }
 
 // objects reads the object database of one repository. Whoever else works on the
-// repository may repack it at any time: what is not found is looked for once more
+// repository may repack it at any time: what is not found is looked for again
 // with fresh eyes. Every object that is read whole is checked against its name.
 // Safe for concurrent use.
 type objects struct {
 	dirs gitDirs
 	// suspect is set when a file of a tree that was opened cannot be read.
 	suspect atomic.Bool
+	// most bounds how many commits a walk back reads; 0: maxHistory.
+	most int
 
 	mu sync.Mutex // guards st; the storage is not safe for concurrent use
 	st *filesystem.Storage
@@ -46,25 +48,31 @@ func (o *objects) forget() {
 	o.st = nil
 }
 
-// with calls f with the storage, and once more with a new one when something was
-// not there.
+// with calls f with the storage, and again with a new one when something was not there.
+// That is said of one that was new twice in a row: git may repack between the look at
+// the packs and the look at what lies beside them, and takes nothing away before it is
+// elsewhere.
 func (o *objects) with(f func(*filesystem.Storage) error) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	fresh := o.st == nil
-	if fresh {
-		o.st = o.dirs.storage()
+	misses := 0 // of new ones
+	for {
+		fresh := o.st == nil
+		if fresh {
+			o.st = o.dirs.storage()
+		}
+		err := f(o.st)
+		if err != nil {
+			// The library caches half an object when reading it failed.
+			o.st = nil
+		}
+		if fresh {
+			misses++
+		}
+		if err == nil || !gone(err) || misses == 2 {
+			return err
+		}
 	}
-	err := f(o.st)
-	if err != nil && !fresh && gone(err) {
-		o.st = o.dirs.storage()
-		err = f(o.st)
-	}
-	if err != nil {
-		// The library caches half an object when reading it failed.
-		o.st = nil
-	}
-	return err
 }
 
 func gone(err error) bool {

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -10,7 +11,7 @@ import (
 // What is looked at to find out how two commits are related. Nobody has signed for it
 // yet when it is read.
 const (
-	maxHistory      = 50_000    // commits
+	maxHistory      = 50_000    // commits, unless objects has another bound
 	maxHistoryBytes = 128 << 20 // of all of them
 	maxParents      = 4 * maxHistory
 )
@@ -47,9 +48,10 @@ func endless(err error) string {
 // read gives the next commit. Its error is an errEndless when that is one too many, or
 // it is larger than any that is read.
 func (p *past) read(h plumbing.Hash) (ancestor, error) {
+	most := cmp.Or(p.objs.most, maxHistory)
 	switch {
-	case p.commits > maxHistory:
-		return ancestor{}, errEndless(fmt.Sprintf("more than %d commits lie between them", maxHistory))
+	case p.commits > most:
+		return ancestor{}, errEndless(fmt.Sprintf("more than %d commits lie between them", most))
 	case p.bytes > maxHistoryBytes:
 		return ancestor{}, errEndless(fmt.Sprintf("more than %d MiB of commits lie between them", maxHistoryBytes>>20))
 	case p.parents > maxParents:
