@@ -118,6 +118,9 @@ func (t *Tracker) load() error {
 		return fmt.Errorf("boot sessions: %w", err)
 	}
 	err := t.cfg.DB.Update(func(tx *bbolt.Tx) error {
+		all = nil
+		clear(t.stored)
+		clear(t.dirty)
 		bucket, err := tx.CreateBucketIfNotExists([]byte(Bucket))
 		if err != nil {
 			return err
@@ -208,6 +211,7 @@ func (t *Tracker) flush() error {
 	}
 	var wrote []put
 	err := t.cfg.DB.Update(func(tx *bbolt.Tx) error {
+		wrote = nil
 		for _, mac := range macs {
 			b, err := t.put(tx, mac)
 			if err != nil {

@@ -23,7 +23,8 @@ const (
 	DefaultEvents         = 4096
 )
 
-// DB is the database that sessions are kept in. *bbolt.DB is one.
+// DB is the database that sessions are kept in. *bbolt.DB is one. It may call a function
+// more than once: what an earlier call did in the transaction is taken back then.
 type DB interface {
 	Update(func(*bbolt.Tx) error) error
 	Batch(func(*bbolt.Tx) error) error
@@ -31,9 +32,9 @@ type DB interface {
 
 // Config is what a Tracker is made of. DB and Current are needed.
 type Config struct {
-	// DB keeps the sessions, in a bucket "sessions". The caller opens it, sets
-	// its MaxBatchDelay (how long a new session waits for others to share its
-	// fsync with: a few milliseconds), and closes it after Run has returned.
+	// DB keeps the sessions, in a bucket "sessions". The caller opens it, chooses how
+	// long a new session waits for others to share its fsync with (a few milliseconds),
+	// and closes it after Run has returned.
 	DB DB
 	// Lookup says who has the lease or the reservation of an address, for
 	// machines without a session; nil means nobody has. It is called without

@@ -32,9 +32,9 @@ const Name = "dhcp"
 
 // Config is what a Provider is made of. DB and Sessions are needed.
 type Config struct {
-	// DB keeps the leases, in a bucket of their own. The caller opens it, sets its
-	// MaxBatchDelay (how long a lease waits for others to share its fsync with: a
-	// few milliseconds), and closes it after Run has returned.
+	// DB keeps the leases, in a bucket of their own. The caller opens it, chooses how
+	// long a lease waits for others to share its fsync with (a few milliseconds), and
+	// closes it after Run has returned.
 	DB       lease.DB
 	Sessions provider.Sessions
 	Sink     provider.Sink // nil: nobody listens

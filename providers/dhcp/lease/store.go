@@ -16,7 +16,8 @@ import (
 // address, value a record. There is at most one record per address.
 const Bucket = "leases"
 
-// DB is the database that a Store keeps leases in. *bbolt.DB is one.
+// DB is the database that a Store keeps leases in. *bbolt.DB is one. It may call a
+// function more than once: what an earlier call did in the transaction is taken back then.
 type DB interface {
 	Update(func(*bbolt.Tx) error) error
 	Batch(func(*bbolt.Tx) error) error
@@ -25,9 +26,9 @@ type DB interface {
 // Store is the set of leases. Safe for concurrent use; several packets of one
 // machine take turns.
 //
-// Writes of different machines share transactions (bbolt.DB.Batch), so that a
+// Writes of different machines share transactions (DB.Batch), so that a
 // room full of machines that is switched on costs a few fsyncs a second. How long
-// a write waits for company is the database's MaxBatchDelay, its owner's choice.
+// a write waits for company is the database's choice.
 type Store struct {
 	db  DB
 	now func() time.Time
@@ -90,9 +91,11 @@ func (s *Store) Fill(b *bbolt.Bucket) error {
 	return nil
 }
 
-// load fills the index. Two records of one address can only be left over from a
-// failing disk; the younger one is true.
+// load fills the index, from the beginning each time it is called. Two records of one
+// address can only be left over from a failing disk; the younger one is true.
 func (s *Store) load(tx *bbolt.Tx) error {
+	clear(s.byMAC)
+	clear(s.byAddr)
 	b, err := tx.CreateBucketIfNotExists([]byte(Bucket))
 	if err != nil {
 		return err
