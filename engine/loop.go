@@ -210,7 +210,7 @@ func (e *Engine) tip(ctx context.Context, st *loopState, l look) {
 	if st.next != nil {
 		coming = st.next
 	}
-	if s, _ := e.Status(); st.running == nil {
+	if s, _ := e.Status(); st.running == nil || st.running.mends != nil {
 		if _, refused := s.InQuarantine(l.tip.Hash); refused {
 			e.reconsider() // keys may have changed meanwhile
 		}
@@ -258,7 +258,9 @@ func (e *Engine) tip(ctx context.Context, st *loopState, l look) {
 		// An operator's wish goes first; or it is under way, or has just failed.
 		st.recheck = true
 	case settled && st.running != nil && (st.running.trigger == store.TriggerDrift || st.running.mends != nil):
-		// It concerns what is served, and not the tip.
+		// It concerns what is served, and not the tip. A commit that waits for it to end
+		// is one that the ref does not have any more.
+		st.next = nil
 	case settled && st.running != nil:
 		// The ref moved back meanwhile: nobody wants what is under way any more.
 		// Should it get through all the same, the next look puts it right.

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"slices"
 
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
@@ -122,8 +123,19 @@ func (e *Engine) pinned(current uint64) []uint64 {
 }
 
 // replay prepares and commits a recorded generation; as the one that status speaks
-// of, unless it is only retained.
-func (e *Engine) replay(ctx context.Context, rec *store.Record, retained bool) error {
+// of, unless it is only retained. A panic before the commit is an error: nothing is
+// published then, and one record must not keep the others from being served.
+func (e *Engine) replay(ctx context.Context, rec *store.Record, retained bool) (err error) {
+	committing := false
+	defer func() {
+		if committing {
+			return // half published: only another start puts that right
+		}
+		if r := recover(); r != nil {
+			e.log.Error("panic while a recorded generation is readied", "generation", rec.Number, "panic", r, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic while generation %d is readied: %v", rec.Number, r)
+		}
+	}()
 	whole, err := e.read(rec)
 	if err != nil {
 		return err
@@ -140,6 +152,7 @@ func (e *Engine) replay(ctx context.Context, rec *store.Record, retained bool) e
 	if err != nil {
 		return err
 	}
+	committing = true
 	if !retained {
 		// First: the first machine that a socket answers is pinned to this number.
 		e.update(func(s *Status) { e.publish(s, rec, own) })
