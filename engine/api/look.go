@@ -50,17 +50,13 @@ func (s *Server) observed(w http.ResponseWriter, r *http.Request) {
 
 // plan answers GET /v1/plan?revision=NAME: what applying it would do.
 func (s *Server) plan(w http.ResponseWriter, r *http.Request) {
-	leave := s.planning(w, r)
-	if leave == nil {
-		return
-	}
-	defer leave()
-	p, err := s.Engine.Plan(r.Context(), r.URL.Query().Get("revision"))
-	if err != nil {
-		problem(w, http.StatusUnprocessableEntity, err)
-		return
-	}
-	reply(w, p)
+	s.inTurn(w, r, func() ([]byte, error) {
+		p, err := s.Engine.Plan(r.Context(), r.URL.Query().Get("revision"))
+		if err != nil {
+			return nil, err
+		}
+		return encode(p)
+	})
 }
 
 // savePlan answers POST /v1/plan: the plan of a revision, bound to what is so now and
@@ -70,22 +66,13 @@ func (s *Server) savePlan(w http.ResponseWriter, r *http.Request) {
 	if !decode(w, r, &req, maxBody) {
 		return
 	}
-	leave := s.planning(w, r)
-	if leave == nil {
-		return
-	}
-	defer leave()
-	saved, err := s.Engine.SavePlan(r.Context(), req.Revision, req.WorkTree)
-	var b []byte
-	if err == nil {
-		b, err = saved.Bytes()
-	}
-	if err != nil {
-		problem(w, http.StatusUnprocessableEntity, err)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(b) // an error here is the client's going away
+	s.inTurn(w, r, func() ([]byte, error) {
+		saved, err := s.Engine.SavePlan(r.Context(), req.Revision, req.WorkTree)
+		if err != nil {
+			return nil, err
+		}
+		return saved.Bytes()
+	})
 }
 
 func (s *Server) nodes(w http.ResponseWriter, _ *http.Request) {

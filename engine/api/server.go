@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -132,6 +133,15 @@ func reply(w http.ResponseWriter, v any) {
 	enc.SetIndent("", "  ")
 	// An error here is the client's going away; there is nobody to tell.
 	_ = enc.Encode(v)
+}
+
+// encode gives the bytes that reply would write.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetIndent("", "  ")
+	err := enc.Encode(v)
+	return b.Bytes(), err
 }
 
 func problem(w http.ResponseWriter, code int, err error) {

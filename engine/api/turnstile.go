@@ -69,3 +69,22 @@ func (s *Server) planning(w http.ResponseWriter, r *http.Request) (leave func())
 	}
 	return leave
 }
+
+// inTurn makes a plan when its turn comes, and answers with its JSON. The turn is over
+// before the answer is written: who reads it may take as long as he likes.
+func (s *Server) inTurn(w http.ResponseWriter, r *http.Request, plan func() ([]byte, error)) {
+	leave := s.planning(w, r)
+	if leave == nil {
+		return
+	}
+	b, err := func() ([]byte, error) {
+		defer leave()
+		return plan()
+	}()
+	if err != nil {
+		problem(w, http.StatusUnprocessableEntity, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(b) // an error here is the client's going away
+}

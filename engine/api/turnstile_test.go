@@ -92,3 +92,40 @@ func TestViewersTakeTheirOwnTurns(t *testing.T) {
 		t.Error("a turn that was given back is not given again")
 	}
 }
+
+// slowReader is a client that does not read until it is let.
+type slowReader struct {
+	*httptest.ResponseRecorder
+	began, let chan struct{}
+}
+
+func (w slowReader) Write(b []byte) (int, error) {
+	close(w.began)
+	<-w.let
+	return w.ResponseRecorder.Write(b)
+}
+
+// Who does not read the plan that he asked for keeps nobody else from planning.
+func TestPlanThatNobodyReads(t *testing.T) {
+	d := newDaemon(t)
+	d.served(1)
+	for name, ask := range map[string]func(http.ResponseWriter, *http.Request){"plan": d.server.plan, "save": d.server.savePlan} {
+		t.Run(name, func(t *testing.T) {
+			w := slowReader{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+			r := httptest.NewRequest(http.MethodPost, "/v1/plan", strings.NewReader("{}"))
+			var asked sync.WaitGroup
+			asked.Go(func() { ask(w, r.WithContext(withCaller(r.Context(), caller{role: RoleOperator}))) })
+			<-w.began
+			if leave := d.server.plans.enter(t.Context(), 10*time.Second); leave == nil {
+				t.Error("the turn is kept while the answer is written")
+			} else {
+				leave()
+			}
+			close(w.let)
+			asked.Wait()
+			if w.Code != http.StatusOK || !json.Valid(w.Body.Bytes()) || w.Header().Get("Content-Type") != "application/json" {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		})
+	}
+}
