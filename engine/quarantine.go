@@ -82,6 +82,19 @@ func (s *Status) forgive(revisions ...string) {
 	s.unkept = slices.DeleteFunc(slices.Clone(s.unkept), func(q store.Quarantine) bool { return slices.Contains(revisions, q.Revision) })
 }
 
+// keepApart adds an entry that the disk refuses, or takes the place of the one that is
+// there: as many as are kept on disk, the oldest goes.
+func (s *Status) keepApart(q store.Quarantine) {
+	gone := []string{q.Revision}
+	s.forgive(q.Revision)
+	for len(s.unkept) >= mostQuarantined {
+		gone = append(gone, s.unkept[0].Revision)
+		s.unkept = s.unkept[1:]
+	}
+	s.unkept = append(slices.Clip(s.unkept), q)
+	s.Quarantined = append(slices.DeleteFunc(slices.Clone(s.Quarantined), func(old store.Quarantine) bool { return slices.Contains(gone, old.Revision) }), q)
+}
+
 // memorize changes what is remembered, on disk and in the status. When the disk does not
 // take it, nothing is changed. What it did not take of the quarantine before goes along.
 func (e *Engine) memorize(change func(*store.Memory)) error {
@@ -122,9 +135,7 @@ func (e *Engine) note(st *loopState, f *Failure) {
 		if err != nil {
 			e.log.Error("what was refused is not remembered over a restart", "revision", f.Revision, "error", err)
 			e.update(func(s *Status) {
-				s.forgive(q.Revision)
-				s.unkept = append(s.unkept, q)
-				s.Quarantined = append(slices.Clip(s.Quarantined), q)
+				s.keepApart(q)
 			})
 		}
 		return

@@ -133,10 +133,7 @@ func TestQuarantineThatTheDiskRefuses(t *testing.T) {
 	h.reachedOnce(site("one"))
 	e := h.Engine
 	q := store.Quarantine{Revision: strings.Repeat("b", 40), Reason: ReasonDenied}
-	e.update(func(s *Status) { // as note does when it cannot be written
-		s.unkept = append(s.unkept, q)
-		s.Quarantined = append(s.Quarantined, q)
-	})
+	e.update(func(s *Status) { s.keepApart(q) }) // as note does when it cannot be written
 	has := func(when string, s Status) {
 		t.Helper()
 		if _, ok := s.InQuarantine(q.Revision); !ok {
@@ -198,6 +195,17 @@ func TestQuarantineIsBounded(t *testing.T) {
 	acquit(&m, "9")
 	if len(m.Quarantined) != mostQuarantined-1 {
 		t.Error(len(m.Quarantined))
+	}
+}
+
+// What only memory has of the quarantine is bounded too, and one revision is in it once.
+func TestUnkeptQuarantineIsBounded(t *testing.T) {
+	s := Status{Quarantined: []store.Quarantine{{Revision: "kept"}}}
+	for n := range 100 {
+		s.keepApart(store.Quarantine{Revision: fmt.Sprint(n % 90)})
+	}
+	if len(s.unkept) != mostQuarantined || len(s.Quarantined) != mostQuarantined+1 || s.Quarantined[0].Revision != "kept" || s.Quarantined[mostQuarantined].Revision != "9" {
+		t.Errorf("%d kept apart, %d in all: %+v", len(s.unkept), len(s.Quarantined), s.Quarantined)
 	}
 }
 
