@@ -78,9 +78,10 @@ func (c *Content) Sealed(digest string) (Mark, bool) {
 // Pace is called with the number of bytes that were just read, and may take its time.
 type Pace func(ctx context.Context, n int) error
 
-// Check reads a blob's file through, and gives its mark. A file that is not the blob is
-// a *SpoiltError, a missing one fs.ErrNotExist; any other error says nothing about the
-// bytes. pace may be nil.
+// Check reads a blob's file through, and gives the mark that it had before and after. A
+// file that is not the blob is a *SpoiltError, a missing one fs.ErrNotExist; any other
+// error says nothing about the bytes, as when the file was changed meanwhile: what was
+// read first may be other bytes by now. pace may be nil.
 func (c *Content) Check(ctx context.Context, b provider.Blob, pace Pace) (Mark, error) {
 	m, err := c.Mark(b)
 	if err != nil {
@@ -95,14 +96,21 @@ func (c *Content) Check(ctx context.Context, b provider.Blob, pace Pace) (Mark, 
 		return m, fmt.Errorf("content store: %w", err)
 	}
 	defer f.Close()
-	if err := CheckFile(ctx, f, b, pace); err != nil {
-		return m, err
-	}
 	info, err := f.Stat()
 	if err != nil {
 		return m, fmt.Errorf("content store: %w", err)
 	}
-	return MarkOf(info), nil
+	m = MarkOf(info)
+	if err := CheckFile(ctx, f, b, pace); err != nil {
+		return m, err
+	}
+	if info, err = f.Stat(); err != nil {
+		return m, fmt.Errorf("content store: %w", err)
+	}
+	if MarkOf(info) != m {
+		return m, fmt.Errorf("content store: %s was changed while it was read", path)
+	}
+	return m, nil
 }
 
 // CheckFile reads an open file from its beginning on. One that is not the blob gives a

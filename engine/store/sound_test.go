@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -92,5 +93,39 @@ func TestSpoiltFileIsSetAside(t *testing.T) {
 	again, _ := put(t, c, "sealed bytes")
 	if err := c.SetAside(b, mark); err != nil || !c.Has(again) {
 		t.Errorf("a sound file that took its place was set aside: %v", err)
+	}
+}
+
+// What is written behind the reader is not taken for read.
+func TestFileChangedWhileItIsRead(t *testing.T) {
+	c, err := OpenContent(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, path := put(t, c, strings.Repeat("sealed bytes", 1<<14))
+	changed := false
+	m, err := c.Check(t.Context(), b, func(context.Context, int) error {
+		if changed {
+			return nil
+		}
+		changed = true
+		if err := os.Chmod(path, 0o600); err != nil {
+			return err
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteAt([]byte("forged"), 0)
+		return errors.Join(err, f.Close(), os.Chmod(path, 0o444))
+	})
+	if err == nil || errors.As(err, new(*SpoiltError)) || !strings.Contains(err.Error(), "changed while it was read") {
+		t.Errorf("%v", err)
+	}
+	if now, err := c.Mark(b); err != nil || now == m {
+		t.Errorf("the mark is that of the spoilt file: %+v, %v", m, err)
+	}
+	if _, err := c.Check(t.Context(), b, nil); !errors.As(err, new(*SpoiltError)) {
+		t.Errorf("read again: %v", err)
 	}
 }
