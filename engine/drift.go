@@ -45,11 +45,12 @@ type drifts struct {
 	asked   chan chan []provider.Drift // somebody wants to know what is so now
 	read    chan reading               // a file was read through
 	doubts  *doubts                    // files that are to be read before others
+	turns   *turns                     // in which files were read
 	rebuild chan rebuild               // to the loop; capacity 1, for watch asks for one at a time
 }
 
 func newDrifts() drifts {
-	return drifts{asked: make(chan chan []provider.Drift), read: make(chan reading), doubts: newDoubts(), rebuild: make(chan rebuild, 1)}
+	return drifts{asked: make(chan chan []provider.Drift), read: make(chan reading), doubts: newDoubts(), turns: &turns{of: map[string]uint64{}}, rebuild: make(chan rebuild, 1)}
 }
 
 // Drift looks whether what is served is what was published, and says what is not. It
@@ -102,7 +103,7 @@ type watch struct {
 }
 
 func newWatch(e *Engine) *watch {
-	return &watch{Engine: e, uses: map[uint64][]store.Use{}, marks: map[string]store.Mark{}, lost: map[string]*lostBlob{}, proven: loadProven(e.cfg.Store)}
+	return &watch{Engine: e, uses: map[uint64][]store.Use{}, marks: map[string]store.Mark{}, lost: map[string]*lostBlob{}, proven: loadProven(e.cfg.Store, e.drifts.turns)}
 }
 
 // run looks until ctx ends, and returns nil. Serving never depends on it.
@@ -111,7 +112,7 @@ func (w *watch) run(ctx context.Context) error {
 	if hints != nil {
 		defer hints.Close()
 	}
-	defer w.saveProven()
+	defer w.saveProven(true)
 	t := w.cfg.Drift
 	every := time.NewTicker(t.Every)
 	defer every.Stop()
@@ -147,7 +148,7 @@ func (w *watch) run(ctx context.Context) error {
 			}
 		case <-every.C: // providers may have found something
 			w.retry(ctx)
-			w.saveProven()
+			w.saveProven(false)
 		case out := <-w.made(): // what was lost has been made anew, or could not be
 			w.finish(ctx, out)
 		case reply := <-w.drifts.asked:

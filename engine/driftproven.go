@@ -2,26 +2,82 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/store"
 )
 
 // proven is what is known of files whose bytes were seen to be those of their blob. It
-// is kept over restarts, so that a start need not read everything. The file is a hint:
-// what it lacks, or all when it is damaged or older than what it tells of, is read
-// again. It belongs to watch.
+// is kept over restarts, so that a start believes what is as it was, and scrub goes on
+// where it was. The file is a hint: what it lacks, or all when it is damaged or older than
+// what it tells of, is read before the rest. It belongs to watch.
 type proven struct {
 	path  string
 	marks map[string]store.Mark // by digest
-	dirty bool
+	turns *turns
+	dirty bool // marks are not as in the file
+	// turned says that turns are not, and saved of Config.Elapsed when it was written.
+	turned bool
+	saved  time.Duration
+}
+
+// provenMark is an entry of the file.
+type provenMark struct {
+	store.Mark
+	Read uint64 `json:",omitempty"` // its turn; see turns
+}
+
+// turns is the order in which files were read through. Safe for concurrent use.
+type turns struct {
+	mu   sync.Mutex // guards all below
+	last uint64
+	of   map[string]uint64 // by digest; 0: never. It is no time: clocks are set
+}
+
+// had notes that a file was read now.
+func (t *turns) had(digest string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.last++
+	t.of[digest] = t.last
+}
+
+// set takes what the process before knew.
+func (t *turns) set(of map[string]uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.of, t.last = of, 0
+	for _, n := range of {
+		t.last = max(t.last, n)
+	}
+}
+
+func (t *turns) at(digest string) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.of[digest]
+}
+
+func (t *turns) forget(digest string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.of, digest)
+}
+
+// oldestFirst sorts files by when they were read: those never read first, and in their
+// order.
+func (t *turns) oldestFirst(list []provider.Blob) []provider.Blob {
+	slices.SortStableFunc(list, func(a, b provider.Blob) int { return cmp.Compare(t.at(a.Digest), t.at(b.Digest)) })
+	return list
 }
 
 // provenFile is its name in the state directory.
@@ -30,9 +86,12 @@ const provenFile = "proven"
 // mostProven bounds what is read of it, in bytes: about 100,000 files.
 const mostProven = 32 << 20
 
-// loadProven reads what the process before knew.
-func loadProven(s *store.Store) proven {
-	p := proven{path: filepath.Join(s.Dir(), provenFile), marks: map[string]store.Mark{}}
+// keepTurns is how often the file is written for what was read alone.
+const keepTurns = time.Minute
+
+// loadProven reads what the process before knew, into turns too.
+func loadProven(s *store.Store, t *turns) proven {
+	p := proven{path: filepath.Join(s.Dir(), provenFile), marks: map[string]store.Mark{}, turns: t}
 	if info, err := os.Stat(p.path); err != nil || info.Size() > mostProven {
 		return p
 	}
@@ -44,10 +103,18 @@ func loadProven(s *store.Store) proven {
 	if !ok || string(sum) != digestOf(text) {
 		return p
 	}
-	var marks map[string]store.Mark
-	if json.Unmarshal(text, &marks) == nil && marks != nil {
-		p.marks = marks
+	var all map[string]provenMark
+	if json.Unmarshal(text, &all) != nil {
+		return p
 	}
+	of := map[string]uint64{}
+	for digest, m := range all {
+		p.marks[digest] = m.Mark
+		if m.Read > 0 {
+			of[digest] = m.Read
+		}
+	}
+	t.set(of)
 	return p
 }
 
@@ -56,14 +123,17 @@ func digestOf(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// set notes that a file was sound with a mark.
+// set notes that a file was sound with a mark, as somebody just saw.
 func (p *proven) set(digest string, m store.Mark) {
+	p.turns.had(digest)
+	p.turned = true
 	if p.marks[digest] != m {
 		p.marks[digest], p.dirty = m, true
 	}
 }
 
 func (p *proven) drop(digest string) {
+	p.turns.forget(digest)
 	if _, ok := p.marks[digest]; ok {
 		delete(p.marks, digest)
 		p.dirty = true
@@ -72,18 +142,21 @@ func (p *proven) drop(digest string) {
 
 // keep forgets what nothing needs any more.
 func (p *proven) keep(needed map[string][]store.Use) {
-	before := len(p.marks)
-	maps.DeleteFunc(p.marks, func(d string, _ store.Mark) bool { return needed[d] == nil })
-	p.dirty = p.dirty || len(p.marks) != before
+	for d := range p.marks {
+		if needed[d] == nil {
+			p.drop(d)
+		}
+	}
 }
 
 // save writes what has changed. Nothing is synced: a file that a crash took half of does
 // not have its sum.
 func (p *proven) save() error {
-	if !p.dirty {
-		return nil
+	all := map[string]provenMark{}
+	for digest, m := range p.marks {
+		all[digest] = provenMark{m, p.turns.at(digest)}
 	}
-	text, err := json.Marshal(p.marks)
+	text, err := json.Marshal(all)
 	if err != nil {
 		return err
 	}
@@ -94,12 +167,19 @@ func (p *proven) save() error {
 	if err := os.Rename(next, p.path); err != nil {
 		return err
 	}
-	p.dirty = false
+	p.dirty, p.turned = false, false
 	return nil
 }
 
-func (w *watch) saveProven() {
-	if err := w.proven.save(); err != nil {
+// saveProven writes what is proven when that has changed. That something was read once
+// more is not written each time, but at the end.
+func (w *watch) saveProven(end bool) {
+	p, now := &w.proven, w.elapsed()
+	if !p.dirty && (!p.turned || !end && now-p.saved < keepTurns) {
+		return
+	}
+	p.saved = now
+	if err := p.save(); err != nil {
 		w.log.Debug("what was read through is not kept over a restart", "error", err)
 	}
 }

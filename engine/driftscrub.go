@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -11,6 +13,8 @@ import (
 
 // scrub reads every file that a kept generation needs through, one after the other and
 // slowly, once in a while: a disk that gives other bytes than it was given tells nobody.
+// It begins at the start, with those that it read longest ago, over restarts too: however
+// often the daemon is restarted, it comes to every file.
 // Before them, and in between, it reads those that nobody vouches for since the start.
 // What it finds it hands to watch. It returns nil when ctx ended.
 func (e *Engine) scrub(ctx context.Context) error {
@@ -26,19 +30,24 @@ func (e *Engine) scrub(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+	u := unread{pause: time.NewTimer(time.Hour), first: e.cfg.doubtWait}
+	u.pause.Stop()
+	defer u.pause.Stop()
 	for {
-		e.readDoubted(ctx)
+		e.readDoubted(ctx, &u)
 		select {
 		case <-e.drifts.doubts.wake:
+		case <-u.pause.C:
+			u.giveBack(e.drifts.doubts)
 		case <-round.C:
 			began := time.Now()
 			uses, err := e.cfg.Store.AllUses()
 			if err != nil {
 				e.log.Debug("what some generations need is not known", "error", err)
 			}
-			for _, b := range store.ByDigest(uses) {
-				e.readDoubted(ctx)
-				e.readThrough(ctx, b, paced(t.Rate))
+			for _, b := range e.drifts.turns.oldestFirst(store.ByDigest(uses)) {
+				e.readDoubted(ctx, &u)
+				e.readThrough(ctx, doubt{blob: b}, paced(t.Rate), &u)
 			}
 			round.Reset(max(t.Scrub-time.Since(began), time.Second))
 		case <-ctx.Done():
@@ -49,17 +58,20 @@ func (e *Engine) scrub(ctx context.Context) error {
 
 // readDoubted reads the files that are doubted: one that changed while nobody watched as
 // fast as it goes, others slowly.
-func (e *Engine) readDoubted(ctx context.Context) {
+func (e *Engine) readDoubted(ctx context.Context, u *unread) {
 	for ctx.Err() == nil {
 		d, ok := e.drifts.doubts.take()
 		if !ok {
+			if len(u.list) == 0 {
+				u.wait = 0
+			}
 			return
 		}
 		pace := paced(e.cfg.Drift.Rate)
 		if d.changed {
 			pace = nil
 		}
-		e.readThrough(ctx, d.blob, pace)
+		e.readThrough(ctx, d, pace, u)
 	}
 }
 
@@ -71,17 +83,62 @@ type reading struct {
 }
 
 // readThrough reads one file and tells watch, unless it is missing, which is seen without
-// reading, or cannot be read, which says nothing.
-func (e *Engine) readThrough(ctx context.Context, b provider.Blob, pace store.Pace) {
-	mark, err := e.cfg.Store.Content().Check(ctx, b, pace)
-	r := reading{blob: b, mark: mark, spoilt: errors.As(err, new(*store.SpoiltError))}
-	if err != nil && !r.spoilt {
+// reading. One that cannot be read, which says nothing about it, is doubted again after
+// a pause.
+func (e *Engine) readThrough(ctx context.Context, d doubt, pace store.Pace, u *unread) {
+	mark, err := e.cfg.Store.Content().Check(ctx, d.blob, pace)
+	r := reading{blob: d.blob, mark: mark, spoilt: errors.As(err, new(*store.SpoiltError))}
+	switch {
+	case err == nil, r.spoilt:
+	case errors.Is(err, fs.ErrNotExist), ctx.Err() != nil:
+		return
+	default:
+		again := u.add(d)
+		e.log.Error("a file of the content store cannot be read; it is tried again", "digest", d.blob.Digest, "in", again, "error", err)
 		return
 	}
 	select {
 	case e.drifts.read <- r:
 	case <-ctx.Done():
 	}
+}
+
+// doubtWait is the first pause before what could not be read is read again. It doubles
+// up to doubtWaitMost while there is something.
+const (
+	doubtWait     = time.Minute
+	doubtWaitMost = time.Hour
+)
+
+// unread are doubts whose files could not be read. It belongs to scrub.
+type unread struct {
+	list  []doubt
+	pause *time.Timer   // runs while there are some
+	first time.Duration // pause
+	wait  time.Duration // last pause; 0: none
+}
+
+// add takes a doubt, and gives the longest that it stays.
+func (u *unread) add(d doubt) time.Duration {
+	i := slices.IndexFunc(u.list, func(o doubt) bool { return o.blob.Digest == d.blob.Digest })
+	switch {
+	case i >= 0:
+		u.list[i].changed = u.list[i].changed || d.changed
+		return u.wait
+	case len(u.list) == 0:
+		u.wait = min(max(2*u.wait, u.first), doubtWaitMost)
+		u.pause.Reset(u.wait)
+	}
+	u.list = append(u.list, d)
+	return u.wait
+}
+
+// giveBack has all read again.
+func (u *unread) giveBack(to *doubts) {
+	for _, d := range u.list {
+		to.add(d)
+	}
+	u.list = nil
 }
 
 // paced waits after each read for as long as it may have taken at rate bytes a second.

@@ -99,6 +99,8 @@ type Config struct {
 	leave    time.Duration // leaveTime, but for tests
 	mendTime time.Duration // mendTime, but for tests
 	tick     time.Duration // retireEvery, but for tests
+	// doubtWait, but for tests
+	doubtWait time.Duration
 }
 
 // Engine serves the newest good generation and follows the repo. Make one with
@@ -179,6 +181,9 @@ func New(cfg Config) *Engine {
 	}
 	if cfg.tick == 0 {
 		cfg.tick = retireEvery
+	}
+	if cfg.doubtWait == 0 {
+		cfg.doubtWait = doubtWait
 	}
 	if cfg.leave == 0 {
 		cfg.leave = leaveTime
