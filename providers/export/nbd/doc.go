@@ -15,6 +15,10 @@
 //	              FAST_ZERO) BLOCK_STATUS (REQ_ONE, base:allocation), FUA; every
 //	              other one, RESIZE too: EINVAL
 //
+// What one client asked for is answered together, in one call to the kernel, from
+// where the bytes lie (see Lender); what waits for a disk is answered elsewhere, and
+// whoever has had a turn lets others have theirs. docs/nbd.md has the whole path.
+//
 // The package knows exports only through a Handler, so it decides nothing about
 // names, access or storage. It is written for hostile peers: no length on the
 // wire makes it allocate before it was checked, and what one connection can hold

@@ -110,11 +110,13 @@ func (i Info) simpleFlags() uint16 {
 // Export is an export that a client is attached to.
 type Export struct {
 	Info
-	// Backend holds the bytes; it may be a Zeroer, RangeZeroer, Mapper and Cacher
-	// too. Its methods are called from two goroutines of each connection: Sync beside the others. The server asks for nothing
-	// outside [0, Size), and never writes when ReadOnly. Sync returns when every
-	// write that returned before it was called is on stable storage. Errors reach
-	// the client as the errno they wrap; see errnoOf.
+	// Backend holds the bytes; it may be a Zeroer, RangeZeroer, Mapper, Cacher, Lender
+	// and NowReader too. Its methods are called from several goroutines of each
+	// connection: Sync, and READs of one that says which of them wait, beside the
+	// others. One that is neither Lender nor NowReader is taken to never wait. The
+	// server asks for nothing outside [0, Size), and never writes when ReadOnly. Sync
+	// returns when every write that returned before it was called is on stable
+	// storage. Errors reach the client as the errno they wrap; see errnoOf.
 	Backend backend.Backend
 	// Attached is called once the client was told that it is attached, before
 	// its first request is read. May be nil.
