@@ -3,15 +3,12 @@ package nbd
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -267,167 +264,6 @@ func TestLongReadsAreLent(t *testing.T) {
 	cl.wantReply(0, 1)
 	if !bytes.Equal(cl.recv(n), d.b[5:5+n]) {
 		t.Error("wrong bytes")
-	}
-}
-
-// A sealed file that is cut off under its mapping ends a connection, or is an error,
-// and nothing else: the server goes on, with other files and with this one.
-func TestFileTruncatedUnderTheMap(t *testing.T) {
-	for _, n := range []uint32{tier, 2 * fromFile} { // from memory, from the file
-		t.Run(fmt.Sprint(n), func(t *testing.T) { truncatedUnderTheMap(t, n) })
-	}
-}
-
-func truncatedUnderTheMap(t *testing.T, n uint32) {
-	const size = 8 << 20
-	at := uint64(size - n)
-	dir := t.TempDir()
-	h := newShelf()
-	var paths []string
-	for _, name := range []string{"cut", "whole"} {
-		path := filepath.Join(dir, name)
-		b := make([]byte, size)
-		rand.NewChaCha8([32]byte{3}).Read(b)
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		d, err := openSealed(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(d.Release)
-		err = d.Fetch(0, size)
-		if b, _ := d.Lend(int64(at), int(n)); err != nil || len(b) != int(n) {
-			t.Fatalf("fetched, and %d bytes lent: %v", len(b), err)
-		}
-		h.exports[name] = Export{Info: Info{Name: name, Size: size, ReadOnly: true}, Backend: d}
-		paths = append(paths, path)
-	}
-	dial := serve(t, h, Limits{})
-	victim, other := dial(), dial()
-	victim.attach("cut")
-	other.attach("whole")
-	victim.send(request(0, 0, 1, at, n))
-	victim.wantReply(0, 1)
-	victim.recv(int(n))
-	if err := os.Truncate(paths[0], tier); err != nil {
-		t.Fatal(err)
-	}
-	victim.send(request(0, 0, 2, at, n))
-	if b, err := io.ReadAll(victim.in); err != nil || len(b) > replySize { // it was begun, or not
-		t.Errorf("%d more bytes, %v", len(b), err)
-	}
-	if s := receive(t, h.detached); !errors.Is(s.Err, errFault) {
-		t.Errorf("ended with %v", s.Err)
-	}
-	other.send(request(0, 0, 1, at, n))
-	other.wantReply(0, 1)
-	other.recv(int(n))
-
-	again := dial()
-	again.attach("cut")
-	again.send(request(0, 0, 3, 0, tier))
-	again.wantReply(0, 3) // what is left of it
-	again.recv(tier)
-}
-
-// pipe is a client that allocates nothing.
-type pipe struct {
-	c    *client
-	wire []byte
-	in   []byte
-}
-
-func (p *pipe) round() error {
-	if _, err := p.c.nc.Write(p.wire); err != nil {
-		return err
-	}
-	_, err := io.ReadFull(p.c.nc, p.in)
-	return err
-}
-
-// Once warm, requests cost no allocation.
-func TestNoAllocationPerRequest(t *testing.T) {
-	if testing.Short() || raceEnabled {
-		t.Skip("the race detector allocates")
-	}
-	path := filepath.Join(t.TempDir(), "image")
-	b := make([]byte, 4<<20)
-	rand.NewChaCha8([32]byte{4}).Read(b[:3<<20])
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.Write(b[:3<<20]); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(f.Truncate(4<<20), f.Close()); err != nil {
-		t.Fatal(err)
-	}
-	sealed, err := openSealed(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(sealed.Release)
-	store := openOverlays(t, sealed)
-	for _, c := range []struct {
-		name  string
-		form  form
-		typ   uint16
-		off   uint64
-		n     uint32
-		reply int // bytes, without payload
-		back  any
-	}{
-		{"lent", simple, 0, 8192, 4096, 16, sealed},
-		{"lent, structured", structured, 0, 8192, 4096, 28, sealed},
-		{"lent, extended", extended, 0, 8192, 4096, 40, sealed},
-		{"hole", simple, 0, 3<<20 + 8192, 4096, 16, sealed},
-		{"long", simple, 0, 0, 256 << 10, 16, sealed},
-		{"clean range of an overlay", simple, 0, 8192, 4096, 16, store.overlay},
-		{"clean range of an overlay, structured", structured, 0, 8192, 4096, 28, store.overlay},
-		{"written range of an overlay", simple, 0, 1 << 20, 4096, 16, store.overlay},
-		{"written again", simple, 1, 1 << 20, 4096, 16, store.overlay},
-		{"without hints", simple, 0, 8192, 4096, 16, newDisk(4 << 20)},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			h := newShelf()
-			h.exports["x"] = Export{Info: Info{Name: "x", Size: 4 << 20}, Backend: c.back.(backendOf)}
-			cl := serve(t, h, Limits{})()
-			if c.form == simple {
-				cl.attach("x")
-			} else {
-				cl.choose(c.form, "x")
-			}
-			cl.nc.SetDeadline(time.Time{})
-			const depth = 16
-			p := &pipe{c: cl}
-			for i := range uint64(depth) {
-				p.wire = append(p.wire, c.form.ask(0, c.typ, i, c.off, uint64(c.n))...)
-				if c.typ == 1 {
-					p.wire = append(p.wire, make([]byte, c.n)...)
-				}
-			}
-			p.in = make([]byte, depth*c.reply)
-			if c.typ == 0 {
-				p.in = make([]byte, depth*(c.reply+int(c.n)))
-			}
-			for range 20 { // warm
-				if err := p.round(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			const rounds = 200
-			n := testing.AllocsPerRun(rounds, func() {
-				if err := p.round(); err != nil {
-					t.Fatal(err)
-				}
-			})
-			// A garbage collection empties the pools; one in a while is none per request.
-			if n >= 1 {
-				t.Errorf("%.2f allocations for %d requests", n, depth)
-			}
-		})
 	}
 }
 

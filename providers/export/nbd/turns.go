@@ -19,23 +19,17 @@ type turns struct {
 	mu    sync.Mutex // guards all below
 	event *os.File   // an eventfd; nil until the first one waits, and when none can be had
 	wait  []chan struct{}
-	users int // connections that may wait; the last one closes event
 	wg    sync.WaitGroup
 }
 
 // enter counts a connection in. leave is due.
-func (t *turns) enter() {
-	t.attached.Add(1)
-	t.mu.Lock()
-	t.users++
-	t.mu.Unlock()
-}
+func (t *turns) enter() { t.attached.Add(1) }
 
+// leave counts it out; the last one closes event.
 func (t *turns) leave() {
-	t.attached.Add(-1)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.users--; t.users == 0 && t.event != nil {
+	if t.attached.Add(-1) == 0 && t.event != nil {
 		t.event.Close()
 		t.event = nil
 	}
