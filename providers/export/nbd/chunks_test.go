@@ -121,16 +121,18 @@ func (c *client) choose(f form, name string) {
 	}
 }
 
-func holedShelf() (*shelf, *holed) {
+func holedShelf() (*shelf, *holed) { return holedShelfOf(8 << 20) }
+
+func holedShelfOf(size int) (*shelf, *holed) {
 	h := newShelf()
-	d := &holed{disk: newDisk(8 << 20), holes: map[int64]bool{1: true, 2: true, 5: true}}
+	d := &holed{disk: newDisk(size), holes: map[int64]bool{1: true, 2: true, 5: true}}
 	for i := range d.b {
 		if !d.holes[int64(i/4096)] {
 			d.b[i] = byte(i/4096 + i)
 		}
 	}
-	h.exports["x"] = Export{Info: Info{Name: "x", Size: 8 << 20, Zeroes: true}, Backend: d}
-	h.exports["ro"] = Export{Info: Info{Name: "ro", Size: 8 << 20, ReadOnly: true}, Backend: d}
+	h.exports["x"] = Export{Info: Info{Name: "x", Size: int64(size), Zeroes: true}, Backend: d}
+	h.exports["ro"] = Export{Info: Info{Name: "ro", Size: int64(size), ReadOnly: true}, Backend: d}
 	return h, d
 }
 
