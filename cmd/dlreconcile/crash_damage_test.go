@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/dlreconcile/dlreconcile/engine"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -92,6 +93,36 @@ func (d *crashDaemon) sound() error {
 		}
 		if st.Generation != n || len(st.Drift) > 0 {
 			return fmt.Errorf("generation %d of %d is served, drift: %v", st.Generation, n, st.Drift)
+		}
+		return nil
+	})
+	if d.dead() || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// followed waits until the tip is served and what it needs no more was dropped, since
+// retired drops: the daemon drops such things now and then without being asked to, also
+// before a fetch that failed is tried again.
+func (d *crashDaemon) followed(retired int) error {
+	ctx, cancel := d.context()
+	defer cancel()
+	err := patiently(ctx, func() error {
+		var st engine.Status
+		if err := d.lane.client.Get(ctx, "/v1/status", nil, &st); err != nil {
+			return err
+		}
+		for _, c := range st.Conditions {
+			if !c.Status && (c.Type == engine.ConditionSynced || c.Type == engine.ConditionSourceReachable) {
+				return fmt.Errorf("%s is false: %s", c.Type, c.Message)
+			}
+		}
+		points := d.lane.points.all()
+		slices.Reverse(points)
+		dropped, published := slices.Index(points, "engine.retire.end"), slices.Index(points, "engine.publish.end")
+		if d.lane.points.count("engine.retire.end") <= retired || published >= 0 && published < dropped {
+			return errors.New("what is not needed was not dropped yet")
 		}
 		return nil
 	})

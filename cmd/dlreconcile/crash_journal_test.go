@@ -99,7 +99,7 @@ func (l *crashLane) followed(tale crashTale) error {
 	}
 	before := l.points.count("engine.retire.end")
 	l.gate.open()
-	if err := d.passes("engine.retire.end", before+1); err != nil {
+	if err := d.followed(before); err != nil {
 		return err
 	}
 	if answers, err = d.explainAll(); err == nil && answers != tale.answersThen {

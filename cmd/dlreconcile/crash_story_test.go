@@ -94,10 +94,9 @@ type crashStory struct {
 
 func crashStories() []crashStory {
 	reconcile := func(l *crashLane, d *crashDaemon) error {
-		// Shut until here: the tip is looked at now.
 		before := l.points.count("engine.retire.end")
-		l.gate.open()
-		return d.passes("engine.retire.end", before+1)
+		l.gate.open() // shut until here: the tip is looked at now
+		return d.followed(before)
 	}
 	apply := func(l *crashLane, d *crashDaemon, c *crashClient) error {
 		if err := d.passes("engine.start.end", 1); err != nil {
