@@ -133,6 +133,8 @@ type Engine struct {
 	// it is tried again as long as nothing newer is. Only the loop's goroutine
 	// touches it.
 	broken *store.Record
+	// mendedLast is the kept generation that was tried again last; the same touches it.
+	mendedLast uint64
 	// avoided is the generation that was on trial when the process before ended: it is
 	// served to machines that are on it, and stands in for nothing. 0: none.
 	avoided uint64

@@ -332,6 +332,9 @@ func (e *Engine) ended(ctx context.Context, st *loopState, out Outcome) {
 		e.retire(ctx)
 	}
 	e.goOn(ctx, st, j.ordered())
+	if e.broken == nil {
+		e.mend(ctx, st) // what it made may be what a kept generation lacked
+	}
 }
 
 // goOn begins what waits, now that nothing runs. look says that the tip is to be looked

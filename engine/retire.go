@@ -37,6 +37,8 @@ func (e *Engine) dropUnneeded(ctx context.Context) bool {
 	// who is pinned to one that was made since is known.
 	settling := e.now().Sub(e.started) < e.cfg.Settle
 	kept := e.cfg.Store.Numbers()
+	pinned := maps.Clone(live.Generations)
+	e.spare(pinned)
 	for i, n := range kept {
 		if settling && n <= e.inherited || i >= len(kept)-e.cfg.Keep {
 			live.Generations[n] = true
@@ -60,7 +62,8 @@ func (e *Engine) dropUnneeded(ctx context.Context) bool {
 		}
 	}
 	maps.DeleteFunc(e.unserved, func(n uint64, _ error) bool {
-		return !live.Generations[n] && (e.broken == nil || e.broken.Number != n)
+		// Nobody misses one that is kept for its number alone once all have shown themselves.
+		return !pinned[n] && !(settling && n <= e.inherited) && (e.broken == nil || e.broken.Number != n)
 	})
 	if e.unpinned != nil {
 		e.pin()

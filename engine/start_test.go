@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,6 +74,35 @@ func TestKeptGenerationCannotBeServed(t *testing.T) {
 	h.clock.advance(time.Hour)
 	h.reached(h.repo.commit(site("five")))
 	h.wait("end of the trouble", func(s Status) bool { return s.ServeError == "" })
+}
+
+// What the current generation lacked at the start is made anew by the repo's commit, as
+// the next one: the one before is served beside it again, and the trouble is over.
+func TestTroubleEndsWithARebuild(t *testing.T) {
+	h := newHouse(t, nil)
+	h.reachedOnce(site("one"))
+	h.stop()
+	h.open()
+	var made atomic.Bool
+	h.fakes["image"].set(func(f *fake) {
+		f.onPrepare = func(_ context.Context, in provider.Input) error {
+			if !in.Offline {
+				made.Store(true)
+			}
+			if in.Offline && !made.Load() {
+				return errors.New("nothing in the store was built from the recipe")
+			}
+			return nil
+		}
+	})
+	h.run()
+	s := h.wait("generation 2", func(s Status) bool { return s.Generation == 2 && s.ServeError == "" && s.Phase == PhaseIdle })
+	if !condition(t, s, ConditionHealthy).Status || !condition(t, s, ConditionReady).Status {
+		t.Errorf("%+v", s.Conditions)
+	}
+	if h.served() != "one" || h.servedBy(1) != "one" {
+		t.Errorf("serving %q, and to machines on generation 1 %q", h.served(), h.servedBy(1))
+	}
 }
 
 // A damaged record: the one before is served, and the status says what is wrong.
