@@ -183,8 +183,8 @@ func checkFormat(file string) error {
 }
 
 const (
-	objectCache = 16 << 20 // bytes of delta bases kept in memory
-	largeObject = 1 << 20  // bytes from which a file is streamed and never held
+	objectCache = 4 << 20 // bytes of delta bases kept in memory, also while nothing is read
+	largeObject = 1 << 20 // bytes from which a file is streamed and never held
 )
 
 // storage opens the object database. It keeps no file open between calls.
