@@ -61,6 +61,9 @@ func (j *job) answer(out Outcome) {
 func (e *Engine) attempt(ctx context.Context, j job) *attempt {
 	// Before anything is judged by them: keys that change meanwhile are another matter.
 	a := &attempt{Engine: e, j: j, stage: PhaseLoading, settings: e.digestSettings()}
+	if err := e.mendAudit(); err != nil { // which the start could not
+		e.log.Error("the audit log cannot be mended", "error", err)
+	}
 	err := a.run(ctx)
 	out := &a.out
 	out.Plan = a.plan
@@ -86,7 +89,8 @@ type attempt struct {
 	stage    Phase
 	plan     *plan.Plan // what was, or would be, applied; nil: it did not come to that
 	obs      []plan.Observation
-	recorded bool // there is no way back
+	begun    *store.Attempt // as the journal has it; nil: it did not come to that
+	recorded bool           // there is no way back
 	// overridden lists the rules that would have stopped it, sorted.
 	overridden []string
 	missing    error           // why the commit has no configuration; nil: it has its folder
@@ -190,11 +194,11 @@ func (a *attempt) run(ctx context.Context) (err error) {
 	if in.Generation, err = a.cfg.Store.Next(); err != nil {
 		return err
 	}
-	err = a.cfg.Store.Begin(store.Attempt{Generation: in.Generation, Base: a.Generation(), Trigger: a.j.trigger, Revision: a.j.rev.Hash})
-	if err != nil {
+	// Unless it is recorded, it ends when its line is written: see audit.
+	a.begun = &store.Attempt{Generation: in.Generation, Base: a.Generation(), Trigger: a.j.trigger, Revision: a.j.rev.Hash, Began: a.now().UTC()}
+	if err := a.cfg.Store.Begin(*a.begun); err != nil {
 		return err
 	}
-	defer a.cfg.Store.Aborted(in.Generation) // nothing to do once recorded
 	unpin := a.cfg.Store.Content().Pin()
 	defer unpin()
 	t, err := a.prepare(ctx, a.cfg.Providers, in)

@@ -11,7 +11,7 @@ import (
 func (a *attempt) audit(out *Outcome) {
 	j := a.j
 	j.overrides = a.overridden
-	a.audited(&j, out, j.saved != nil, a.applied()...)
+	a.auditedAttempt(&j, out, j.saved != nil, a.begun, a.applied()...)
 	a.keepRefusal(&j, out)
 }
 
@@ -24,11 +24,17 @@ func (a *attempt) applied() []store.AuditChange {
 	return store.AuditChanges(a.plan)
 }
 
-// audited writes one line of the audit log. It cannot undo what was done, so an
+// audited is auditedAttempt for what did not come to a beginning.
+func (e *Engine) audited(j *job, out *Outcome, saved bool, changes ...store.AuditChange) {
+	e.auditedAttempt(j, out, saved, nil, changes...)
+}
+
+// auditedAttempt writes one line of the audit log, and then ends the attempt in the
+// journal, if it has begun there and was not recorded. It cannot undo what was done, so an
 // error is told in the log and in the status, and the line is written before the next
 // one. Should the process end before, the next start writes it for a generation that
 // has none.
-func (e *Engine) audited(j *job, out *Outcome, saved bool, changes ...store.AuditChange) {
+func (e *Engine) auditedAttempt(j *job, out *Outcome, saved bool, begun *store.Attempt, changes ...store.AuditChange) {
 	entry := store.AuditEntry{
 		Time: e.now(), Trigger: j.trigger, Who: j.by, Revision: j.rev.Hash, Generation: out.Generation,
 		Overrides: j.overrides, SavedPlan: saved, Changes: changes,
@@ -53,7 +59,10 @@ func (e *Engine) audited(j *job, out *Outcome, saved bool, changes ...store.Audi
 	default:
 		entry.Result = store.AuditUnchanged
 	}
-	e.writeDown(entry)
+	if begun != nil {
+		entry.Began = begun.Began
+	}
+	e.writeDown(entry, begun)
 	e.noteAudited(&entry, out.Plan, out.Failure)
 }
 
@@ -78,18 +87,18 @@ func (e *Engine) auditOrder(o order, out Outcome) {
 	if f := out.Failure; f != nil {
 		entry.Result, entry.Reason, entry.Message = store.AuditRefused, f.Reason, f.Message
 	}
-	e.writeDown(entry)
+	e.writeDown(entry, nil)
 	if out.Failure == nil {
 		e.noteAudited(&entry, nil, nil)
 	}
 }
 
-// writeDown writes one line, and tells when it cannot.
-func (e *Engine) writeDown(entry store.AuditEntry) {
+// writeDown writes one line, and tells when it cannot. begun is as in owedLine.
+func (e *Engine) writeDown(entry store.AuditEntry, begun *store.Attempt) {
 	if e.cfg.Meter != nil {
 		e.cfg.Meter.Attempt(entry.Result, entry.Reason)
 	}
-	if err := e.writeAudit(entry); err != nil {
+	if err := e.writeAudit(entry, begun); err != nil {
 		e.log.Error("what was done cannot be written down", "revision", entry.Revision, "result", entry.Result, "error", err)
 		e.emit(provider.Note{Kind: provider.NoteAuditFailed, Revision: entry.Revision, Message: err.Error()})
 	}
@@ -98,21 +107,21 @@ func (e *Engine) writeDown(entry store.AuditEntry) {
 // mostUnwritten bounds the lines that wait for a disk.
 const mostUnwritten = 256
 
+// owedLine is a line that is to be in the audit log.
+type owedLine struct {
+	store.AuditEntry
+	begun *store.Attempt // that is over for the journal once the line is written; nil: none
+}
+
 // writeAudit writes the lines that could not be written before, and then this one.
-func (e *Engine) writeAudit(entry store.AuditEntry) error {
+func (e *Engine) writeAudit(entry store.AuditEntry, begun *store.Attempt) error {
 	e.auditMu.Lock()
 	defer e.auditMu.Unlock()
-	e.unwritten = append(e.unwritten, entry)
-	var err error
-	for len(e.unwritten) > 0 {
-		if err = e.cfg.Store.Audit(e.unwritten[0]); err != nil {
-			break
-		}
-		e.unwritten = e.unwritten[1:]
-	}
+	e.unwritten = append(e.unwritten, owedLine{entry, begun})
+	err := e.writeOwed()
 	if len(e.unwritten) > mostUnwritten {
 		// What was not applied is the smaller loss.
-		i := max(0, slices.IndexFunc(e.unwritten, func(e store.AuditEntry) bool { return e.Result != store.AuditApplied }))
+		i := max(0, slices.IndexFunc(e.unwritten, func(l owedLine) bool { return l.Result != store.AuditApplied }))
 		e.log.Error("a line of the audit log is lost", "revision", e.unwritten[i].Revision, "generation", e.unwritten[i].Generation, "result", e.unwritten[i].Result)
 		e.unwritten = slices.Delete(e.unwritten, i, i+1)
 	}
@@ -122,11 +131,37 @@ func (e *Engine) writeAudit(entry store.AuditEntry) error {
 	return err
 }
 
-// mendAudit writes the lines that the process before did not get to.
+// writeOwed writes the lines that wait, in their order. The caller holds auditMu.
+func (e *Engine) writeOwed() error {
+	for len(e.unwritten) > 0 {
+		one := e.unwritten[0]
+		if err := e.cfg.Store.Audit(one.AuditEntry); err != nil {
+			return err
+		}
+		e.unwritten = e.unwritten[1:]
+		if one.begun != nil {
+			e.cfg.Store.Settled(*one.begun)
+		}
+	}
+	return nil
+}
+
+// mendAudit writes the lines that the process before did not get to. Once it has, it
+// does nothing. It is called while no attempt is under way, which may have recorded what
+// it has not written down yet.
 func (e *Engine) mendAudit() error {
+	if e.auditMended {
+		return nil
+	}
+	e.auditMu.Lock()
+	err := e.writeOwed() // those of a try before
+	e.auditMu.Unlock()
+	if err != nil {
+		return err
+	}
 	missing, err := e.cfg.Store.MissingAudit()
 	if err == nil && missing != nil {
-		err = e.writeAudit(*missing)
+		err = e.writeAudit(*missing, nil)
 	}
 	if err != nil {
 		return err
@@ -136,13 +171,13 @@ func (e *Engine) mendAudit() error {
 		return err
 	}
 	for _, one := range cut {
-		if one.Line != nil {
-			if err := e.writeAudit(*one.Line); err != nil {
-				return err
-			}
+		if one.Line == nil {
+			e.cfg.Store.Settled(one.Attempt)
+		} else if err := e.writeAudit(*one.Line, &one.Attempt); err != nil {
+			return err
 		}
-		e.cfg.Store.Aborted(one.Attempt)
 	}
+	e.auditMended = true
 	return nil
 }
 

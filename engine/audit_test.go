@@ -1,16 +1,22 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dlreconcile/dlreconcile/engine/plan"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/store"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
@@ -161,7 +167,7 @@ func TestUnwrittenAuditIsBounded(t *testing.T) {
 		if n%4 == 0 {
 			e.Result = store.AuditApplied
 		}
-		if h.writeAudit(e) == nil || h.auditErr == nil {
+		if h.writeAudit(e, nil) == nil || h.auditErr == nil {
 			t.Fatal("a folder was written to")
 		}
 	}
@@ -269,5 +275,146 @@ func TestInterruptedAttemptIsAudited(t *testing.T) {
 	}
 	if r, err := h.store.VerifyAudit(""); err != nil || r.Wrong != nil {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// blockAudit makes the log unwritable, and gives it back.
+func (h *house) blockAudit() (giveBack func()) {
+	h.t.Helper()
+	path := filepath.Join(h.dir, "audit.ndjson")
+	if err := os.Rename(path, path+".away"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		h.t.Fatal(err)
+	}
+	if err := os.Mkdir(path, 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+	return func() {
+		h.t.Helper()
+		if err := os.Remove(path); err != nil {
+			h.t.Fatal(err)
+		}
+		if err := os.Rename(path+".away", path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			h.t.Fatal(err)
+		}
+	}
+}
+
+// linesOf gives "RESULT TIME" of each line about a revision, by when its attempt began.
+func (h *house) linesOf(revision string) (list []string) {
+	h.t.Helper()
+	for _, e := range h.audit() {
+		if e.Revision == revision {
+			list = append(list, e.Result+" "+e.Began.Format("15:04"))
+		}
+	}
+	return list
+}
+
+// failsToPrepare has every attempt begin and come to nothing.
+func (h *house) failsToPrepare() {
+	h.fakes["image"].set(func(f *fake) {
+		f.onPrepare = func(_ context.Context, in provider.Input) error {
+			if in.Offline {
+				return nil
+			}
+			return errors.New("no room")
+		}
+	})
+}
+
+// An attempt whose line was not written when the process ended has one after the next
+// start, whatever else began at the same number since.
+func TestEveryAttemptHasOneLine(t *testing.T) {
+	h := newHouse(t, nil)
+	h.reachedOnce(site("one"))
+	h.repo.mu.Lock()
+	bad := h.repo.add(site("bad"))
+	h.repo.mu.Unlock()
+	start := func() {
+		t.Helper()
+		h.stop()
+		h.open()
+		h.failsToPrepare()
+		if err := h.start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	try := func() {
+		t.Helper()
+		h.clock.advance(time.Hour)
+		out := h.attempt(t.Context(), job{trigger: store.TriggerCommit, rev: revision(bad)}).settle()
+		if out.Failure == nil || !strings.Contains(out.Failure.Message, "no room") {
+			t.Fatalf("%+v", out)
+		}
+	}
+	giveBack := h.blockAudit()
+	start()
+	try() // 13:00
+	start()
+	try() // 14:00; the start could not write the one before down, and this one has its number
+	start()
+	giveBack()
+	try() // 15:00
+	want := []string{"interrupted 13:00", "interrupted 14:00", "refused 15:00"}
+	has := func() {
+		t.Helper()
+		if got := h.linesOf(bad); !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	has()
+	start()
+	has()
+
+	// In one process: what could not be written is, and is over then.
+	giveBack = h.blockAudit()
+	try() // 16:00
+	try()
+	giveBack()
+	try() // 18:00
+	want = append(want, "refused 16:00", "refused 17:00", "refused 18:00")
+	has()
+	start()
+	has()
+	if n := len(h.store.Unfinished()); n != 0 {
+		t.Errorf("%d attempts are open in the journal", n)
+	}
+}
+
+// The end of the process between an attempt's line and the journal's does not give it
+// another one.
+func TestRefusedAttemptIsNotInterruptedToo(t *testing.T) {
+	h := newHouse(t, nil)
+	h.reachedOnce(site("one"))
+	rev := strings.Repeat("c", 40)
+	a := store.Attempt{Generation: 2, Base: 1, Trigger: store.TriggerCommit, Revision: rev, Began: h.clock.now().UTC()}
+	line := store.AuditEntry{Time: a.Began.Add(time.Second), Began: a.Began, Trigger: a.Trigger, Revision: rev, Generation: 1, Result: store.AuditRefused}
+	if err := errors.Join(h.store.Begin(a), h.store.Audit(line)); err != nil {
+		t.Fatal(err)
+	}
+	h.restart()
+	if got := h.linesOf(rev); !slices.Equal(got, []string{"refused 12:00"}) {
+		t.Errorf("%q", got)
+	}
+	h.restart()
+	if n := len(h.store.Unfinished()); n != 0 {
+		t.Errorf("%d attempts are open in the journal", n)
+	}
+}
+
+// The very first attempt, too, and where nothing runs.
+func TestFirstAttemptIsAuditedWithoutADaemon(t *testing.T) {
+	h := newHouse(t, nil)
+	rev := strings.Repeat("c", 40)
+	if err := h.store.Begin(store.Attempt{Generation: 1, Trigger: store.TriggerApply, Revision: rev, Began: h.clock.now()}); err != nil {
+		t.Fatal(err)
+	}
+	h.stop()
+	h.open()
+	h.clock.advance(time.Hour)
+	h.repo.commit(site("one"))
+	outcome(t)(h.ApplyOffline(t.Context(), Order{}, nil, nil))
+	if got := h.linesOf(rev); !slices.Equal(got, []string{"interrupted 12:00"}) {
+		t.Errorf("%q", got)
 	}
 }

@@ -139,6 +139,10 @@ type Engine struct {
 	// served to machines that are on it, and stands in for nothing. 0: none.
 	avoided uint64
 
+	// auditMended says that the lines of the process before are written. The start and
+	// then the attempts touch it.
+	auditMended bool
+
 	pins atomic.Pointer[map[provider.MAC]uint64] // see Pinned; nil: none
 
 	mu      sync.Mutex // guards the fields below
@@ -152,7 +156,7 @@ type Engine struct {
 
 	auditMu sync.Mutex // held while lines are written, before mu; guards the field below
 	// unwritten holds the lines that could not be written yet, in their order.
-	unwritten []store.AuditEntry
+	unwritten []owedLine
 }
 
 // New makes an engine. It touches neither the network nor the disk.

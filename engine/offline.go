@@ -54,6 +54,9 @@ func (e *Engine) runOffline(ctx context.Context, j job, progress func(provider.P
 // recall reads what is recorded, without serving it.
 func (e *Engine) recall() error {
 	rec, ok, err := e.cfg.Store.Current()
+	if err == nil {
+		err = e.mendAudit() // also when nothing was ever recorded
+	}
 	if err != nil || !ok {
 		return err
 	}
@@ -69,7 +72,7 @@ func (e *Engine) recall() error {
 		return err
 	}
 	e.update(func(s *Status) { e.publish(s, rec, own) })
-	return e.mendAudit()
+	return nil
 }
 
 // Plan says what applying a revision would do now. name "" is the tip.

@@ -57,13 +57,16 @@ type Actor struct {
 type AuditEntry struct {
 	FormatVersion int       `json:"format_version"`
 	Time          time.Time `json:"time"` // of the attempt's end
-	Trigger       string    `json:"trigger"`
-	Who           Actor     `json:"who"`
-	Revision      string    `json:"revision"`
-	Generation    uint64    `json:"generation"` // served when the attempt had ended; 0: none
-	Result        string    `json:"result"`     // AuditApplied, …
-	Reason        string    `json:"reason,omitempty"`
-	Message       string    `json:"message,omitempty"`
+	// Began is when the attempt began to prepare, as the journal has it: no two lines
+	// are of the same. Zero: it did not come to that.
+	Began      time.Time `json:"began,omitzero"`
+	Trigger    string    `json:"trigger"`
+	Who        Actor     `json:"who"`
+	Revision   string    `json:"revision"`
+	Generation uint64    `json:"generation"` // served when the attempt had ended; 0: none
+	Result     string    `json:"result"`     // AuditApplied, …
+	Reason     string    `json:"reason,omitempty"`
+	Message    string    `json:"message,omitempty"`
 	// Changes is what was applied: empty unless Result is AuditApplied.
 	Changes []AuditChange `json:"changes"`
 	// PolicyChanged says that another policy is in force since.
@@ -138,7 +141,7 @@ func (s *Store) missingAudit() (*AuditEntry, error) {
 
 // InterruptedAudit gives the lines that attempts should have, and have not, which the
 // process before did not get to the end of. The caller writes each behind that of
-// MissingAudit, and then calls Aborted with its attempt's generation: a start that is cut
+// MissingAudit, and then calls Settled with its attempt: a start that is cut
 // off in between finds the line written.
 func (s *Store) InterruptedAudit() ([]Interrupted, error) {
 	s.mu.Lock()
@@ -154,14 +157,14 @@ func (s *Store) InterruptedAudit() ([]Interrupted, error) {
 		}
 		text := fmt.Sprintf("the process ended while generation %d was being made; nothing of it is left", u.Generation)
 		e := AuditEntry{
-			Time: u.Began, Trigger: u.Trigger, Who: Actor{Via: ViaDaemon}, Revision: u.Revision, Generation: served,
+			Time: u.Began, Began: u.Began, Trigger: u.Trigger, Who: Actor{Via: ViaDaemon}, Revision: u.Revision, Generation: served,
 			Result: AuditInterrupted, Message: text, Changes: []AuditChange{}, Recovered: true,
 		}
 		written, err := hasAudit(s.auditPath(), &e)
 		if err != nil {
 			return nil, fmt.Errorf("audit log: %w", err)
 		}
-		one := Interrupted{Attempt: u.Generation}
+		one := Interrupted{Attempt: u.Attempt}
 		if !written {
 			one.Line = &e
 		}
@@ -172,7 +175,7 @@ func (s *Store) InterruptedAudit() ([]Interrupted, error) {
 
 // Interrupted is an attempt that the end of a process cut off.
 type Interrupted struct {
-	Attempt uint64      // the generation that it would have made
+	Attempt Attempt
 	Line    *AuditEntry // of the audit log; nil: it is written already
 }
 
@@ -180,7 +183,8 @@ type Interrupted struct {
 // before may have written, in bytes. It would be among its last ones.
 const auditTailSize = 1 << 20
 
-// hasAudit reports whether the end of the log has an interrupted attempt's line.
+// hasAudit reports whether the end of the log has the line of an attempt that was not
+// recorded: e, which tells that it was interrupted, or the one of its own end.
 func hasAudit(path string, e *AuditEntry) (bool, error) {
 	f, err := os.Open(path)
 	if missing(err) {
@@ -200,8 +204,11 @@ func hasAudit(path string, e *AuditEntry) (bool, error) {
 	}
 	for line := range bytes.Lines(b) {
 		var was AuditEntry
-		if json.Unmarshal(line, &was) == nil && was.Result == AuditInterrupted &&
-			was.Time.Equal(e.Time) && was.Revision == e.Revision && was.Trigger == e.Trigger {
+		if json.Unmarshal(line, &was) != nil || was.Revision != e.Revision || was.Trigger != e.Trigger {
+			continue
+		}
+		// Older lines do not say when the attempt began, but for the time of these.
+		if !e.Began.IsZero() && was.Began.Equal(e.Began) || was.Result == AuditInterrupted && was.Time.Equal(e.Time) {
 			return true, nil
 		}
 	}

@@ -73,9 +73,12 @@ type journal struct {
 	over bool       // it was closed
 	size int64      // up to which the file has whole frames
 	// torn says that there may be bytes behind size: an append has failed.
-	torn  bool
-	open  map[uint64]openAttempt // begun, and neither retired nor aborted
-	loose map[string]bool        // digests of blobs that were put and that nothing names yet
+	torn bool
+	open map[uint64]openAttempt // begun, and neither retired nor aborted
+	// aside are attempts that were not recorded and whose line is not in the audit log
+	// yet, while a later one has taken their number, the oldest first.
+	aside []Attempt
+	loose map[string]bool // digests of blobs that were put and that nothing names yet
 }
 
 type openAttempt struct {
@@ -180,6 +183,24 @@ func (j *journal) append(e journalEntry) error {
 	return nil
 }
 
+// mostAside bounds the attempts that wait for the audit log: the oldest goes.
+const mostAside = 256
+
+// setAside keeps what stands in the way of an attempt that begins. The caller holds mu.
+func (j *journal) setAside(a Attempt) {
+	old, ok := j.open[a.Generation]
+	if !ok || old.step != stepBegan || old.same(a) {
+		return
+	}
+	j.aside = append(slices.Clip(j.aside), old.Attempt)
+	j.aside = j.aside[max(0, len(j.aside)-mostAside):]
+}
+
+// same reports whether a and b are one attempt.
+func (a Attempt) same(b Attempt) bool {
+	return a.Generation == b.Generation && a.Began.Equal(b.Began)
+}
+
 // begin notes that an attempt is about to prepare.
 func (j *journal) begin(a Attempt) error {
 	if j == nil {
@@ -190,6 +211,7 @@ func (j *journal) begin(a Attempt) error {
 	if err := j.append(journalEntry{Step: stepBegan, Attempt: &a}); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
+	j.setAside(a)
 	j.open[a.Generation] = openAttempt{a, stepBegan}
 	return nil
 }
@@ -274,6 +296,28 @@ func (j *journal) abort(generation uint64) {
 	}
 }
 
+// settled ends an attempt that was not recorded, whose line is in the audit log.
+func (j *journal) settled(a Attempt) {
+	if j == nil {
+		return
+	}
+	j.mu.Lock()
+	if i := slices.IndexFunc(j.aside, a.same); i >= 0 {
+		j.aside = slices.Delete(j.aside, i, i+1)
+		err := errors.Join(j.append(journalEntry{Step: stepAborted, Attempt: &a}), j.compact())
+		j.mu.Unlock()
+		if err != nil {
+			j.log.Warn("the journal cannot be written", "step", stepAborted, "generation", a.Generation, "error", err)
+		}
+		return
+	}
+	open := j.open[a.Generation]
+	j.mu.Unlock()
+	if open.same(a) {
+		j.abort(a.Generation)
+	}
+}
+
 // retired ends the attempts whose generation was recorded.
 func (j *journal) retired() {
 	if j == nil {
@@ -303,7 +347,7 @@ func (j *journal) compact() error {
 	if err := failpoint.Hit("store.journal.compact"); err != nil {
 		return err
 	}
-	if len(j.open) == 0 && len(j.loose) == 0 {
+	if len(j.open) == 0 && len(j.aside) == 0 && len(j.loose) == 0 {
 		if err := j.f.Truncate(0); err != nil {
 			return err
 		}
@@ -320,6 +364,11 @@ func (j *journal) compact() error {
 			data, err = appendFrame(data, payload)
 		}
 		return err
+	}
+	for i := range j.aside { // before those that took their numbers
+		if err := add(journalEntry{Step: stepBegan, Attempt: &j.aside[i]}); err != nil {
+			return err
+		}
 	}
 	for _, n := range slices.Sorted(maps.Keys(j.open)) {
 		a := j.open[n]

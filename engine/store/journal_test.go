@@ -258,9 +258,15 @@ func TestTornJournal(t *testing.T) {
 		if got := mustCurrent(t, s); got.Number != 1 || len(s.Unfinished()) != 1 {
 			t.Errorf("%s: generation %d, unfinished: %+v", what, got.Number, s.Unfinished())
 		}
-		// And it can be written on.
+		// And it can be written on; what was unfinished waits for its line meanwhile.
 		n := mustBegin(t, s)
 		s.Aborted(n)
+		if b := journalOf(t, dir); len(b) == 0 {
+			t.Errorf("%s: the journal has lost an attempt", what)
+		}
+		for _, u := range s.Unfinished() {
+			s.Settled(u.Attempt)
+		}
 		if b := journalOf(t, dir); len(b) != 0 {
 			t.Errorf("%s: the journal is not empty: %q", what, b)
 		}

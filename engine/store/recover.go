@@ -80,10 +80,18 @@ func (s *Store) recover() error {
 			j.loose[e.Blob] = true
 		case e.Attempt == nil:
 		case e.Step == stepBegan, e.Step == stepRecorded, e.Step == stepPublished:
+			j.setAside(*e.Attempt)
 			j.open[e.Attempt.Generation] = openAttempt{*e.Attempt, e.Step}
 		case e.Step == stepRetired, e.Step == stepAborted:
+			if i := slices.IndexFunc(j.aside, e.Attempt.same); i >= 0 {
+				j.aside = slices.Delete(j.aside, i, i+1)
+				continue
+			}
 			delete(j.open, e.Attempt.Generation)
 		}
+	}
+	for _, a := range j.aside {
+		s.unfinished = append(s.unfinished, Unfinished{Attempt: a})
 	}
 	for _, n := range slices.Sorted(maps.Keys(j.open)) {
 		a := j.open[n]
@@ -175,8 +183,9 @@ func (s *Store) Unfinished() []Unfinished { return slices.Clone(s.unfinished) }
 
 // Begin notes in the journal that an attempt is about to prepare: from here on, a
 // start after the end of this process knows of it. It is on disk when Begin returns
-// nil. Exactly one of Aborted and Record follows, and Published and Retired after
-// Record.
+// nil. Exactly one of Aborted, Settled and Record follows, and Published and Retired
+// after Record. Until one does, the next start tells the audit log of it, also when
+// another attempt has begun at the same number since.
 func (s *Store) Begin(a Attempt) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,6 +203,10 @@ func (s *Store) Begin(a Attempt) error {
 func (s *Store) Aborted(generation uint64) {
 	s.journal.abort(generation)
 }
+
+// Settled is Aborted for an attempt as it was given to Begin, or by InterruptedAudit: the
+// audit log has its line. It does nothing after Record, and a second time.
+func (s *Store) Settled(a Attempt) { s.journal.settled(a) }
 
 // Published notes that every provider answers from a generation. It does nothing
 // unless an attempt at it has begun and not ended.
