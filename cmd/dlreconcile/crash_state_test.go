@@ -171,8 +171,9 @@ func wholeState(dir string) (string, error) {
 	return strings.Join(lines, "\n") + "\n", nil
 }
 
-// auditedOnce says what is wrong with the audit log: every line is whole, and the
-// current generation has exactly one that says it was applied.
+// auditedOnce says what is wrong with the audit log: every line is whole, no two are of
+// one attempt, whether it was applied, refused or interrupted, and the current generation
+// has exactly one that says it was applied.
 func auditedOnce(dir string) error {
 	s, err := store.OpenReadOnly(dir)
 	if err != nil {
@@ -187,7 +188,7 @@ func auditedOnce(dir string) error {
 		return err
 	}
 	defer f.Close()
-	applied := 0
+	applied, began := 0, map[time.Time]bool{}
 	sc := bufio.NewScanner(f)
 	sc.Buffer(nil, 1<<20)
 	for sc.Scan() {
@@ -200,6 +201,12 @@ func auditedOnce(dir string) error {
 		}
 		if e.Result == store.AuditApplied && e.Generation == n {
 			applied++
+		}
+		if at := e.Began.UTC(); !at.IsZero() {
+			if began[at] {
+				return fmt.Errorf("the audit log has two lines of the attempt that began at %s", at)
+			}
+			began[at] = true
 		}
 	}
 	if applied != 1 {
