@@ -41,7 +41,7 @@ var layers = map[string]struct {
 	"engine/keyfile":                {nil, "reads keys, and knows nothing of who they let in"},
 	"engine/throttle":               {nil, "bounds strangers, and knows nothing of what they want"},
 	"engine/webhook":                {[]string{"engine/throttle"}, "a listener for what forges send, that makes sense as a library on its own"},
-	"engine/notify":                 {[]string{"engine", "engine/node"}, "tells others what the engine and the record of events say"},
+	"engine/notify":                 {[]string{"engine", "engine/node", "engine/provider"}, "tells others what the engine and the record of events say"},
 	"engine/metrics":                {[]string{"schema", "engine", "engine/plan", "engine/provider", "engine/throttle"}, "shows the engine to Prometheus"},
 	"providers/internal/sock":       {nil, "sockets know no protocol"},
 	"providers/internal/published":  {nil, "tables know nothing of what is in them"},

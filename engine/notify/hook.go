@@ -10,11 +10,11 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dlreconcile/dlreconcile/engine/node"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
 )
 
 // HookConfig says who is told what happens.
@@ -22,7 +22,7 @@ type HookConfig struct {
 	URL string
 	// Secret signs what is sent; nil: it is not signed.
 	Secret func() ([]byte, error)
-	// Events are kinds; "*" stands for any end. None: every note of the engine's.
+	// Events are patterns of kinds, as of path.Match. None: every note of the engine's.
 	Events []string
 	Server string       // name of the server block, for who hears several daemons
 	Log    *slog.Logger // nil: silent
@@ -58,8 +58,8 @@ func NewHook(cfg HookConfig) (*Hook, error) {
 		return nil, err
 	}
 	for _, e := range cfg.Events {
-		if err := CheckPattern(e); err != nil {
-			return nil, err
+		if err := provider.CheckEventPattern(e); err != nil {
+			return nil, fmt.Errorf("events: %w", err)
 		}
 	}
 	h := &Hook{cfg: cfg, client: newClient()}
@@ -72,14 +72,6 @@ func NewHook(cfg HookConfig) (*Hook, error) {
 		return 0
 	}})
 	return h, nil
-}
-
-// CheckPattern says why a pattern of kinds matches nothing; nil when it may.
-func CheckPattern(text string) error {
-	if i := strings.IndexAny(text, "*?[\\"); text == "" || i >= 0 && i != len(text)-1 || i >= 0 && text[i] != '*' {
-		return fmt.Errorf("events %q: want a kind such as \"applied\", or \"commit.*\"", text)
-	}
-	return nil
 }
 
 // wants reports whether an event is to be sent.

@@ -489,8 +489,8 @@ func TestSettingsAreChecked(t *testing.T) {
 			t.Errorf("%+v: %v", c.cfg, err)
 		}
 	}
-	for pattern, ok := range map[string]bool{"applied": true, "commit.*": true, "*": true, "": false, "*.seen": false, "[a]": false, "a?": false} {
-		if err := CheckPattern(pattern); (err == nil) != ok {
+	for pattern, ok := range map[string]bool{"applied": true, "commit.*": true, "*": true, "*.seen": true, "": false, "aplied": false, "[a]": false, "[": false, "a?": false} {
+		if _, err := NewHook(HookConfig{URL: "https://hooks.example/x", Events: []string{pattern}}); (err == nil) != ok {
 			t.Errorf("%q: %v", pattern, err)
 		}
 	}
