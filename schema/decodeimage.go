@@ -33,10 +33,13 @@ func (l *loader) image(it *item) {
 		img.Copies = it.copies(img.Files)
 		img.Initramfs = it.initramfs(img.Source)
 	}
-	if sub := it.only("filesystem"); sealed {
-	} else if sub != nil {
+	// A sealed image has one already; sealedImage refuses one that is written.
+	sub := it.only("filesystem")
+	switch {
+	case sealed:
+	case sub != nil:
 		img.Filesystem = sub.filesystem()
-	} else if !it.made.block.broken {
+	case !it.made.block.broken:
 		it.fail(it.at, "An image without a file system", `Say what its root becomes: filesystem "ext4" { size = "2GiB" } or filesystem "squashfs" {}.`)
 	}
 	if it.made.failed {

@@ -20,8 +20,8 @@ const maxAdvertised = 32 << 20
 const maxAcks = 1 << 20
 
 // boundTransports has the library read no longer list of refs from a server than
-// maxAdvertised, and no more before a pack than maxAcks. It keeps its transports in a map of its own, for the whole process, so
-// this is done once and is the same for everybody.
+// maxAdvertised, and no more before a pack than maxAcks. It keeps its transports in a map
+// of its own, for the whole process, so this is done once and is the same for everybody.
 var boundTransports = sync.OnceFunc(func() {
 	c := githttp.NewClient(&http.Client{Transport: boundAnswers{http.DefaultTransport}})
 	client.InstallProtocol("http", c)

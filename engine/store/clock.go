@@ -186,7 +186,8 @@ func (c *Clock) openLost(tx *bbolt.Tx) {
 	}
 }
 
-// BootTime is the time since this machine booted, suspend included: CLOCK_BOOTTIME of clock_gettime(2), which every kernel that runs this has.
+// BootTime is the time since this machine booted, suspend included: CLOCK_BOOTTIME of
+// clock_gettime(2), which every kernel that runs this has.
 func BootTime() time.Duration {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)

@@ -31,8 +31,8 @@ func (s *Store) keepMemory(m Memory) error {
 	return nil
 }
 
-// mendMemory makes the second copy what the first is, and tells when it was damaged. What an order that a crash cut
-// off wants there is not in force.
+// mendMemory makes the second copy what the first is, and tells when it was damaged. What
+// an order that a crash cut off wants there is not in force.
 func (s *Store) mendMemory() error {
 	p, err := s.pointer()
 	switch {
