@@ -12,7 +12,6 @@ import (
 	"github.com/dlreconcile/dlreconcile/engine/keyfile"
 	"github.com/dlreconcile/dlreconcile/engine/metrics"
 	"github.com/dlreconcile/dlreconcile/engine/notify"
-	"github.com/dlreconcile/dlreconcile/engine/provider"
 )
 
 // leastForgeToken is how many bytes the token of a forge has: those of all have more.
@@ -49,12 +48,6 @@ func (b *daemonBlocks) checkNotify() hcl.Diagnostics {
 		seen[n.Name] = true
 		if _, err := notify.NewHook(notify.HookConfig{URL: n.URL, Events: n.Events}); err != nil {
 			wrong(n.At, "Invalid notify", sentence(err))
-			continue
-		}
-		for _, kind := range n.Events {
-			if err := provider.CheckEventPattern(kind); err != nil {
-				wrong(n.At, "Invalid notify", "In events, "+err.Error()+".")
-			}
 		}
 	}
 	return diags
