@@ -110,20 +110,20 @@ func decode(mac provider.MAC, value []byte, now time.Time) (*machine, error) {
 }
 
 // load reads the bucket. A record that cannot be read is logged and dropped: it
-// must not keep the others from being served.
+// must not keep the others from being served. It is no error that nothing can be written.
 func (t *Tracker) load() error {
 	now := t.now()
 	var all []*machine
 	if err := failpoint.Hit("node.load.commit"); err != nil {
 		return fmt.Errorf("boot sessions: %w", err)
 	}
-	err := t.cfg.DB.Update(func(tx *bbolt.Tx) error {
+	read := func(tx *bbolt.Tx) error {
 		all = nil
 		clear(t.stored)
 		clear(t.dirty)
-		bucket, err := tx.CreateBucketIfNotExists([]byte(Bucket))
-		if err != nil {
-			return err
+		bucket := tx.Bucket([]byte(Bucket))
+		if bucket == nil {
+			return nil
 		}
 		return bucket.ForEach(func(k, v []byte) error {
 			if len(k) != len(provider.MAC{}) {
@@ -141,8 +141,8 @@ func (t *Tracker) load() error {
 			all = append(all, m)
 			return nil
 		})
-	})
-	if err != nil {
+	}
+	if err := t.cfg.DB.View(read); err != nil {
 		return fmt.Errorf("boot sessions: %w", err)
 	}
 	sort.SliceStable(all, func(i, j int) bool { return all[i].seen.Before(all[j].seen) })

@@ -26,6 +26,7 @@ const (
 // DB is the database that sessions are kept in. *bbolt.DB is one. It may call a function
 // more than once: what an earlier call did in the transaction is taken back then.
 type DB interface {
+	View(func(*bbolt.Tx) error) error
 	Update(func(*bbolt.Tx) error) error
 	Batch(func(*bbolt.Tx) error) error
 }

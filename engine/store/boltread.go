@@ -150,10 +150,11 @@ func (b *boltReader) page(id uint64) ([]byte, error) {
 	if id < 2 || id >= b.meta.pages || int64(id) >= b.size/b.pageSize {
 		return nil, fmt.Errorf("page %d is beyond its end", id)
 	}
-	return b.pageAt(id, boltMostOver)
+	return b.pageAt(id, boltMostOver, true)
 }
 
-func (b *boltReader) pageAt(id, most uint64) ([]byte, error) {
+// pageAt reads a page, and if whole what it goes over, which is at most most pages.
+func (b *boltReader) pageAt(id, most uint64, whole bool) ([]byte, error) {
 	p := make([]byte, b.pageSize)
 	if _, err := b.r.ReadAt(p, int64(id)*b.pageSize); err != nil {
 		return nil, fmt.Errorf("page %d: %w", id, err)
@@ -167,6 +168,9 @@ func (b *boltReader) pageAt(id, most uint64) ([]byte, error) {
 	}
 	if over > most || int64(id+over) >= b.size/b.pageSize {
 		return nil, fmt.Errorf("page %d goes over %d pages", id, over)
+	}
+	if !whole {
+		return p, nil
 	}
 	p = make([]byte, b.pageSize*int64(over+1))
 	if _, err := b.r.ReadAt(p, int64(id)*b.pageSize); err != nil {
@@ -286,8 +290,11 @@ func (b *boltReader) leaf(e element, bucket string, level int) {
 		b.tree(root, string(e.key), 1, nil, nil, 0)
 		return
 	}
-	list, branch, err := elements(e.value[boltElement:])
-	if err != nil || branch {
+	inline := e.value[boltElement:]
+	list, branch, err := elements(inline)
+	// It is no page of the file, and says so: bbolt frees the page of this number when the
+	// bucket grows.
+	if err != nil || branch || binary.NativeEndian.Uint64(inline) != 0 || binary.NativeEndian.Uint32(inline[12:]) != 0 {
 		b.bad("bucket %q is damaged", e.key)
 	}
 	if branch {
@@ -328,15 +335,43 @@ func (b *boltReader) freelist() {
 	}
 }
 
+// strayAt reads a page that the tree does not lead to, and takes from left what it goes
+// over. That is read only when its own elements reach into it.
+func (b *boltReader) strayAt(id uint64, left *int64) ([]byte, error) {
+	p, err := b.pageAt(id, boltStrayOver, false)
+	if err != nil {
+		return nil, err
+	}
+	flags, count := binary.NativeEndian.Uint16(p[8:]), int64(binary.NativeEndian.Uint16(p[10:]))
+	over := int64(binary.NativeEndian.Uint32(p[12:]))
+	if flags != boltLeaf || over == 0 {
+		return p, nil
+	}
+	end := boltHeader + boltElement*count
+	if count == 0 || end > b.pageSize {
+		return p, nil
+	}
+	last := p[end-boltElement:]
+	for _, n := range []int{4, 8, 12} { // where its bytes are, and how many
+		end += int64(binary.NativeEndian.Uint32(last[n:]))
+	}
+	if end -= boltElement; end <= b.pageSize*over || end > b.pageSize*(over+1) || b.pageSize*over > *left {
+		return p, nil
+	}
+	*left -= b.pageSize * over
+	return b.pageAt(id, boltStrayOver, true)
+}
+
 // strays calls take with each record in a leaf that the tree does not lead to: leaves
 // behind a page that is lost, and such as were written over since. The bucket is not
 // known.
 func (b *boltReader) strays(take func(key, value []byte)) {
+	left := b.size // of bytes that may be read beside the first pages
 	for id := uint64(2); int64(id) < b.size/b.pageSize; id++ {
 		if b.seen[id] {
 			continue
 		}
-		p, err := b.pageAt(id, boltStrayOver)
+		p, err := b.strayAt(id, &left)
 		if err != nil {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -28,6 +29,8 @@ type Clock struct {
 
 	base time.Time // what the Clock showed when the machine had been up for so long
 	up   time.Duration
+
+	mu sync.Mutex // guards what follows; taken last
 	// lost is what Lost gives; news says that this was not known at the last start.
 	lost time.Time
 	news bool
@@ -84,7 +87,14 @@ func (s *Store) Clock(by Ticks) (*Clock, error) {
 func (c *Clock) open(tx *bbolt.Tx) error {
 	up := c.by.Up()
 	c.base, c.up = c.by.Wall().UTC().Round(0), up
-	defer func() { c.openLost(tx) }()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lost, c.news = time.Time{}, false
+	defer func() {
+		if tx.Bucket([]byte(damageBucket)) != nil { // the file was made anew since
+			c.lost, c.news = c.Now(), true
+		}
+	}()
 	b := tx.Bucket([]byte(clockBucket))
 	if b == nil {
 		return nil
@@ -108,9 +118,11 @@ func (c *Clock) Now() time.Time { return c.base.Add(c.by.Up() - c.up) }
 func (c *Clock) Reached(t time.Time) {
 	if d := t.Sub(c.Now()); d > 0 {
 		c.base = c.base.Add(d)
-		if c.news {
-			c.lost = c.lost.Add(d)
-		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.news {
+		c.lost = c.Now()
 	}
 }
 
@@ -151,7 +163,10 @@ func (c *Clock) Save() error {
 		if err != nil {
 			return err
 		}
-		if tx.Bucket([]byte(damageBucket)) != nil && c.news {
+		c.mu.Lock()
+		news := c.news
+		c.mu.Unlock()
+		if tx.Bucket([]byte(damageBucket)) != nil && news {
 			if err := tx.DeleteBucket([]byte(damageBucket)); err != nil { // it is in the record now
 				return err
 			}
@@ -166,8 +181,11 @@ func (c *Clock) Save() error {
 
 // put writes the time into a bucket.
 func (c *Clock) put(b *bbolt.Bucket) error {
+	c.mu.Lock()
+	lost := c.lost
+	c.mu.Unlock()
 	up := c.by.Up()
-	v, err := json.Marshal(clockRecord{Boot: c.by.Boot, Up: up, Now: c.base.Add(up - c.up), Lost: c.lost})
+	v, err := json.Marshal(clockRecord{Boot: c.by.Boot, Up: up, Now: c.base.Add(up - c.up), Lost: lost})
 	if err != nil {
 		return err
 	}
@@ -175,15 +193,15 @@ func (c *Clock) put(b *bbolt.Bucket) error {
 }
 
 // Lost gives when it was found last, of this Clock, that leases may be missing from the
-// database; zero: it never was.
-func (c *Clock) Lost() time.Time { return c.lost }
-
-// openLost finds out what Lost gives. A file that was made anew since says so by its
-// bucket, once.
-func (c *Clock) openLost(tx *bbolt.Tx) {
-	if tx.Bucket([]byte(damageBucket)) != nil {
+// database; zero: it never was. No lease that was there then is younger.
+func (c *Clock) Lost() time.Time {
+	found := c.db.leasesLost()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if found && !c.news { // after this Clock was opened
 		c.lost, c.news = c.Now(), true
 	}
+	return c.lost
 }
 
 // BootTime is the time since this machine booted, suspend included: CLOCK_BOOTTIME of

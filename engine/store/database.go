@@ -19,17 +19,23 @@ import (
 // bbolt maps its file and panics at what it cannot make sense of; a file that was cut
 // short is a fault. Neither ends the process here. A transaction that comes upon damage
 // has the file made anew from what its users hold in memory, see Keep, and is then tried
-// once more. Safe for concurrent use; transactions take turns.
+// once more. When that fails, on a full disk, nothing can be changed until it succeeds:
+// each change tries it again, with a pause in between. What the damaged file had can be
+// read meanwhile. Safe for concurrent use; transactions take turns.
 type Database struct {
-	// renew puts a new file in the place of the damaged one, whose content fill
-	// writes, and opens it.
-	// The error is errSound when it is not damaged. complete says that fill writes every
-	// lease there is.
+	// renew puts a new file in the place of the damaged one, whose content fill writes,
+	// and opens it. complete says that fill writes every lease there is. The error is
+	// errSound when the file is not damaged. With any other one, what it gives is a copy in
+	// memory of what the new file would have, to be read, or nil.
 	renew func(why error, fill func(*bbolt.Tx) error, complete bool) (*bbolt.DB, error)
+	up    func() time.Duration // since some moment
 
-	turn sync.Mutex                           // one transaction at a time; guards what follows
-	db   *bbolt.DB                            // nil: closed, or damaged beyond mending
-	keep map[string]func(*bbolt.Bucket) error // by bucket
+	turn   sync.Mutex                           // one transaction at a time; guards what follows
+	db     *bbolt.DB                            // the file, or with broken a copy of it in memory; nil: there is none
+	broken *brokenError                         // why the file cannot be written, nor another one in its place; nil: it can
+	looked time.Duration                        // when the file was read through last, of up
+	lost   bool                                 // leases may be missing from what is there since it was opened
+	keep   map[string]func(*bbolt.Bucket) error // by bucket
 
 	mu    sync.Mutex // guards what follows; taken last
 	calls []*call    // that wait for their common transaction
@@ -39,6 +45,19 @@ type Database struct {
 const batchDelay = 2 * time.Millisecond
 
 var errDatabaseClosed = errors.New("the database is closed")
+
+// renewPause is how long a file that could not be made anew, or that was sound, is left
+// alone: to find out takes reading it.
+const renewPause = 3 * time.Second
+
+// brokenError says that the file is damaged and cannot be made anew for now.
+type brokenError struct{ why, err error }
+
+func (e *brokenError) Error() string {
+	return fmt.Sprintf("the database is damaged: %v, and cannot be made anew: %v", e.why, e.err)
+}
+
+func (e *brokenError) Unwrap() []error { return []error{e.why, e.err} }
 
 // faultError is a panic or a fault in a transaction.
 type faultError struct {
@@ -96,29 +115,71 @@ func (d *Database) Update(fn func(*bbolt.Tx) error) error {
 
 // try runs a transaction, on a new file if need be. The caller holds turn.
 func (d *Database) try(fn func(*bbolt.Tx) error, writes bool) error {
+	if d.broken != nil && (writes || d.db == nil) {
+		if d.up()-d.looked < renewPause {
+			return d.broken
+		}
+		if err := d.again(d.broken.why); err != nil {
+			return err
+		}
+	}
 	if d.db == nil {
 		return errDatabaseClosed
 	}
 	tx, err := d.once(fn, writes)
-	if tx == nil && !errors.As(err, new(*faultError)) {
-		return err
+	if d.broken != nil {
+		return undone(tx, err)
 	}
-	// If there is one, it is still open. Taking it back reads all pages, in a goroutine of bbolt's that
-	// nobody guards: only if they can be read.
-	fresh, rerr := d.renew(err, d.fill, d.keep[leaseBucket] != nil)
-	switch {
-	case errors.Is(rerr, errSound):
-		return errors.Join(err, guarded(tx.Rollback))
-	case rerr != nil:
-		d.db = nil
-		return fmt.Errorf("the database is damaged: %w, and cannot be made anew: %w", err, rerr)
+	if !damaging(err) {
+		// It can be the caller's own error, or what he makes of a record that is damaged.
+		if tx == nil || d.up()-d.looked < renewPause {
+			return undone(tx, err)
+		}
+	}
+	if rerr := d.again(err); errors.Is(rerr, errSound) {
+		return undone(tx, err)
+	} else if rerr != nil && (writes || d.db == nil) {
+		return rerr
 	}
 	// The old one is left alone: its locks are held for ever.
-	d.db = fresh
-	if tx, err = d.once(fn, writes); tx != nil {
+	return undone(d.once(fn, writes))
+}
+
+// undone takes a transaction back that is still open, if there is one.
+func undone(tx *bbolt.Tx, err error) error {
+	if tx != nil {
 		err = errors.Join(err, guarded(tx.Rollback))
 	}
 	return err
+}
+
+// again makes the file anew for a reason. The error is errSound when it is not damaged,
+// else a *brokenError. The caller holds turn.
+func (d *Database) again(why error) error {
+	complete := d.keep[leaseBucket] != nil
+	fresh, err := d.renew(why, d.fill, complete)
+	d.looked = d.up()
+	if errors.Is(err, errSound) {
+		return err
+	}
+	d.lost = d.lost || !complete
+	if d.broken != nil && d.db != nil {
+		_ = guarded(d.db.Close) // it is in memory only
+	}
+	d.db, d.broken = fresh, nil
+	if err != nil {
+		d.broken = &brokenError{why, err}
+		return d.broken
+	}
+	return nil
+}
+
+// leasesLost reports whether the file was made anew, or is broken, since it was opened,
+// and leases may be missing from what it was made of.
+func (d *Database) leasesLost() bool {
+	d.turn.Lock()
+	defer d.turn.Unlock()
+	return d.lost
 }
 
 // once runs a transaction. It gives it when it is neither done nor taken back: it
@@ -205,13 +266,13 @@ func (d *Database) together(calls []*call) {
 	for len(calls) > 0 {
 		failed := -1
 		err := d.try(func(tx *bbolt.Tx) error {
-			failed = -1
 			for i, c := range calls {
+				failed = i // a panic does not come back
 				if err := c.fn(tx); err != nil {
-					failed = i
 					return err
 				}
 			}
+			failed = -1
 			return nil
 		}, true)
 		if failed >= 0 {
@@ -231,9 +292,10 @@ func (d *Database) close() error {
 	d.turn.Lock()
 	defer d.turn.Unlock()
 	if d.db == nil {
+		d.broken = nil
 		return nil
 	}
 	db := d.db
-	d.db = nil
+	d.db, d.broken = nil, nil
 	return guarded(db.Close)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
@@ -89,27 +90,29 @@ func openBolt(path string) (db *bbolt.DB, err error) {
 
 // openDatabase opens state.db. One that is damaged, or gone where generations are, is
 // set aside, and what of it is whole goes into a new one: nothing that is served hangs
-// on it, and machines boot. Damage tells.
+// on it, and machines boot. When a new one cannot be written, what was found is there to
+// be read, and each change tries it again. Damage tells.
 func (s *Store) openDatabase() error {
 	path := s.databasePath()
 	found, why, err := s.checkDatabase()
 	if err != nil {
 		return err
 	}
-	s.db = &Database{renew: s.renewDatabase}
+	s.db = &Database{renew: s.renewDatabase, up: s.up, looked: s.up()}
 	if why == nil {
 		if s.db.db, err = openBolt(path); err == nil || !damaging(err) {
 			return err
 		}
 		why = err // and yet bbolt makes nothing of it
 	}
-	if err := s.replaceDatabase(why, func(tx *bbolt.Tx) error {
+	fresh, err := s.replaceDatabase(why, func(tx *bbolt.Tx) error {
 		return errors.Join(found.write(tx), markDamage(tx))
-	}, found.String()); err != nil {
-		return fmt.Errorf("%w (it is damaged: %w)", err, why)
+	}, found.String(), false)
+	s.db.db = fresh
+	if err != nil {
+		s.db.broken = &brokenError{why, err}
 	}
-	s.db.db, err = openBolt(path)
-	return err
+	return nil
 }
 
 // checkDatabase reads the file through. why says what is wrong with it, and found is
@@ -181,7 +184,8 @@ func (s *Store) takeStrays(b *boltReader, found contents) {
 	})
 	for name, list := range strays {
 		for key, value := range list {
-			if _, ok := found[name][key]; !ok {
+			// What the tree leads to can be the older one: its younger root may be lost.
+			if was, ok := found[name][key]; !ok || s.records[name].Younger(value, was) {
 				found.put(name, []byte(key), value)
 			}
 		}
@@ -229,7 +233,7 @@ func (s *Store) renewDatabase(why error, fill func(*bbolt.Tx) error, complete bo
 		return nil, err
 	}
 	if damage == nil {
-		if fault := (*faultError)(nil); !errors.As(why, &fault) || fault.inside {
+		if fault := (*faultError)(nil); s.db.broken == nil && (!errors.As(why, &fault) || fault.inside) {
 			return nil, errSound // it is what the caller did, or his error
 		}
 		damage = why
@@ -238,7 +242,7 @@ func (s *Store) renewDatabase(why error, fill func(*bbolt.Tx) error, complete bo
 	if !complete {
 		kept = found.String()
 	}
-	err = s.replaceDatabase(damage, func(tx *bbolt.Tx) error {
+	return s.replaceDatabase(damage, func(tx *bbolt.Tx) error {
 		err := found.write(tx)
 		if err == nil && !complete {
 			err = markDamage(tx)
@@ -247,22 +251,86 @@ func (s *Store) renewDatabase(why error, fill func(*bbolt.Tx) error, complete bo
 			err = fill(tx)
 		}
 		return err
-	}, kept)
-	if err != nil {
-		return nil, err
-	}
-	return openBolt(s.databasePath())
+	}, kept, complete)
 }
 
-// replaceDatabase makes a new file with what fill writes, and puts it in the place of the
-// one that is there, which is set aside. kept says what fill writes.
-func (s *Store) replaceDatabase(why error, fill func(*bbolt.Tx) error, kept string) error {
+// replaceDatabase makes a new file with what fill writes, puts it in the place of the one
+// that is there, which is set aside, and opens it. kept says what fill writes, and complete
+// that nothing is missing from it. With an error it gives a copy in memory, or nil. It
+// tells of both.
+func (s *Store) replaceDatabase(why error, fill func(*bbolt.Tx) error, kept string, complete bool) (*bbolt.DB, error) {
+	text := strings.ReplaceAll(why.Error(), "\n", "; ")
+	aside, err := s.writeDatabase(fill)
+	if err == nil {
+		var db *bbolt.DB
+		if db, err = openBolt(s.databasePath()); err == nil {
+			if aside != "" {
+				text += ". It was set aside as " + filepath.Base(aside)
+			}
+			text += fmt.Sprintf(". A new one has %s. ", kept)
+			if !complete {
+				text += "Until every machine has renewed its lease, an address that nobody is known to have is asked for on the wire before it is offered; look after the disk"
+			} else {
+				text += "Nothing is lost; look after the disk"
+			}
+			s.notedDatabase(text)
+			return db, nil
+		}
+	}
+	s.notedDatabase(fmt.Sprintf("%s. A new one, with %s, cannot be put in its place: %v. No lease and no boot session can be written until it can; what is known is served. It is tried again", text, kept, err))
+	db, merr := inMemory(fill)
+	if merr != nil {
+		s.log.Error("what a damaged database had cannot be held in memory", "error", merr)
+	}
+	return db, err
+}
+
+// notedDatabase remembers what last became of state.db, and says it.
+func (s *Store) notedDatabase(text string) {
+	path := s.databasePath()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if was := (*DamagedError)(nil); errors.As(s.damage[path], &was) && was.Err.Error() == text {
+		return // a try like the one before
+	}
+	delete(s.damage, path)
+	s.noted(&DamagedError{Path: path, Err: errors.New(text)})
+}
+
+// inMemory makes a database of what fill writes, with a file of no file system:
+// memfd_create(2).
+func inMemory(fill func(*bbolt.Tx) error) (db *bbolt.DB, err error) {
+	o := boltOptions()
+	o.NoSync, o.NoGrowSync = true, true
+	o.OpenFile = func(name string, _ int, _ os.FileMode) (*os.File, error) {
+		fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+		if err != nil {
+			return nil, os.NewSyscallError("memfd_create", err)
+		}
+		return os.NewFile(uintptr(fd), name), nil
+	}
+	err = guarded(func() error {
+		if db, err = bbolt.Open("state.db", 0o600, o); err != nil {
+			return err
+		}
+		return db.Update(fill)
+	})
+	if err != nil && db != nil {
+		err = errors.Join(err, guarded(db.Close))
+		db = nil
+	}
+	return db, err
+}
+
+// writeDatabase makes a new file with what fill writes, and puts it in the place of
+// state.db. It gives the name that what stood there has now, "" when it has none.
+func (s *Store) writeDatabase(fill func(*bbolt.Tx) error) (aside string, err error) {
 	path := s.databasePath()
 	fresh := filepath.Join(s.content.scratch, "state.db")
 	if err := os.RemoveAll(fresh); err != nil {
-		return err
+		return "", err
 	}
-	err := guarded(func() error {
+	err = guarded(func() error {
 		db, err := openBolt(fresh)
 		if err != nil {
 			return err
@@ -270,30 +338,21 @@ func (s *Store) replaceDatabase(why error, fill func(*bbolt.Tx) error, kept stri
 		return errors.Join(db.Update(fill), db.Close())
 	})
 	if err != nil {
-		return fmt.Errorf("a new database cannot be written: %w", err)
+		return "", fmt.Errorf("a new database cannot be written: %w", err)
 	}
-	aside, err := s.setDatabaseAside()
-	if err != nil {
-		return err
+	if aside, err = s.setDatabaseAside(); err != nil {
+		return "", err
 	}
 	if err := failpoint.Hit("store.db.rename"); err != nil {
-		return err
+		return "", err
 	}
 	if err := os.Rename(fresh, path); err != nil {
-		return err
+		return "", err
 	}
 	if err := syncDir(s.dir); err != nil {
-		return err
+		return "", err
 	}
-	text := strings.ReplaceAll(why.Error(), "\n", "; ")
-	if aside != "" {
-		text += ". It was set aside as " + filepath.Base(aside)
-	}
-	text += fmt.Sprintf(". A new one has %s. Until every machine has renewed its lease, an address that nobody is known to have is asked for on the wire before it is offered; look after the disk", kept)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.noted(&DamagedError{Path: path, Err: errors.New(text)})
-	return nil
+	return aside, nil
 }
 
 // setDatabaseAside gives what is in the way of state.db a second name, or moves it if it

@@ -57,6 +57,7 @@ type Store struct {
 	journal *journal // nil: opened for reading
 
 	unfinished []Unfinished
+	up         func() time.Duration // since this machine booted
 
 	mu     sync.Mutex // guards what is below, and every change of the records
 	last   uint64     // highest number given out by this process
@@ -113,7 +114,7 @@ func newStore(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	s := &Store{dir: abs, log: o.Log, now: o.Now, records: o.Records, damage: map[string]error{}, syncAudit: (*os.File).Sync}
+	s := &Store{dir: abs, log: o.Log, now: o.Now, records: o.Records, damage: map[string]error{}, syncAudit: (*os.File).Sync, up: BootTime}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -156,12 +157,12 @@ func (s *Store) open() error {
 
 // Close gives the database and the lock back. Idempotent.
 func (s *Store) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var err error
-	if s.db != nil {
+	if s.db != nil { // without mu: who holds the database may want it
 		err = s.db.close()
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.journal != nil {
 		err = errors.Join(err, s.journal.close())
 	}
