@@ -104,12 +104,16 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 	}
 	h.store.DB().Keep(node.Bucket, h.nodes.Fill)
 	sink := h.meter.Tap(h.nodes)
-	leases, err = dhcp.New(dhcp.Config{DB: h.store.DB(), Sessions: h.nodes, Sink: sink, Probe: c.settings.blocks.Drift.probeEvery(), Now: now, Lost: h.clock.Lost, Log: h.log, Kept: c.kept})
+	// Leases show how far the clock had come; only then it can say when some were lost.
+	lost := func(newest time.Time) time.Time {
+		h.clock.Reached(newest)
+		return h.clock.Lost()
+	}
+	leases, err = dhcp.New(dhcp.Config{DB: h.store.DB(), Sessions: h.nodes, Sink: sink, Probe: c.settings.blocks.Drift.probeEvery(), Now: now, Lost: lost, Log: h.log, Kept: c.kept})
 	if err != nil {
 		return err
 	}
 	h.store.DB().Keep(lease.Bucket, leases.Fill)
-	h.clock.Reached(leases.Newest())
 	images, err := image.New(image.Config{Content: h.store.Content(), Log: h.log, Linger: buildLinger})
 	if err != nil {
 		return err

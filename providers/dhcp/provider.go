@@ -45,8 +45,9 @@ type Config struct {
 	Now   func() time.Time // nil: time.Now
 	Kept  *handover.Store  // what the process before left; nil: nothing is kept
 	// Lost gives when leases were lost last, of Now; zero: none ever were. It is asked
-	// once. nil: none were. See lease.Store.Careful.
-	Lost func() time.Time
+	// once, and told when the newest lease that there is was given or renewed: Now shows
+	// no earlier time from then on. nil: none were. See lease.Store.Careful.
+	Lost func(newest time.Time) time.Time
 }
 
 // Provider implements provider.Provider.
@@ -91,7 +92,9 @@ func New(cfg Config) (*Provider, error) {
 		return nil, err
 	}
 	if cfg.Lost != nil {
-		leases.Careful(cfg.Lost())
+		leases.Careful(cfg.Lost(leases.Newest()), func(proxy lease.MAC) {
+			cfg.Log.Warn("dhcp: leases were lost, so addresses are asked for by ARP before they are offered, and one machine answers for many: it is a router that does proxy ARP, or forges answers, and is not believed; switch proxy ARP off there, or look out for addresses that two machines have", "mac", proxy)
+		})
 	}
 	p := &Provider{sessions: cfg.Sessions, every: cmp.Or(cfg.Probe, 5*time.Minute), sink: cfg.Sink, log: cfg.Log, now: cfg.Now, leases: leases, kept: cfg.Kept}
 	p.server = dhcp4.New(dhcp4.Config{

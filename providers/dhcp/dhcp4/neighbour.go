@@ -24,21 +24,21 @@ const (
 	discardPort    = 9 // RFC 863
 )
 
-// Answers reports whether a machine other than the one with this hardware address
-// answers from an address: whether the kernel, which is given a datagram for it, finds
+// Answers says whether a machine other than the one with this hardware address answers
+// from an address, and which: whether the kernel, which is given a datagram for it, finds
 // somebody by ARP (RFC 826). Behind a relay nobody answers ARP; there it is false.
-func Answers(a netip.Addr, m lease.MAC) bool {
+func Answers(a netip.Addr, m lease.MAC) (lease.MAC, bool) {
 	c, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, discardPort)))
 	if err != nil {
-		return false
+		return lease.MAC{}, false
 	}
 	defer c.Close()
 	for began := time.Now(); ; time.Sleep(neighbourCheck) {
 		if other, ok := neighbour(a); ok {
-			return other != m
+			return other, other != m
 		}
 		if time.Since(began) > neighbourWait {
-			return false
+			return lease.MAC{}, false
 		}
 		_, _ = c.Write(nil) // the table says what came of it
 	}

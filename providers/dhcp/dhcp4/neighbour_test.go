@@ -30,7 +30,7 @@ nonsense
 
 // Nobody answers ARP on the loopback: this machine's own addresses tell nothing.
 func TestNobodyAnswersARP(t *testing.T) {
-	if Answers(netip.MustParseAddr("127.0.0.9"), lease.MAC{}) {
-		t.Error("somebody answers")
+	if who, ok := Answers(netip.MustParseAddr("127.0.0.9"), lease.MAC{}); ok {
+		t.Errorf("%s answers", who)
 	}
 }

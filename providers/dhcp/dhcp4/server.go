@@ -29,9 +29,9 @@ type Config struct {
 	// lives on an address without a lease; asked with the zero MAC, whether any
 	// machine does. nil: nobody does.
 	Held func(netip.Addr, lease.MAC) bool
-	// Answers reports whether somebody else answers from an address; see
+	// Answers says who else answers from an address; see
 	// lease.Want.Answers. nil: nobody can be asked.
-	Answers func(netip.Addr, lease.MAC) bool
+	Answers func(netip.Addr, lease.MAC) (lease.MAC, bool)
 	// Report is told what happens: of an answer just before it is sent, so that
 	// nothing that the client does about it is reported earlier. It does not block.
 	// nil: nobody wants to know.
@@ -142,7 +142,7 @@ func (s *Server) handle(ep Endpoint, src netip.AddrPort, f *Facts) *Answer {
 	}
 	x := &exchange{Server: s, f: f, sub: sub, version: t.Version, want: sub.Want(f.MAC, s.cfg.Held)}
 	if s.cfg.Answers != nil {
-		x.want.Answers = func(a netip.Addr) bool { return s.cfg.Answers(a, f.MAC) }
+		x.want.Answers = func(a netip.Addr) (lease.MAC, bool) { return s.cfg.Answers(a, f.MAC) }
 	}
 	r := x.answer()
 	if r == nil {

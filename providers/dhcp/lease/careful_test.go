@@ -2,6 +2,7 @@ package lease_test
 
 import (
 	"bytes"
+	"errors"
 	"net/netip"
 	"path/filepath"
 	"testing"
@@ -21,12 +22,13 @@ func TestLostLeasesAreNotGivenToOthers(t *testing.T) {
 	}
 	asked := map[netip.Addr]int{}
 	newcomer := want(1)
-	newcomer.Answers = func(at netip.Addr) bool { asked[at]++; return at == a }
+	newcomer.Answers = func(at netip.Addr) (lease.MAC, bool) { asked[at]++; return mac(9), at == a }
 	if got, _ := s.Offer(newcomer); got != a || len(asked) != 0 {
 		t.Fatalf("nothing is lost, and it is offered %s; asked %v", got, asked)
 	}
 	s.Withdraw(newcomer.MAC)
-	s.Careful(c.Now())
+	s.Careful(c.Now(), nil)
+	c.Add(1)
 	b, err := s.Offer(newcomer)
 	if err != nil || b == a || asked[a] != 1 || asked[b] != 1 {
 		t.Fatalf("offered %s, %v; asked %v", b, err, asked)
@@ -52,6 +54,94 @@ func TestLostLeasesAreNotGivenToOthers(t *testing.T) {
 	late.Answers = newcomer.Answers
 	if _, err := s.Offer(late); err != nil || len(asked) != 0 {
 		t.Errorf("%v, asked %v", err, asked)
+	}
+}
+
+// A record that is older than the loss tells nothing: another machine's may be lost.
+func TestOldRecordIsNoProof(t *testing.T) {
+	s, c, _ := newStore(t)
+	a := take(t, s, want(1), minutes)
+	c.Add(lease.CarefulTime)
+	s.Careful(c.Now(), nil)
+	c.Add(minutes)
+	w := want(1)
+	w.Answers = func(at netip.Addr) (lease.MAC, bool) { return mac(2), at == a }
+	got, err := s.Offer(w)
+	if err != nil || got == a {
+		t.Fatalf("offered %s, %v, on which another machine lives", got, err)
+	}
+	if got, err := s.Peek(w); err != nil || got == a {
+		t.Errorf("a moment later %s, %v", got, err)
+	}
+	// Nobody answers at another machine's old address: it is to be had.
+	if _, err := s.Bind(w, got, minutes); err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	w.Answers = func(netip.Addr) (lease.MAC, bool) { asked++; return lease.MAC{}, false }
+	if again, err := s.Offer(w); err != nil || again != got || asked != 0 {
+		t.Errorf("its new one: %s, %v, asked %d times", again, err, asked)
+	}
+}
+
+// bigPool has 200 addresses.
+func bigPool(n byte) lease.Want {
+	return lease.Want{MAC: mac(n), Pool: lease.Pool{Ranges: []lease.Range{{From: ip("10.0.1.1"), To: ip("10.0.1.200")}}}}
+}
+
+// A router that does proxy ARP answers for every address. No new machine got one for 30
+// days, and each packet asked about the whole pool.
+func TestProxyARPIsNotBelieved(t *testing.T) {
+	s, c, _ := newStore(t)
+	var told []lease.MAC
+	s.Careful(c.Now(), func(m lease.MAC) { told = append(told, m) })
+	router := mac(99)
+	for n := byte(1); n < 10; n++ {
+		asked := 0
+		w := bigPool(n)
+		w.Answers = func(netip.Addr) (lease.MAC, bool) { asked++; return router, true }
+		if a, err := s.Offer(w); err != nil || asked > 8 {
+			t.Errorf("machine %d: %s, %v, asked %d times", n, a, err, asked)
+		}
+	}
+	if len(told) != 1 || told[0] != router {
+		t.Errorf("told of %v", told)
+	}
+}
+
+// A pool full of machines of which nothing is known is asked about bit by bit.
+func TestFewAreAskedAtOnce(t *testing.T) {
+	s, c, _ := newStore(t)
+	s.Careful(c.Now(), nil)
+	asked, all, packets := 0, map[netip.Addr]int{}, 0
+	w := bigPool(1)
+	free := ip("10.0.1.77")
+	w.Answers = func(a netip.Addr) (lease.MAC, bool) {
+		asked++
+		all[a]++
+		return lease.MAC{2, 0, 0, 0, 0, a.As4()[3]}, a != free
+	}
+	for {
+		packets++
+		asked = 0
+		a, err := s.Offer(w)
+		if asked > 8 {
+			t.Fatalf("asked %d times for one packet", asked)
+		}
+		if err == nil {
+			if a != free || packets > 200/8+1 {
+				t.Errorf("offered %s by packet %d", a, packets)
+			}
+			break
+		}
+		if !errors.Is(err, lease.ErrExhausted) || packets > 200 {
+			t.Fatal(err)
+		}
+	}
+	for a, n := range all {
+		if n > 1 {
+			t.Errorf("%s was asked about %d times", a, n)
+		}
 	}
 }
 

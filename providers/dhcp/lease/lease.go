@@ -90,10 +90,10 @@ type Want struct {
 	// Held reports whether somebody other than this machine lives on an address
 	// although no lease says so; nil: nobody does. It is called without locks.
 	Held func(netip.Addr) bool
-	// Answers reports whether somebody other than this machine answers from an address
-	// on the wire; nil: that cannot be found out. It may take its time, and is called
-	// without any lock but the machine's turn: by Offer, see Careful.
-	Answers func(netip.Addr) bool
+	// Answers says who other than this machine answers from an address on the wire, and
+	// whether somebody does; nil: that cannot be found out. It may take its time, and is
+	// called without any lock but the machine's turn: by Offer, see Careful.
+	Answers func(netip.Addr) (MAC, bool)
 }
 
 var (

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -21,12 +22,14 @@ func (s *Store) Peek(w Want) (netip.Addr, error) {
 
 // Offer chooses an address for the machine and keeps it for OfferTime, in memory.
 // The same machine is offered the same address as long as it may have it. The
-// only error is ErrExhausted.
+// only error is ErrExhausted, also when machines of which nothing is known answered at
+// as many addresses as may be asked about at once: the next call goes on from there.
 func (s *Store) Offer(w Want) (netip.Addr, error) {
 	turn := s.turnOf(w.MAC)
 	turn.Lock()
 	defer turn.Unlock()
 	skip := map[netip.Addr]bool{}
+	left := mostAsked
 	for {
 		// Kept first and asked about afterwards: Held may look up leases itself.
 		s.mu.Lock()
@@ -36,10 +39,13 @@ func (s *Store) Offer(w Want) (netip.Addr, error) {
 			s.keepOffer(w.MAC, a, now.Add(OfferTime))
 		}
 		s.mu.Unlock()
-		if err != nil || (w.Held == nil || !w.Held(a)) && !s.stranger(&w, a) {
+		if err != nil || (w.Held == nil || !w.Held(a)) && !s.stranger(&w, a, &left) {
 			return a, err
 		}
 		s.Withdraw(w.MAC)
+		if left < 0 {
+			return netip.Addr{}, fmt.Errorf("%w: machines of which no lease is known answer at the %d addresses that were asked about", ErrExhausted, mostAsked)
+		}
 		skip[a] = true
 	}
 }

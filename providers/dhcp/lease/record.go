@@ -100,7 +100,10 @@ func (s *Store) put(l Lease, ousted *Lease) error {
 		if err := failpoint.Hit("lease.put.commit"); err != nil {
 			return err
 		}
-		b := tx.Bucket([]byte(Bucket))
+		b, err := tx.CreateBucketIfNotExists([]byte(Bucket))
+		if err != nil {
+			return err
+		}
 		if ousted != nil {
 			if err := deleteRecord(b, *ousted); err != nil {
 				return err
@@ -120,7 +123,10 @@ func (s *Store) remove(l Lease) error {
 		return err
 	}
 	return s.db.Batch(func(tx *bbolt.Tx) error {
-		return deleteRecord(tx.Bucket([]byte(Bucket)), l)
+		if b := tx.Bucket([]byte(Bucket)); b != nil {
+			return deleteRecord(b, l)
+		}
+		return nil
 	})
 }
 

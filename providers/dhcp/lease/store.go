@@ -19,6 +19,7 @@ const Bucket = "leases"
 // DB is the database that a Store keeps leases in. *bbolt.DB is one. It may call a
 // function more than once: what an earlier call did in the transaction is taken back then.
 type DB interface {
+	View(func(*bbolt.Tx) error) error
 	Update(func(*bbolt.Tx) error) error
 	Batch(func(*bbolt.Tx) error) error
 }
@@ -54,7 +55,8 @@ type offer struct {
 }
 
 // Open reads the leases of a database that the caller owns and closes after the
-// last use of the Store. now is the clock; nil means time.Now.
+// last use of the Store. now is the clock; nil means time.Now. It is no error that nothing
+// can be written: what there is can be read.
 func Open(db DB, now func() time.Time) (*Store, error) {
 	if now == nil {
 		now = time.Now
@@ -71,8 +73,18 @@ func Open(db DB, now func() time.Time) (*Store, error) {
 	if err := failpoint.Hit("lease.open.commit"); err != nil {
 		return nil, fmt.Errorf("leases: %w", err)
 	}
-	if err := db.Update(s.load); err != nil {
+	var stale []Lease
+	err := db.View(func(tx *bbolt.Tx) (err error) {
+		stale, err = s.load(tx)
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("leases: %w", err)
+	}
+	for _, l := range stale {
+		if s.remove(l) != nil { // the next start finds it again
+			break
+		}
 	}
 	return s, nil
 }
@@ -92,40 +104,33 @@ func (s *Store) Fill(b *bbolt.Bucket) error {
 }
 
 // load fills the index, from the beginning each time it is called. Two records of one
-// address can only be left over from a failing disk; the younger one is true.
-func (s *Store) load(tx *bbolt.Tx) error {
+// address can only be left over from a failing disk; the younger one is true, and the
+// other one is stale.
+func (s *Store) load(tx *bbolt.Tx) (stale []Lease, err error) {
 	clear(s.byMAC)
 	clear(s.byAddr)
-	b, err := tx.CreateBucketIfNotExists([]byte(Bucket))
-	if err != nil {
-		return err
+	b := tx.Bucket([]byte(Bucket))
+	if b == nil {
+		return nil, nil
 	}
-	var stale []MAC
 	err = b.ForEach(func(k, v []byte) error {
 		l, err := unmarshal(k, v)
 		if err != nil {
 			return err
 		}
 		if other, ok := s.byAddr[l.Addr]; ok {
-			if old := s.byMAC[other]; !l.Bound.After(old.Bound) {
-				stale = append(stale, l.MAC)
+			old := s.byMAC[other]
+			if !l.Bound.After(old.Bound) {
+				stale = append(stale, l)
 				return nil
 			}
-			stale = append(stale, other)
+			stale = append(stale, old)
 			delete(s.byMAC, other)
 		}
 		s.byMAC[l.MAC], s.byAddr[l.Addr] = l, l.MAC
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	for _, m := range stale {
-		if err := b.Delete(m[:]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return stale, err
 }
 
 // ByAddr gives the lease of an address, or the last one it had: ask Expired. A

@@ -24,6 +24,14 @@ func (d twiceDB) Update(fn func(*bbolt.Tx) error) error {
 	return d.DB.Update(fn)
 }
 
+func (d twiceDB) View(fn func(*bbolt.Tx) error) error {
+	err := d.DB.View(func(tx *bbolt.Tx) error { return errors.Join(fn(tx), errTwice) })
+	if !errors.Is(err, errTwice) {
+		return err
+	}
+	return d.DB.View(fn)
+}
+
 func (d twiceDB) Batch(fn func(*bbolt.Tx) error) error { return d.Update(fn) }
 
 // The second call of what reads the leases took each for an older record of its own
