@@ -91,6 +91,7 @@ var risky = regexp.MustCompile(`^(os\.(Rename|Link|Symlink|Truncate|WriteFile)|r
 
 // pointless lists the functions with such calls that need no point, and why.
 var pointless = map[string]string{
+	"engine/store/renew.go:inMemory":                   "the file is in memory",
 	"cmd/dlreconcile/demo_novm.go:withoutMachines":     "the demo's own files",
 	"cmd/dlreconcile/demo_vm.go:withMachines":          "the demo's own files",
 	"cmd/dlreconcile/demo_walker.go:freePorts":         "the demo's own ports",
