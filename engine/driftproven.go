@@ -92,13 +92,7 @@ const keepTurns = time.Minute
 // loadProven reads what the process before knew, into turns too.
 func loadProven(s *store.Store, t *turns) proven {
 	p := proven{path: filepath.Join(s.Dir(), provenFile), marks: map[string]store.Mark{}, turns: t}
-	if info, err := os.Stat(p.path); err != nil || info.Size() > mostProven {
-		return p
-	}
-	b, err := os.ReadFile(p.path)
-	if err != nil {
-		return p
-	}
+	b := s.ReadHint(provenFile, mostProven)
 	sum, text, ok := bytes.Cut(b, []byte("\n"))
 	if !ok || string(sum) != digestOf(text) {
 		return p
@@ -161,6 +155,9 @@ func (p *proven) save() error {
 		return err
 	}
 	next := p.path + ".new"
+	if err := os.RemoveAll(next); err != nil { // whatever it is
+		return err
+	}
 	if err := os.WriteFile(next, append([]byte(digestOf(text)+"\n"), text...), 0o600); err != nil {
 		return err
 	}

@@ -2,10 +2,10 @@ package notify
 
 import (
 	"encoding/json"
-	"errors"
-	"io"
-	"io/fs"
 	"os"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/statefile"
 )
 
 // told is the file that keeps what a forge was told.
@@ -37,13 +37,12 @@ func remembered(file, target string) []status {
 	if file == "" {
 		return nil
 	}
-	f, err := os.Open(file)
+	b, err := statefile.Read(file, mostTold)
 	if err != nil {
 		return nil
 	}
-	defer f.Close()
 	var t told
-	if json.NewDecoder(io.LimitReader(f, mostTold)).Decode(&t) != nil || t.FormatVersion != 1 || t.Target != target {
+	if json.Unmarshal(b, &t) != nil || t.FormatVersion != 1 || t.Target != target {
 		return nil
 	}
 	var list []status
@@ -68,10 +67,17 @@ func keep(file, target string, list []status) error {
 		return err
 	}
 	next := file + ".next"
-	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.RemoveAll(next); err != nil {
 		return err
 	}
 	if err := os.WriteFile(next, append(b, '\n'), 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(next, file); err == nil {
+		return nil
+	}
+	// What stands there is no file.
+	if _, err := statefile.SetAside(file, time.Now()); err != nil {
 		return err
 	}
 	return os.Rename(next, file)

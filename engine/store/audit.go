@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -186,7 +185,7 @@ const auditTailSize = 1 << 20
 // hasAudit reports whether the end of the log has the line of an attempt that was not
 // recorded: e, which tells that it was interrupted, or the one of its own end.
 func hasAudit(path string, e *AuditEntry) (bool, error) {
-	f, err := os.Open(path)
+	f, err := openState(path)
 	if missing(err) {
 		return false, nil
 	}
@@ -219,7 +218,7 @@ func hasAudit(path string, e *AuditEntry) (bool, error) {
 // when there is none. What other lines say was served then proves nothing: the line
 // for that generation may be lost, or an older one stood in for it.
 func lastAudit(path string) (uint64, error) {
-	f, err := os.Open(path)
+	f, err := openState(path)
 	if missing(err) {
 		return 0, nil
 	}

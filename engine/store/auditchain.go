@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
+	"github.com/dlreconcile/dlreconcile/engine/statefile"
 )
 
 // AuditLink ties a line of the audit log to the one before it. Lines of before the
@@ -118,7 +119,7 @@ func (s *Store) audit(e AuditEntry) error {
 	if e.Changes == nil {
 		e.Changes = []AuditChange{}
 	}
-	f, err := os.OpenFile(s.auditPath(), os.O_RDWR|os.O_CREATE, 0o640)
+	f, err := statefile.Open(s.auditPath(), os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
 		return err
 	}

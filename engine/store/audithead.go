@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -61,12 +59,7 @@ func (s *Store) signTail(t auditTail, at time.Time) error {
 // readHead reads the head as it is on disk; whether its signature holds is not asked.
 // A missing one gives fs.ErrNotExist.
 func (s *Store) readHead() (*AuditHead, error) {
-	f, err := os.Open(s.headPath())
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxHead))
+	b, err := readState(s.headPath(), maxHead)
 	if err != nil {
 		return nil, err
 	}

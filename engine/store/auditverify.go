@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"os"
 	"time"
 )
 
@@ -63,7 +62,7 @@ func (s *Store) verifyAudit(public string) (AuditReport, error) {
 		}
 		public = key.Public()
 	}
-	f, err := os.Open(s.auditPath())
+	f, err := openState(s.auditPath())
 	switch {
 	case missing(err) && head == nil && headErr != nil && missing(headErr):
 		if cur, ok, err := s.Current(); err == nil && ok {
@@ -211,7 +210,7 @@ func (v *auditVerifier) end(headErr error, public string) {
 // first, until do gives an error, which it returns. It checks no hashes. A log that is
 // missing has no lines.
 func (s *Store) EachAudit(do func(AuditEntry) error) error {
-	f, err := os.Open(s.auditPath())
+	f, err := openState(s.auditPath())
 	if missing(err) {
 		return nil
 	}

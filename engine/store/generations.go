@@ -40,7 +40,7 @@ func (s *Store) numbers() ([]uint64, error) {
 func (s *Store) read(n uint64) (*Record, string, error) {
 	path := s.recordPath(n)
 	var disk onDisk
-	sum, err := readSealed(path, &disk)
+	sum, err := readSealed(path, maxFile, &disk)
 	if err != nil {
 		return nil, "", err
 	}
@@ -223,7 +223,7 @@ func (s *Store) Digest(n uint64) (string, []provider.Blob, error) {
 // needs lists the blobs that a record cannot do without.
 func (s *Store) needs(n uint64) (*Record, []provider.Blob, error) {
 	var disk onDisk
-	if _, err := readSealed(s.recordPath(n), &disk); err != nil {
+	if _, err := readSealed(s.recordPath(n), maxFile, &disk); err != nil {
 		return nil, nil, err
 	}
 	rec := Record(disk.inline)

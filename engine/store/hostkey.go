@@ -10,8 +10,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -106,12 +104,7 @@ func (s *Store) hostKey() (*HostKey, error) {
 }
 
 func readHostKey(path string) (*HostKey, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxHostKey))
+	b, err := readState(path, maxHostKey)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/engine/statefile"
 )
 
 // Steps of an attempt, as the journal has them. Each is on disk before what it
@@ -117,7 +118,7 @@ func (j *journal) reopen() error {
 	if err := failpoint.Hit("store.journal.open"); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(j.path, os.O_RDWR|os.O_CREATE, 0o640)
+	f, err := statefile.Open(j.path, os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
 		return err
 	}
@@ -392,7 +393,7 @@ func (j *journal) compact() error {
 	if err := j.reopen(); err != nil {
 		return err
 	}
-	now, rerr := os.ReadFile(j.path)
+	now, rerr := readState(j.path, maxJournal)
 	if rerr != nil {
 		return rerr
 	}

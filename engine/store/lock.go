@@ -11,10 +11,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
+	"github.com/dlreconcile/dlreconcile/engine/statefile"
 )
 
 // LockedError says that another process has the state directory.
@@ -58,7 +60,16 @@ type lock struct{ f *os.File }
 func takeLock(dir, command string, log *slog.Logger) (*lock, error) {
 	path := filepath.Join(dir, "lock")
 	for {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+		f, err := statefile.Open(path, os.O_RDWR|os.O_CREATE, 0o644)
+		if errors.As(err, new(*statefile.UnfitError)) {
+			// Nobody who has it open that way holds it.
+			if aside, err := statefile.SetAside(path, time.Now()); err == nil {
+				log.Warn("what stands in the place of the lock file was set aside", "path", path, "as", filepath.Base(aside))
+			} else if !missing(err) { // another start was sooner
+				return nil, fmt.Errorf("state directory: lock: %w", err)
+			}
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("state directory: %w", err)
 		}

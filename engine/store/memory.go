@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 )
 
@@ -20,9 +19,12 @@ func (s *Store) keepMemory(m Memory) error {
 	if err != nil {
 		return err
 	}
-	if old, err := os.ReadFile(s.memoryPath()); err == nil && bytes.Equal(old, data) {
+	if old, err := readState(s.memoryPath(), maxState); err == nil && bytes.Equal(old, data) {
 		delete(s.damage, s.memoryPath())
 		return nil
+	}
+	if _, err := s.makeWay(s.memoryPath(), maxState); err != nil {
+		return err
 	}
 	if err := s.publish(s.memoryPath(), data); err != nil {
 		return err
@@ -42,7 +44,7 @@ func (s *Store) mendMemory() error {
 		return err
 	}
 	var m Memory
-	_, damage := readSealed(s.memoryPath(), &m)
+	_, damage := readSealed(s.memoryPath(), maxState, &m)
 	if err := s.keepMemory(p.Memory); err != nil {
 		return err
 	}
@@ -57,7 +59,7 @@ func (s *Store) mendMemory() error {
 // lost. The caller holds mu.
 func (s *Store) memory() Memory {
 	var m Memory
-	_, err := readSealed(s.memoryPath(), &m)
+	_, err := readSealed(s.memoryPath(), maxState, &m)
 	if err == nil {
 		return m
 	}

@@ -134,7 +134,7 @@ func TestMemoryOfAnOrderThatWasCutOff(t *testing.T) {
 	}
 	s = mustOpen(t, dir, Options{})
 	var m Memory
-	if _, err := readSealed(s.memoryPath(), &m); err != nil || m.Trusted != "" {
+	if _, err := readSealed(s.memoryPath(), maxState, &m); err != nil || m.Trusted != "" {
 		t.Errorf("%+v, %v", m, err)
 	}
 	if err := os.Remove(s.memoryPath()); err != nil {

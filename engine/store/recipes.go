@@ -27,7 +27,7 @@ func (c *Content) readRecipe(kind, recipe string, v any) bool {
 	if err != nil {
 		return false
 	}
-	b, err := os.ReadFile(path)
+	b, err := readState(path, maxState)
 	return err == nil && json.Unmarshal(b, v) == nil
 }
 

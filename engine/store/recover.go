@@ -2,10 +2,12 @@ package store
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
@@ -20,7 +22,7 @@ const maxJournal = 16 << 20
 // them. lost and cut are those of readFrames; an entry that is whole and that no
 // program of ours wrote is lost. It is called before anything is added.
 func (j *journal) read() (list []journalEntry, lost, cut int, err error) {
-	f, err := os.Open(j.path)
+	f, err := openState(j.path)
 	if missing(err) {
 		return nil, 0, 0, nil
 	}
@@ -57,14 +59,33 @@ func (j *journal) read() (list []journalEntry, lost, cut int, err error) {
 // An error keeps nothing from being served: some space is lost until the next start.
 func (s *Store) recover() error {
 	list, lost, cut, err := s.journal.read()
-	if err != nil {
+	if err != nil && !errors.As(err, new(*DamagedError)) {
 		return err
+	}
+	aside, merr := s.makeWay(s.journal.path, maxJournal)
+	if merr != nil {
+		return errors.Join(err, merr)
+	}
+	if aside != "" {
+		why := errors.New("it is far too large")
+		if err != nil {
+			why = errors.Unwrap(err)
+		}
+		s.noted(&DamagedError{Path: s.journal.path, Err: fmt.Errorf(
+			"%w. It was set aside as %s, and a new one is written; nothing that is served hangs on it, but space may be lost until it is collected", why, filepath.Base(aside))})
+		s.journal.mu.Lock()
+		s.journal.size = 0
+		s.journal.mu.Unlock()
+		lost, cut = 0, 0
 	}
 	if lost > 0 {
 		s.noted(&DamagedError{Path: s.journal.path, Err: fmt.Errorf(
 			"%d bytes between its entries are not what was written; nothing that is served hangs on them, but space may be lost until it is collected", lost)})
 	}
-	if cut > 0 {
+	switch {
+	case cut > maxFrame+frameHeader:
+		s.noted(&DamagedError{Path: s.journal.path, Err: fmt.Errorf("%d bytes at its end are more than any entry has, and are dropped", cut)})
+	case cut > 0:
 		s.log.Info("the last entry of the journal was being written when the process before ended", "bytes", cut)
 	}
 	p, perr := s.pointer()
@@ -115,7 +136,7 @@ func (s *Store) recover() error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(list) == 0 && lost == 0 && cut == 0 {
+	if len(list) == 0 && lost == 0 && cut == 0 && aside == "" {
 		return nil
 	}
 	return j.compact()

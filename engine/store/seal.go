@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 
 	"github.com/google/renameio/v2"
@@ -47,13 +45,9 @@ func seal(v any) ([]byte, error) {
 
 // readSealed reads a file that seal made into v, and gives the digest of its body.
 // A file that is not whole gives a *DamagedError; a missing one fs.ErrNotExist.
-func readSealed(path string, v any) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile))
+// So does one of more than most bytes, which is not read.
+func readSealed(path string, most int64, v any) (string, error) {
+	b, err := readState(path, most)
 	if err != nil {
 		return "", err
 	}

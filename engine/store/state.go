@@ -96,15 +96,15 @@ func (s *Store) pointerPath() string { return filepath.Join(s.dir, "current") }
 
 // pointer reads "current". That it is missing is no damage in a directory that is new,
 // nor after a crash at the first generation, which leaves one record; where there are
-// more, somebody has removed it.
+// more, somebody has removed it, and so where it was set aside.
 func (s *Store) pointer() (pointer, error) {
 	var p pointer
-	_, err := readSealed(s.pointerPath(), &p)
+	_, err := readSealed(s.pointerPath(), maxState, &p)
 	if err == nil {
 		return p, nil
 	}
 	if missing(err) {
-		if all, nerr := s.numbers(); nerr == nil && len(all) > 1 {
+		if all, nerr := s.numbers(); nerr == nil && (len(all) > 1 || len(all) > 0 && wasSetAside(s.pointerPath())) {
 			err = &DamagedError{Path: s.pointerPath(), Err: errors.New("it is missing, and generations are there")}
 		}
 	}
@@ -120,7 +120,10 @@ func (s *Store) point(p pointer) error {
 	if err := s.keepMemory(p.Memory); err != nil {
 		return err
 	}
-	old, oldErr := os.ReadFile(s.pointerPath())
+	old, oldErr := readState(s.pointerPath(), maxState)
+	if _, err := s.makeWay(s.pointerPath(), maxState); err != nil {
+		return err
+	}
 	err = s.publish(s.pointerPath(), data)
 	if err == nil {
 		delete(s.damage, s.pointerPath())
@@ -128,7 +131,7 @@ func (s *Store) point(p pointer) error {
 	}
 	// The rename may have happened, and only syncing the folder failed: then the
 	// caller must not find the new one when it believes in the old one.
-	if now, rerr := os.ReadFile(s.pointerPath()); rerr == nil && bytes.Equal(now, data) {
+	if now, rerr := readState(s.pointerPath(), maxState); rerr == nil && bytes.Equal(now, data) {
 		if oldErr == nil {
 			err = errors.Join(err, s.publish(s.pointerPath(), old))
 		} else {

@@ -21,7 +21,7 @@ type Use struct {
 // Uses lists what a generation needs, ordered by resource and name.
 func (s *Store) Uses(number uint64) ([]Use, error) {
 	var disk onDisk
-	if _, err := readSealed(s.recordPath(number), &disk); err != nil {
+	if _, err := readSealed(s.recordPath(number), maxFile, &disk); err != nil {
 		return nil, err
 	}
 	var list []Use
