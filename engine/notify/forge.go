@@ -3,6 +3,7 @@ package notify
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -132,14 +133,26 @@ func NewCommitStatus(cfg CommitConfig) (*CommitStatus, error) {
 func CheckURL(text string) error {
 	u, err := url.Parse(text)
 	switch {
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Errorf("url %q: want one such as \"https://git.example/api/v1\"", text)
+	case err != nil: // which has all of the text in it
+		return errors.New("url: want one such as \"https://git.example/api/v1\"")
+	case u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("url %q: want one such as \"https://git.example/api/v1\"", masked(u))
 	case u.User != nil:
-		return fmt.Errorf("url %q: leave out the user: what proves who asks is in a file", u.Redacted())
+		return fmt.Errorf("url %q: leave out the user: what proves who asks is in a file", masked(u))
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
-		return fmt.Errorf("url %q: want https: without it anybody on the way could read what is sent", text)
+		return fmt.Errorf("url %q: want https: without it anybody on the way could read what is sent", masked(u))
 	}
 	return nil
+}
+
+// masked gives a URL without what may be secret: a password, its query and what follows.
+func masked(u *url.URL) string {
+	bare := *u
+	bare.Fragment, bare.RawFragment = "", ""
+	if bare.RawQuery != "" {
+		bare.RawQuery = "xxxxx"
+	}
+	return bare.Redacted()
 }
 
 func isLoopback(host string) bool {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -56,6 +57,9 @@ const mostEvents = 256
 func NewHook(cfg HookConfig) (*Hook, error) {
 	if err := CheckURL(cfg.URL); err != nil {
 		return nil, err
+	}
+	if cfg.Events != nil && len(cfg.Events) == 0 {
+		return nil, errors.New("events: an empty list asks for nothing: name the kinds, such as \"applied\", or leave events out for all of the daemon's own")
 	}
 	for _, e := range cfg.Events {
 		if err := provider.CheckEventPattern(e); err != nil {

@@ -59,7 +59,7 @@ func post(ctx context.Context, client *http.Client, to string, header http.Heade
 	default:
 		err = fmt.Errorf("%s: %s", resp.Status, excerpt(answer))
 	}
-	return answer, answerError{err, code, retryAfter(resp.Header)}
+	return answer, answerError{err, code, retryAfter(resp.Header, time.Now())}
 }
 
 // answerError is an answer by which a message was not taken.
@@ -79,14 +79,19 @@ func refusal(code int) bool {
 	return code == 0 || code/100 == 4
 }
 
-// retryAfter reads the header of that name in seconds (RFC 9110, section 10.2.3); 0
-// when there is none such.
-func retryAfter(h http.Header) time.Duration {
-	n, err := strconv.Atoi(h.Get("Retry-After"))
-	if err != nil || n < 0 || n > 1<<20 {
+// retryAfter reads the header of that name, in seconds or as a date (RFC 9110, section
+// 10.2.3); 0 when there is none such, or it is over. What is longer than mostLater is
+// mostLater.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	text := strings.TrimSpace(h.Get("Retry-After"))
+	if at, err := http.ParseTime(text); err == nil {
+		return min(max(at.Sub(now), 0), mostLater)
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) { // what is out of range is the last that is in it
 		return 0
 	}
-	return time.Duration(n) * time.Second
+	return time.Duration(min(max(n, 0), int64(mostLater/time.Second))) * time.Second
 }
 
 // excerpt gives what of a foreign answer fits into a line of the log.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -30,6 +31,9 @@ type build struct {
 	kernel kernel
 }
 
+// errNeedsRoot is a missing right: fs.ErrPermission. No other try mends that.
+var errNeedsRoot = fmt.Errorf("building an image needs root: it makes files of any owner and runs the image's own programs in a chroot: %w", syscall.EPERM)
+
 // build makes an artifact and records it. When it fails, or is killed, nothing of
 // it is in the store but perhaps the base, which is whole.
 func (p *Provider) build(ctx context.Context, img *schema.Image, files fs.FS, report func(step)) (provider.Artifact, error) {
@@ -38,7 +42,7 @@ func (p *Provider) build(ctx context.Context, img *schema.Image, files fs.FS, re
 		return none, notSealedHere(img)
 	}
 	if os.Geteuid() != 0 {
-		return none, fmt.Errorf("building an image needs root: it makes files of any owner and runs the image's own programs in a chroot")
+		return none, errNeedsRoot
 	}
 	if files == nil {
 		return none, fmt.Errorf("recipe %s must be built, and the files of the commit are not there", img.Recipe)
