@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -80,7 +82,7 @@ func (e *Engine) Suspend(ctx context.Context, o SuspendOrder) (Outcome, error) {
 }
 
 // Resume ends what Suspend began: for the hosts that are named, else for everything
-// else. What is not suspended is no error.
+// else. What is not suspended is an error, which says what is.
 func (e *Engine) Resume(ctx context.Context, hosts []string, by store.Actor) (Outcome, error) {
 	return e.ResumeFrom(ctx, nil, hosts, by)
 }
@@ -88,6 +90,9 @@ func (e *Engine) Resume(ctx context.Context, hosts []string, by store.Actor) (Ou
 // ResumeFrom is Resume for what somebody decided on a generation; see RollbackFrom.
 func (e *Engine) ResumeFrom(ctx context.Context, expect *uint64, hosts []string, by store.Actor) (Outcome, error) {
 	s, _ := e.Status()
+	if len(hosts) == 0 && s.Suspended == nil {
+		return Outcome{}, notSuspended(s.SuspendedHosts)
+	}
 	var gone []string
 	for _, name := range hosts {
 		key, err := findSuspended(s.SuspendedHosts, name)
@@ -175,6 +180,26 @@ func findHost(hosts []*schema.Host, name string) (*schema.Host, error) {
 		return found[0], nil
 	}
 	return nil, fmt.Errorf("%q is more than one host: %s and %s; name one by its address", name, found[0].Addr, found[1].Addr)
+}
+
+// notSuspended says that there is no suspension of everything to end, and which others
+// there are.
+func notSuspended(hosts map[string]store.Suspension) error {
+	if len(hosts) == 0 {
+		return errors.New("nothing is suspended: the newest commit is followed")
+	}
+	var names []string
+	for _, key := range slices.Sorted(maps.Keys(hosts)) {
+		if a, err := schema.ParseAddr(key); err == nil {
+			key = cmp.Or(a.Key, a.Name)
+		}
+		names = append(names, key)
+	}
+	list := strings.Join(names, " ")
+	if len(names) > 8 {
+		list = strings.Join(names[:8], " ") + " …"
+	}
+	return fmt.Errorf("nothing was suspended as a whole; single hosts still are: `dlreconcile resume %s`", list)
 }
 
 // findSuspended finds a suspended host. It may be gone from what is served.

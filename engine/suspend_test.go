@@ -48,7 +48,9 @@ func TestSuspend(t *testing.T) {
 	if s := h.reached(three); s.Suspended != nil || h.served() != "three" {
 		t.Errorf("%+v", s)
 	}
-	outcome(t)(h.Resume(t.Context(), nil, store.Actor{})) // nothing is suspended, and that is fine
+	if _, err := h.Resume(t.Context(), nil, store.Actor{}); err == nil || err.Error() != "nothing is suspended: the newest commit is followed" {
+		t.Errorf("with nothing suspended: %v", err)
+	}
 	h.stop()
 	h.open()
 	h.repo.commit(site("four"))
@@ -123,6 +125,9 @@ func TestSuspendedHost(t *testing.T) {
 	h.restart()
 	if h.Pinned(macWS01) != 1 || h.servedBy(1) != "one" || h.served() != "four" {
 		t.Errorf("pinned to %d, which serves %q", h.Pinned(macWS01), h.servedBy(1))
+	}
+	if _, err := h.Resume(t.Context(), nil, store.Actor{}); err == nil || err.Error() != "nothing was suspended as a whole; single hosts still are: `dlreconcile resume ws01`" {
+		t.Errorf("with a host suspended: %v", err)
 	}
 	if _, err := h.Resume(t.Context(), []string{"ws02"}, store.Actor{}); err == nil {
 		t.Error("no error")

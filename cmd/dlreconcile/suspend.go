@@ -45,7 +45,7 @@ func (c *cli) resumeCommand() *cobra.Command {
 boots are from what is served then; hosts that are suspended by name stay so until they
 are named here.
 
-Exit codes: 0 nothing, or nothing of those, is suspended any more, 1 failed, 5 no daemon.`,
+Exit codes: 0 nothing, or nothing of those, is suspended any more, 1 failed, or nothing was suspended, 5 no daemon.`,
 		Example: "  dlreconcile resume\n  dlreconcile resume render01",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
