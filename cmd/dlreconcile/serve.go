@@ -49,7 +49,7 @@ func (c *cli) serve(ctx context.Context) (err error) {
 	if os.Getenv("GOGC") == "" {
 		// Each commit to a large site is a burst of garbage beside tables that stay:
 		// memory is worth more here than the little time.
-		debug.SetGCPercent(40)
+		debug.SetGCPercent(30)
 	}
 	if err := c.checkSocket(); err != nil {
 		return err

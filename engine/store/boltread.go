@@ -224,7 +224,8 @@ func elements(p []byte) (list []element, branch bool, err error) {
 	return list, branch, err
 }
 
-// tree walks what a page leads to. Keys are from low to before high; nil: no bound.
+// tree walks what a page leads to. The first key is low, all are before high; nil: no
+// bound.
 func (b *boltReader) tree(id uint64, bucket string, level int, low, high []byte, depth int) {
 	if b.seen[id] || depth > boltMostDepth {
 		b.bad("page %d is led to twice", id)
@@ -249,7 +250,8 @@ func (b *boltReader) tree(id uint64, bucket string, level int, low, high []byte,
 		b.bad("page %d %v", id, err)
 	}
 	for i, e := range list {
-		if low != nil && bytes.Compare(e.key, low) < 0 || high != nil && bytes.Compare(e.key, high) >= 0 {
+		// bbolt finds a page's place by its first key, which is the one that led to it.
+		if low != nil && (i == 0) != bytes.Equal(e.key, low) || high != nil && bytes.Compare(e.key, high) >= 0 {
 			b.bad("page %d has a key that is not its own", id)
 		}
 		if !branch {

@@ -529,6 +529,7 @@ func FuzzSoundIsSound(f *testing.F) {
 	for at := 2 << 10; at < len(data); at += 61 {
 		f.Add(append(binary.BigEndian.AppendUint32(nil, uint32(at)), 3))
 	}
+	f.Add([]byte("710\x180")) // a longer first key of a leaf
 	f.Fuzz(func(t *testing.T, changes []byte) {
 		data := bytes.Clone(data)
 		for ; len(changes) >= 5; changes = changes[5:] {
