@@ -115,10 +115,14 @@ func (w *worker) direct(do func(send func([]byte) error) error) error {
 		defer w.to.mu.Unlock()
 	}
 	one := make([]part, 1)
-	return do(func(b []byte) error {
+	err := do(func(b []byte) error {
 		one[0].b = b
 		return w.to.send(one)
 	})
+	if err != nil && w.to.broken == nil {
+		w.to.broken = err // the reply may have been begun
+	}
+	return err
 }
 
 // readBackend fills b or fails.

@@ -27,6 +27,7 @@ type sender struct {
 	msg     syscall.Msghdr        // and what has it
 	step    func(fd uintptr) bool // transmit, made once
 	err     error
+	broken  error          // why no more is sent, ever
 	waiting bool           // a deadline is set
 	read    uint64         // bytes of payload given to send
 	total   *atomic.Uint64 // the same, of all connections
@@ -66,7 +67,17 @@ const fromFile = 32 << 10
 
 // send writes parts one after the other. The caller holds mu. The parts are of the
 // caller, and not changed.
+//
+// Nothing is sent once that failed: the client would take another reply for what the one
+// that was cut off lacks.
 func (s *sender) send(parts []part) error {
+	if s.broken == nil {
+		s.broken = s.write(parts)
+	}
+	return s.broken
+}
+
+func (s *sender) write(parts []part) error {
 	if s.raw == nil {
 		if err := s.nc.SetWriteDeadline(time.Now().Add(s.stall)); err != nil {
 			return err

@@ -70,3 +70,67 @@ func truncatedUnderTheMap(t *testing.T, n uint32) {
 	again.wantReply(0, 3) // what is left of it
 	again.recv(tier)
 }
+
+// waiting is a sealed disk whose first bytes are read when the gate opens.
+type waiting struct {
+	sealedDisk
+	begun, gate chan struct{}
+}
+
+func (d waiting) Lend(off int64, n int) ([]byte, *os.File) {
+	if off < 64<<10 {
+		return nil, nil
+	}
+	return d.File.Lend(off, n)
+}
+
+func (d waiting) ReadNow(b []byte, off int64) bool {
+	return off >= 64<<10 && d.File.ReadNow(b, off)
+}
+
+func (d waiting) Fetch(off, n int64) error {
+	if off < 64<<10 {
+		close(d.begun)
+		<-d.gate
+	}
+	return d.File.Fetch(off, n)
+}
+
+// A reply that waits for the disk while another one is cut off is not what that one lacks.
+func TestNothingFollowsAReplyThatWasCutOff(t *testing.T) {
+	const size, at = 8 << 20, 4 << 20
+	path := filepath.Join(t.TempDir(), "cut")
+	if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := openSealed(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sealed.Release)
+	d := waiting{sealed, make(chan struct{}), make(chan struct{})}
+	if err := d.File.Fetch(at, 2*fromFile); err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := d.Lend(at, 2*fromFile); len(b) != 2*fromFile {
+		t.Fatal("nothing is lent")
+	}
+	h := newShelf()
+	h.exports["cut"] = Export{Info: Info{Name: "cut", Size: size, ReadOnly: true}, Backend: d}
+	c := serve(t, h, Limits{})()
+	c.attach("cut")
+	c.send(request(0, 0, 7, 0, tier))
+	<-d.begun
+	if err := os.Truncate(path, 64<<10); err != nil {
+		t.Fatal(err)
+	}
+	c.send(request(0, 0, 8, at, 2*fromFile))
+	c.wantReply(0, 8)
+	close(d.gate)
+	if b, err := io.ReadAll(c.in); len(b) != 0 {
+		t.Errorf("%d bytes more, %v", len(b), err)
+	}
+	if s := receive(t, h.detached); !errors.Is(s.Err, errFault) {
+		t.Errorf("ended with %v", s.Err)
+	}
+}
