@@ -9,8 +9,10 @@ import (
 )
 
 // mountFile mounts the file system in a file, read-only, where nobody else sees it: the
-// mount has no place in any namespace. root is a path to it that holds until detach is called. With
-// readOnly the file itself is never written to; without, a journal is played back into it.
+// mount has no place in any namespace. root is a path to it that holds until detach is
+// called. With readOnly the file itself is never written to; without, a journal is played
+// back into it. What the file system says should happen upon an error, a panic of the
+// kernel for one, does not.
 func mountFile(path, typ string, readOnly bool) (root string, detach func(), err error) {
 	var options []string
 	switch typ {
@@ -33,6 +35,9 @@ func mountFile(path, typ string, readOnly bool) (root string, detach func(), err
 	}
 	defer unix.Close(fd)
 	err = unix.FsconfigSetString(fd, "source", loop.Name())
+	if err == nil && typ == "ext4" {
+		err = unix.FsconfigSetString(fd, "errors", "continue")
+	}
 	for _, o := range append(options, "ro") {
 		if err == nil {
 			err = unix.FsconfigSetFlag(fd, o)
