@@ -44,6 +44,7 @@ const (
 	boltNoFreelist = ^uint64(0)
 	boltMostOver   = 16 << 10 // pages that one may go over; of strays boltStrayOver
 	boltStrayOver  = 256
+	boltMostStrays = 256 << 20 // bytes from the start that are looked through for strays; a fleet's leases are 10 MiB
 	boltMostDepth  = 32
 	mostWrong      = 4
 )
@@ -366,10 +367,11 @@ func (b *boltReader) strayAt(id uint64, left *int64) ([]byte, error) {
 
 // strays calls take with each record in a leaf that the tree does not lead to: leaves
 // behind a page that is lost, and such as were written over since. The bucket is not
-// known.
+// known. A file may say that it is as long as it likes, so its end is not looked at.
 func (b *boltReader) strays(take func(key, value []byte)) {
-	left := b.size // of bytes that may be read beside the first pages
-	for id := uint64(2); int64(id) < b.size/b.pageSize; id++ {
+	most := min(b.size, boltMostStrays)
+	left := most // of bytes that may be read beside the first pages
+	for id := uint64(2); int64(id) < most/b.pageSize; id++ {
 		if b.seen[id] {
 			continue
 		}
