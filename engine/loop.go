@@ -88,6 +88,8 @@ func (e *Engine) loop(ctx context.Context) error {
 			e.tip(ctx, st, l)
 		case r := <-e.drifts.rebuild: // something of what is served is lost
 			e.rebuild(ctx, st, r)
+		case <-e.cfg.Store.Damaged(): // a file of the state directory is not what was written
+			e.noteTrouble()
 		case c := <-e.commands: // an operator wants something
 			e.command(ctx, st, c)
 		case a := <-st.finished: // an attempt has ended

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.etcd.io/bbolt"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 )
@@ -131,6 +132,23 @@ func TestDamagedRecord(t *testing.T) {
 	if h.served() != "three" {
 		t.Errorf("serving %q", h.served())
 	}
+}
+
+// Damage that is found while machines are served is in the status at once.
+func TestDamageIsToldAtOnce(t *testing.T) {
+	h := newHouse(t, func(c *Config) { c.tick = time.Hour })
+	h.reachedOnce(site("one"))
+	path := filepath.Join(h.dir, "state.db")
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.store.DB().Update(func(tx *bbolt.Tx) error {
+		_, err := tx.CreateBucketIfNotExists([]byte("leases"))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	h.wait("the status tells", func(s Status) bool { return strings.Contains(s.ServeError, path+" is damaged") })
 }
 
 // ready is told once, when the recorded generation is served and before the repo is

@@ -8,7 +8,7 @@ func imageDoc() BlockDoc {
 			"artifact, and machines get it at their next boot. What has been built for a recipe is not built again. It has exactly one source, and a " +
 			"`filesystem`.\n\n" +
 			"An image has no identity: machine-id, random seed and ssh host keys are left out. A machine's machine-id follows from its hardware address; " +
-			"ssh host keys it makes at boot, unless `file` blocks bring them. `state \"/etc/ssh\"` does not keep them over boots: today no root outlives one.",
+			"ssh host keys it makes at boot, unless `file` blocks bring them. They last as long as the root does: over boots with `keep = \"host\"`, and otherwise not, also not with `state \"/etc/ssh\"`.",
 		Attrs: []AttrDoc{
 			{Name: "hostname", Type: "string", Otherwise: "none is written", Effects: rebuild,
 				Text: "`/etc/hostname`, at most 64 characters; machines with a `host` block are told their own by DHCP"},

@@ -199,7 +199,7 @@ Exit codes: 0 the log is whole, 1 it is not, 5 no state directory.`,
 				fmt.Fprintf(c.out, "%d bytes are no chained lines: of before the chain, or cut off by a power cut. Later lines vouch for them.\n", r.Attested)
 			}
 			if r.Unsigned > 0 {
-				fmt.Fprintf(c.out, "The last %d are not signed yet: a process ended before it could.\n", r.Unsigned)
+				fmt.Fprintf(c.out, "Not signed yet, as a process ended before it could: the last %d.\n", r.Unsigned)
 			}
 			return nil
 		},

@@ -154,7 +154,7 @@ func (s *Store) checkDatabase() (found contents, why, err error) {
 			found.put(bucket, key, value)
 		})
 		if broken != nil {
-			b.bad("%d records are not whole: %w", count, broken)
+			b.bad("records that are not whole: %d; the last in %w", count, broken)
 		}
 		if b.err() != nil {
 			s.takeStrays(b, found)

@@ -58,6 +58,7 @@ type Store struct {
 
 	unfinished []Unfinished
 	up         func() time.Duration // since this machine booted
+	found      chan struct{}        // one entry when there is damage that Damaged has not told of
 
 	mu     sync.Mutex // guards what is below, and every change of the records
 	last   uint64     // highest number given out by this process
@@ -114,7 +115,7 @@ func newStore(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	s := &Store{dir: abs, log: o.Log, now: o.Now, records: o.Records, damage: map[string]error{}, syncAudit: (*os.File).Sync, up: BootTime}
+	s := &Store{dir: abs, log: o.Log, now: o.Now, records: o.Records, damage: map[string]error{}, found: make(chan struct{}, 1), syncAudit: (*os.File).Sync, up: BootTime}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -191,6 +192,10 @@ func (s *Store) Damage() error {
 	return errors.Join(all...)
 }
 
+// Damaged tells that Damage has more to say than when it was last told. One goroutine
+// may wait for it.
+func (s *Store) Damaged() <-chan struct{} { return s.found }
+
 // noted remembers damage and says it once. The caller holds mu.
 func (s *Store) noted(err error) {
 	var d *DamagedError
@@ -198,6 +203,10 @@ func (s *Store) noted(err error) {
 		return
 	}
 	s.damage[d.Path] = d
+	select {
+	case s.found <- struct{}{}:
+	default: // whoever looks sees this, too
+	}
 	s.log.Error("a file of the state directory is damaged", "error", d)
 }
 
