@@ -76,7 +76,7 @@ Exit codes: 0 read, and the digest is right if one is known; 1 failed, or it dif
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			report := newNBDReport(args[0], got, f)
+			report := newNBDReport(args[0], args[1], got, f)
 			if c.json {
 				err = c.printJSON(report)
 			} else {
@@ -207,7 +207,9 @@ type nbdTimes struct {
 // namedDigest finds the digest in the name of an export of ours.
 var namedDigest = regexp.MustCompile(`@([0-9a-f]{12})(?:[+/].*)?$`)
 
-func newNBDReport(address string, r *nbdprobe.Result, f nbdFlags) nbdReport {
+// newNBDReport makes the report of a probe that asked for an export. What it is held
+// against is what was asked for; what the server calls it counts where that says nothing.
+func newNBDReport(address, asked string, r *nbdprobe.Result, f nbdFlags) nbdReport {
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	out := nbdReport{
 		Address: address, Export: r.Name, Description: r.Description, Size: r.Size, ReadOnly: r.ReadOnly, MultiConn: r.MultiConn,
@@ -224,6 +226,8 @@ func newNBDReport(address string, r *nbdprobe.Result, f nbdFlags) nbdReport {
 		return out
 	}
 	if m := digestText.FindStringSubmatch(f.digest); m != nil {
+		out.Expected = "sha256:" + m[1]
+	} else if m := namedDigest.FindStringSubmatch(asked); m != nil {
 		out.Expected = "sha256:" + m[1]
 	} else if m := namedDigest.FindStringSubmatch(r.Name); m != nil {
 		out.Expected = "sha256:" + m[1]

@@ -31,6 +31,7 @@ type attachment struct {
 	drop     func()
 	blob     *blob.File // held
 	overlay  *cow.Overlay
+	most     int64 // that the overlay may hold; guarded by Provider.mu
 	backend  backend.Backend
 	attaches bool          // EventAttach was sent; only its connection's goroutine
 	done     chan struct{} // closed when nothing of it touches its overlay any more
@@ -76,7 +77,7 @@ func (p *Provider) register(peer nbd.Peer, r request, c provider.Client) (a *att
 	}
 	a = &attachment{
 		target: t, request: r, client: c, remote: peer.Remote, local: peer.Local, boot: boot, key: key,
-		p: p, drop: peer.Drop, done: make(chan struct{}),
+		p: p, drop: peer.Drop, done: make(chan struct{}), most: t.limit,
 	}
 	if t.served != nil {
 		a.blob = t.served.blob.Hold()
@@ -177,7 +178,7 @@ func (a *attachment) open(ctx context.Context, before []*attachment) error {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
 	a.overlay, a.backend = o, o
-	o.SetLimit(a.limit) // a commit since then has set it
+	o.SetLimit(a.most) // a commit since then has set it
 	return nil
 }
 

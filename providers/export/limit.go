@@ -13,9 +13,9 @@ import (
 func (p *Provider) limitOverlays() {
 	pub := p.pub.Load()
 	for a := range p.conns {
-		a.limit = limitNow(pub, a.target)
+		a.most = limitNow(pub, a.target)
 		if a.overlay != nil {
-			a.overlay.SetLimit(a.limit)
+			a.overlay.SetLimit(a.most)
 		}
 	}
 }

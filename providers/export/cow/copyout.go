@@ -92,7 +92,10 @@ func CopyRange(dst, src *os.File, off, length int64) error {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL):
-			_, err := io.Copy(io.NewOffsetWriter(dst, off), io.NewSectionReader(src, off, length))
+			n, err := io.Copy(io.NewOffsetWriter(dst, off), io.NewSectionReader(src, off, length))
+			if err == nil && n < length {
+				err = io.ErrUnexpectedEOF
+			}
 			return err
 		case err != nil:
 			return err

@@ -97,7 +97,7 @@ func (t *transmission) loop() error {
 				t.srv.turns.yield(myTurn)
 			}
 		}
-		b, err := t.in.peek(size)
+		b, err := t.header(size)
 		if err != nil {
 			if len(b) == 0 && errors.Is(err, io.EOF) {
 				return nil
@@ -122,6 +122,27 @@ func (t *transmission) loop() error {
 			return err
 		}
 	}
+}
+
+// header waits for the next request, and for what it lacks as for a payload. With an
+// error it gives what there is.
+func (t *transmission) header(size int) ([]byte, error) {
+	if t.in.buffered() < size {
+		if b, err := t.in.peek(1); err != nil {
+			return b, err
+		}
+	}
+	if t.in.buffered() >= size {
+		return t.in.peek(size)
+	}
+	if err := t.awaitPayload(); err != nil {
+		return nil, err
+	}
+	b, err := t.in.peek(size)
+	if err != nil {
+		return b, err
+	}
+	return b, t.payloadDone()
 }
 
 // do works off one request. An error ends the connection.

@@ -329,6 +329,7 @@ func TestStalls(t *testing.T) {
 	for name, wire := range map[string][]byte{
 		"takes nothing": bytes.Repeat(request(0, 0, 1, 0, 8<<20), 20),
 		"gives nothing": request(0, 1, 1, 0, 1<<20),
+		"asks nothing":  request(0, 0, 1, 0, 512)[:5],
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := testShelf()
