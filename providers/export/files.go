@@ -45,7 +45,7 @@ func (p *Provider) diffFiles(ctx context.Context, f found, o *cow.Overlay) (*pro
 		return nil, err
 	}
 	disk := filepath.Join(dir, "disk")
-	if err := p.compose(ctx, f, o, disk); err != nil {
+	if err := p.compose(ctx, f, o, disk, true); err != nil {
 		return nil, err
 	}
 	after, err := entriesOf(ctx, disk, typ, false)

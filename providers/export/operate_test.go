@@ -109,6 +109,21 @@ func TestResetOverlays(t *testing.T) {
 
 // What is promoted is, to the byte, what the machine reads; the base's kernel goes with
 // it; and the image block that names it finds it.
+// What is kept free for leases and records is no room for a copy of a disk.
+func TestPromoteLeavesTheReserve(t *testing.T) {
+	r := newRig(t)
+	a, _ := r.artifact(1, 4<<20)
+	r.commit(r.keeping(1, a, schema.KeepHost))
+	r.mustDial(nameOf("arch", a)+bootA).write(10, "written")
+	r.stop()
+	r.reserve = 1 << 60
+	r.start()
+	r.commit(r.keeping(1, a, schema.KeepHost))
+	if _, err := r.PromoteOverlay(t.Context(), ofTestMachine, true); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "leases") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestPromoteOverlay(t *testing.T) {
 	r := newRig(t)
 	a, _ := r.artifact(1, 4<<20+512)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -52,7 +53,7 @@ func (p *Provider) PromoteOverlay(ctx context.Context, q provider.OverlayQuery, 
 		}
 		defer os.RemoveAll(dir)
 		path := filepath.Join(dir, "root")
-		if err := p.compose(ctx, f, o, path); err != nil {
+		if err := p.compose(ctx, f, o, path, live); err != nil {
 			return err
 		}
 		made.Sealed.Root, err = p.content.Seal(ctx, path)
@@ -87,8 +88,9 @@ func (p *Provider) artifactOf(f found) (provider.Artifact, error) {
 	return a, err
 }
 
-// compose makes a file at path that reads like the disk, with its holes.
-func (p *Provider) compose(ctx context.Context, f found, o *cow.Overlay, path string) error {
+// compose makes a file at path that reads like the disk, with its holes. Without live it
+// refuses a disk that is attached by then.
+func (p *Provider) compose(ctx context.Context, f found, o *cow.Overlay, path string, live bool) error {
 	base, err := p.content.Open(provider.Blob{Digest: f.Artifact, Size: f.Size})
 	if err != nil {
 		return err
@@ -99,12 +101,18 @@ func (p *Provider) compose(ctx context.Context, f found, o *cow.Overlay, path st
 		return err
 	}
 	defer dst.Close()
-	if err := copySparse(ctx, dst, base, f.Size); err != nil {
+	if err := p.copyBase(ctx, dst, base, f.Size, o); err != nil {
 		return fmt.Errorf("copying the image: %w", err)
 	}
-	most := int64(mostLive)
-	if len(f.Attached) == 0 {
-		most = -1
+	// Asked now: the machine may have come while the image was copied.
+	p.mu.Lock()
+	attached := len(p.connsOf(f.key)) > 0
+	p.mu.Unlock()
+	most := int64(-1)
+	if attached {
+		if most = mostLive; !live {
+			return fmt.Errorf("%w: %s by %s, which came meanwhile", provider.ErrAttached, f.Export, f.Machine)
+		}
 	}
 	err = o.CopyTo(ctx, dst, most)
 	if errors.Is(err, cow.ErrBusy) {
@@ -113,12 +121,34 @@ func (p *Provider) compose(ctx context.Context, f found, o *cow.Overlay, path st
 	return err
 }
 
-// copySparse copies the first size bytes of a file, its holes as holes; it shares them
-// where the file system can.
-func copySparse(ctx context.Context, dst, src *os.File, size int64) error {
-	if err := unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())); err == nil {
+// copyBase copies a sealed file, unless the overlay and what cannot be shared of the file
+// would take what is kept for leases and records.
+func (p *Provider) copyBase(ctx context.Context, dst, src *os.File, size int64, o *cow.Overlay) error {
+	need, err := o.Used()
+	if err != nil {
+		return err
+	}
+	st, err := src.Stat()
+	if err != nil {
+		return err
+	}
+	shared := unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok && !shared {
+		need += sys.Blocks * 512
+	}
+	switch spare, err := p.overlays.Spare(); {
+	case err != nil:
+		return err
+	case need > spare:
+		return fmt.Errorf("%w: it takes about %d MiB, and %d MiB are free below the state directory beside what is kept for leases and records", unix.ENOSPC, need>>20, spare>>20)
+	case shared:
 		return nil
 	}
+	return copySparse(ctx, dst, src, size)
+}
+
+// copySparse copies the first size bytes of a file, its holes as holes.
+func copySparse(ctx context.Context, dst, src *os.File, size int64) error {
 	if err := dst.Truncate(size); err != nil {
 		return err
 	}

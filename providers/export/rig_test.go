@@ -118,6 +118,7 @@ type rig struct {
 	events  *journal
 	addr    netip.AddrPort
 	stop    func()
+	reserve int64 // see Config
 }
 
 func newRig(t *testing.T) *rig {
@@ -139,7 +140,7 @@ func (r *rig) start() {
 	if r.content, err = store.OpenContent(r.state); err != nil {
 		r.t.Fatal(err)
 	}
-	r.Provider, err = New(Config{Content: r.content, Dir: filepath.Join(r.state, "overlays"), Clients: r.clients, Sink: r.events})
+	r.Provider, err = New(Config{Content: r.content, Dir: filepath.Join(r.state, "overlays"), Clients: r.clients, Sink: r.events, Reserve: r.reserve})
 	if err != nil {
 		r.t.Fatal(err)
 	}

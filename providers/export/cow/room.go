@@ -192,6 +192,24 @@ func (r *room) take(n int64) bool {
 	return free >= 0
 }
 
+// spare gives how many bytes are free beside the reserve.
+func (r *room) spare() (int64, error) {
+	free, total, err := r.statfs()
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("free space: %w", err)
+	case r.reserve == 0:
+		free -= DefaultReserve(total)
+	case r.reserve > 0:
+		free -= r.reserve
+	}
+	return max(free, 0), nil
+}
+
+// Spare gives how many bytes copies of disks may take on the store's file system, so
+// that its reserve stays.
+func (s *Store) Spare() (int64, error) { return s.room.spare() }
+
 // statfs gives what a file system has free for everybody, and in all, in bytes.
 func statfs(dir string) func() (free, total int64, err error) {
 	return func() (int64, int64, error) {
