@@ -90,7 +90,8 @@ func (e *Engine) Resume(ctx context.Context, hosts []string, by store.Actor) (Ou
 // ResumeFrom is Resume for what somebody decided on a generation; see RollbackFrom.
 func (e *Engine) ResumeFrom(ctx context.Context, expect *uint64, hosts []string, by store.Actor) (Outcome, error) {
 	s, _ := e.Status()
-	if len(hosts) == 0 && s.Suspended == nil {
+	stale := expect != nil && *expect != s.Generation // which is what is told then
+	if len(hosts) == 0 && s.Suspended == nil && !stale {
 		return Outcome{}, notSuspended(s.SuspendedHosts)
 	}
 	var gone []string

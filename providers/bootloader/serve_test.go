@@ -409,7 +409,9 @@ func listening(t *testing.T, s *schema.Server) map[string]string {
 	t.Helper()
 	found := map[string]string{}
 	for file, port := range map[string]uint16{"tcp": s.HTTP.Listen.Port(), "udp": s.TFTP.Listen.Port()} {
-		b, err := os.ReadFile("/proc/net/" + file)
+		// Not /proc/net, which is of the first thread: a test may have left that in another
+		// network namespace.
+		b, err := os.ReadFile("/proc/thread-self/net/" + file)
 		if err != nil {
 			t.Fatal(err)
 		}
