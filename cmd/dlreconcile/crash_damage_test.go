@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/dlreconcile/dlreconcile/engine"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -114,6 +115,10 @@ func (d *crashDaemon) followed(retired int) error {
 			return err
 		}
 		for _, c := range st.Conditions {
+			if c.Type == engine.ConditionSourceReachable && c.Reason == "Unreachable" {
+				// It asks again once an hour here; an operator has it do so now.
+				_ = d.cmd.Process.Signal(syscall.SIGHUP)
+			}
 			if !c.Status && (c.Type == engine.ConditionSynced || c.Type == engine.ConditionSourceReachable) {
 				return fmt.Errorf("%s is false: %s", c.Type, c.Message)
 			}
