@@ -21,24 +21,37 @@ type mapping struct {
 	bytes []byte // never touched by this process itself: see File.Lend
 	holes *sparse.Map
 	born  time.Time
+	// pageBits says how large the kernel's pages are: it is asked for whole ones, and
+	// answers for each.
+	pageBits int
 	// windows says, for each windowSize bytes, which pages the kernel had in memory
 	// when it was asked last.
 	windows []window
 }
 
-// The kernel is asked for this much at once.
 const (
+	// windowSize is what the kernel is asked for at once: 512 pages of 4 KiB, 32 of
+	// 64 KiB.
 	windowSize  = 2 << 20
-	windowPages = windowSize >> pageBits
-	pageBits    = 12 // a kernel with larger pages has several bits for one
+	leastPage   = 12 // bits
+	largestPage = 21
+	maxPages    = windowSize >> leastPage
 )
+
+// kernelPages gives the bits of the kernel's pages, false where they are of a size that
+// nobody has.
+func kernelPages() (pageBits int, ok bool) {
+	size := os.Getpagesize()
+	pageBits = bits.TrailingZeros(uint(size))
+	return pageBits, size == 1<<pageBits && pageBits >= leastPage && pageBits <= largestPage
+}
 
 // window is what is known of one part of a mapping. Races between those who fill it
 // in are harmless: each writes what was true a moment ago.
 type window struct {
 	// asked is when, counted from mapping.born; 0: never.
 	asked atomic.Int64
-	pages [windowPages / 64]atomic.Uint64
+	pages [maxPages / 64]atomic.Uint64 // pages beyond the window are never there
 }
 
 // believed is for how long the kernel's answer is taken for true. What is dropped from
@@ -68,17 +81,27 @@ func (f *File) mapped() (*mapping, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.Size > int64(^uint(0)>>1) {
+	pageBits, ok := kernelPages()
+	if f.Size > int64(^uint(0)>>1) || !ok {
 		return nil, errNotMapped
 	}
 	b, err := unix.Mmap(int(now.Fd()), 0, int(f.Size), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return nil, errors.Join(errNotMapped, err)
 	}
-	m := &mapping{of: now, bytes: b, holes: &h.Map, born: time.Now().Add(-time.Nanosecond), windows: make([]window, (f.Size+windowSize-1)/windowSize)}
+	m := newMapping(b, pageBits)
+	m.of, m.holes = now, &h.Map
 	f.mappings = append(f.mappings, m)
 	f.mapping.Store(m)
 	return m, nil
+}
+
+// newMapping makes the books of mapped bytes, which begin at a page.
+func newMapping(b []byte, pageBits int) *mapping {
+	return &mapping{
+		bytes: b, pageBits: pageBits, born: time.Now().Add(-time.Nanosecond),
+		windows: make([]window, (len(b)+windowSize-1)/windowSize),
+	}
 }
 
 // unmap takes all mappings away. Nobody has the file any more.
@@ -103,11 +126,11 @@ func (m *mapping) resident(off, n int64, now time.Duration) int64 {
 		if asked := w.asked.Load(); asked == 0 || int64(now)-asked > int64(believed) {
 			m.ask(at/windowSize, now)
 		}
-		first := at % windowSize >> pageBits
-		last := (min(off+n, (at/windowSize+1)*windowSize) - 1) % windowSize >> pageBits
+		first := at % windowSize >> m.pageBits
+		last := (min(off+n, (at/windowSize+1)*windowSize) - 1) % windowSize >> m.pageBits
 		have := w.run(first, last)
 		if have <= last-first { // it ends within
-			end := at/windowSize*windowSize + (first+have)<<pageBits
+			end := at/windowSize*windowSize + (first+have)<<m.pageBits
 			return max(0, end-off)
 		}
 		done = (at/windowSize+1)*windowSize - off
@@ -129,17 +152,21 @@ func (w *window) run(first, last int64) int64 {
 
 // ask has the kernel say what is in memory of one window.
 func (m *mapping) ask(i int64, now time.Duration) {
-	var vec [windowPages]byte
+	var vec [maxPages]byte // a page each
 	b := m.bytes[i*windowSize : min((i+1)*windowSize, int64(len(m.bytes)))]
-	w := &m.windows[i]
 	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), uintptr(unsafe.Pointer(&vec)))
+	if errno != 0 {
+		clear(vec[:])
+	}
+	m.windows[i].learn(&vec, now)
+}
+
+// learn takes in what the kernel said of a window, a byte for each of its pages.
+func (w *window) learn(vec *[maxPages]byte, now time.Duration) {
 	for j := range w.pages {
 		var have uint64
 		for k, v := range vec[j*64 : j*64+64] {
 			have |= uint64(v&1) << k
-		}
-		if errno != 0 {
-			have = 0
 		}
 		w.pages[j].Store(have)
 	}
@@ -151,8 +178,7 @@ func (m *mapping) fetch(off, n int64) error {
 	if err := sparse.Fetch(m.of, off, n); err != nil { // all of it at once
 		return err
 	}
-	from, to := off>>pageBits<<pageBits, off+n
-	b := m.bytes[from:to]
+	b := m.whole(off, n)
 	for {
 		err := unix.Madvise(b, unix.MADV_POPULATE_READ)
 		switch {
@@ -165,12 +191,24 @@ func (m *mapping) fetch(off, n int64) error {
 		}
 		break
 	}
-	for p := from >> pageBits; p<<pageBits < to; p++ {
-		w := &m.windows[p/windowPages]
-		if w.asked.Load() == 0 {
-			m.ask(p/windowPages, time.Since(m.born))
-		}
-		w.pages[p%windowPages/64].Or(1 << (p % 64))
-	}
+	m.fetched(off, n)
 	return nil
+}
+
+// whole gives a range from the beginning of its first page on: "The address addr […]
+// must be page-aligned" (madvise(2)).
+func (m *mapping) whole(off, n int64) []byte {
+	return m.bytes[off>>m.pageBits<<m.pageBits : off+n]
+}
+
+// fetched notes that the pages of a range are in memory.
+func (m *mapping) fetched(off, n int64) {
+	for p := off >> m.pageBits; p<<m.pageBits < off+n; p++ {
+		i, at := p<<m.pageBits/windowSize, p<<m.pageBits%windowSize>>m.pageBits
+		w := &m.windows[i]
+		if w.asked.Load() == 0 {
+			m.ask(i, time.Since(m.born))
+		}
+		w.pages[at/64].Or(1 << (at % 64))
+	}
 }
