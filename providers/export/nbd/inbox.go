@@ -57,8 +57,9 @@ func (in *inbox) close() {
 // buffered counts the bytes that are here.
 func (in *inbox) buffered() int { return in.w - in.r }
 
-// peek gives the next n bytes, no more than a header or what is buffered, without taking them; they are good
-// until the next call of anything. With an error it gives what there is.
+// peek gives the next n bytes, no more than a header or what is buffered, without taking
+// them; they are good until the next call of anything. With an error it gives what there
+// is.
 func (in *inbox) peek(n int) ([]byte, error) {
 	for in.buffered() < n {
 		if err := in.fill(); err != nil {

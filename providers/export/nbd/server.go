@@ -19,7 +19,7 @@ type Server struct {
 	log     *slog.Logger
 	census  census
 	buffers buffers
-	disk    chan struct{} // has one for each READ that waits for a disk; see slowReads
+	disk    *lanes // of READs that wait for a disk; see slowReads
 	turns   turns
 	conns   sync.WaitGroup
 	counts  counts
@@ -36,7 +36,7 @@ func New(h Handler, l Limits, log *slog.Logger) *Server {
 	s := &Server{
 		handler: h, limits: l, log: log,
 		census: census{total: l.Connections, perAddr: l.PerAddress, halfOpen: l.HalfOpen, byAddr: map[netip.Addr]int{}},
-		disk:   make(chan struct{}, l.DiskReads),
+		disk:   newLanes(l.DiskReads),
 	}
 	s.buffers.budget = l.Memory
 	s.Secure(Security{})
@@ -130,7 +130,8 @@ type conn struct {
 	in      *inbox
 	log     *slog.Logger
 	cancel  context.CancelFunc
-	dropped atomic.Bool // by anyone
+	dropped atomic.Bool     // by anyone
+	gone    <-chan struct{} // closed when it is
 
 	attached func() // see serveConn
 
@@ -156,7 +157,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn, remote netip.AddrPo
 	cctx, cancel := context.WithCancel(ctx)
 	sec := s.security.Load()
 	c := &conn{
-		srv: s, raw: nc, nc: nc, remote: remote, cancel: cancel, attached: attached,
+		srv: s, raw: nc, nc: nc, remote: remote, cancel: cancel, gone: cctx.Done(), attached: attached,
 		secure: sec.Config, forced: sec.Forced,
 		in:  newInbox(nc, &s.buffers),
 		log: s.log.With("remote", remote),

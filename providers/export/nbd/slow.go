@@ -66,6 +66,7 @@ func (s *slowReads) finish() error {
 func (s *slowReads) work() {
 	defer s.wg.Done()
 	w := newWorker(s.t, true)
+	w.turn = make(chan struct{}, 1)
 	for {
 		s.mu.Lock()
 		if len(s.queue) == 0 {
@@ -98,9 +99,12 @@ func (s *slowReads) fail(err error) {
 
 // answerSlowly waits for the disk, then for the connection, and answers.
 func (w *worker) answerSlowly(c command) error {
-	w.srv.disk <- struct{}{}
+	from := w.remote.Addr()
+	if !w.srv.disk.enter(from, w.turn, w.gone) {
+		return errDropped
+	}
 	w.warm(int64(c.offset), int(c.length))
-	<-w.srv.disk
+	w.srv.disk.leave(from)
 	w.to.mu.Lock()
 	defer w.to.mu.Unlock()
 	defer w.out.drop()

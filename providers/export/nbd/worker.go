@@ -7,6 +7,7 @@ type worker struct {
 	out outbox
 	// patient says that it may wait for a disk.
 	patient bool
+	turn    chan struct{} // see lanes.enter; nil if not patient
 
 	pieces []part // of the request in progress; see lent
 	cuts   []int  // and how many of them each run of data has

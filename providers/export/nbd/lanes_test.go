@@ -1,0 +1,153 @@
+package nbd
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// One address with 100 connections has as many READs at a disk that hangs as it gets;
+// READs of another one do not wait for it, be it a machine or a Unix socket.
+func TestADiskThatHangsHoldsUpOneAddress(t *testing.T) {
+	const many, size = 100, 4 << 20
+	h := newShelf()
+	hung := &tiered{disk: newDisk(size), lends: true, cold: map[int64]bool{}}
+	hung.begun = make(chan string, many*maxAbreast)
+	gate := make(chan struct{})
+	hung.gate["fetch"] = gate
+	sound := &tiered{disk: newDisk(size), lends: true, cold: map[int64]bool{}}
+	rand.NewChaCha8([32]byte{4}).Read(sound.b)
+	for i := range int64(size / tier) {
+		hung.cold[i], sound.cold[i] = true, true
+	}
+	h.exports["hung"] = Export{Info: Info{Name: "hung", Size: size}, Backend: hung}
+	h.exports["sound"] = Export{Info: Info{Name: "sound", Size: size}, Backend: sound}
+
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, stop := serveOn(t, ln, crowd(h), Limits{PerAddress: 1000})
+	defer stop()
+	defer close(gate)
+	dialFrom := func(from net.IP) *client {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}
+		nc, err := d.Dial("tcp4", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { nc.Close() })
+		nc.SetDeadline(time.Now().Add(20 * time.Second))
+		return &client{t: t, nc: nc, in: newReader(nc)}
+	}
+	for range many {
+		cl := dialFrom(net.IPv4(127, 1, 0, 1))
+		cl.attach("hung")
+		var wire []byte
+		for i := range uint64(maxWaiting) {
+			wire = append(wire, request(0, 0, i, i*tier, tier)...)
+		}
+		cl.send(wire)
+	}
+	most := s.limits.DiskReads / 2
+	for range most {
+		receive(t, hung.begun)
+	}
+	for _, from := range []net.IP{net.IPv4(127, 1, 0, 2), net.IPv4(127, 1, 0, 3)} {
+		cl := dialFrom(from)
+		cl.attach("sound")
+		for i := range uint64(20) {
+			cl.send(request(0, 0, i, i*tier, tier))
+			cl.wantReply(0, i)
+			if !bytes.Equal(cl.recv(tier), sound.b[i*tier:(i+1)*tier]) {
+				t.Fatal("other bytes")
+			}
+		}
+	}
+	if n := len(hung.begun); n != 0 {
+		t.Errorf("one address has %d lanes of %d", most+n, s.limits.DiskReads)
+	}
+}
+
+// A connection that is dropped does not wait for its turn at the disk.
+func TestDroppedWhileItWaitsForALane(t *testing.T) {
+	h := newShelf()
+	d := &tiered{disk: newDisk(4 * tier), lends: true, cold: map[int64]bool{0: true, 1: true, 2: true}}
+	gate := make(chan struct{})
+	d.gate["fetch"] = gate
+	h.exports["x"] = Export{Info: Info{Name: "x", Size: 4 * tier}, Backend: d}
+	dial := serve(t, h, Limits{DiskReads: 1})
+	first, second := dial(), dial()
+	first.attach("x")
+	receive(t, h.peers)
+	first.send(request(0, 0, 1, 0, tier))
+	receive(t, d.begun)
+	second.attach("x")
+	second.send(request(0, 0, 1, tier, tier), request(0, 0, 2, 3*tier, 1))
+	second.wantReply(0, 2) // so the other one was seen
+	second.recv(1)
+	receive(t, h.peers).Drop()
+	receive(t, h.detached)
+	close(gate)
+	first.wantReply(0, 1)
+	first.recv(tier)
+	if d.hot(tier, 1) != 0 {
+		t.Error("it was read for nobody")
+	}
+}
+
+// Whoever has the fewest lanes is next; one that gave up is passed over; in the end
+// nothing is left of anybody.
+func TestLanes(t *testing.T) {
+	a, b, c := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.Addr{}
+	l := newLanes(4)
+	turn := func() chan struct{} { return make(chan struct{}, 1) }
+	given := func(turn chan struct{}) bool {
+		select {
+		case <-turn:
+			return true
+		default:
+			return false
+		}
+	}
+	a1, a2, a3, b1, b2, c1 := turn(), turn(), turn(), turn(), turn(), turn()
+	if !l.join(a, a1) || !l.join(a, a2) || l.join(a, a3) {
+		t.Fatal("one address has not half of the lanes")
+	}
+	if !l.join(b, b1) || l.join(b, b2) || !l.join(c, c1) {
+		t.Fatal("the other two have not one each")
+	}
+	c2, c3 := turn(), turn()
+	if l.join(c, c2) || l.join(c, c3) {
+		t.Fatal("five lanes of four")
+	}
+	if l.leave(a); given(a3) || given(b2) || given(c2) { // each has as many as are free
+		t.Error("the last lane went to who had one")
+	}
+	if !l.forget(b, b2) || l.forget(b, b2) {
+		t.Error("who waits cannot give up, or twice")
+	}
+	if l.leave(b); given(b2) || !given(a3) || given(c2) || given(c3) {
+		t.Error("a is not next, which waits longest of those that have one")
+	}
+	if l.leave(a); given(c3) || !given(c2) {
+		t.Error("c is not next")
+	}
+	gone := make(chan struct{})
+	close(gone)
+	if l.enter(c, turn(), gone) {
+		t.Error("c has three of four")
+	}
+	l.leave(c)
+	if l.leave(a); !given(c3) {
+		t.Error("c does not get what is left")
+	}
+	l.leave(c)
+	l.leave(c)
+	if l.free != 4 || len(l.peers) != 0 || len(l.line) != 0 {
+		t.Errorf("%d free, %d addresses, %d in line", l.free, len(l.peers), len(l.line))
+	}
+}
