@@ -91,9 +91,9 @@ func (w *worker) readLong(c command) error {
 				return errDropped
 			}
 			piece := buf[:min(size, int(c.length)-done)]
-			if err := w.readBackend(piece, int64(c.offset)+int64(done)); err != nil {
-				w.failed("read", c, err)
-				return fmt.Errorf("a reply was begun and cannot be finished: %w", err)
+			at := int64(c.offset) + int64(done)
+			if err := w.readBackend(piece, at); err != nil {
+				return fmt.Errorf("%d bytes at %d cannot be read, and the reply was begun: %w", len(piece), at, err)
 			}
 			if err := send(piece); err != nil {
 				return err

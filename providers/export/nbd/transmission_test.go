@@ -2,11 +2,15 @@ package nbd
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -211,6 +215,63 @@ func TestReadErrorAfterTheHeader(t *testing.T) {
 	cl.wantClosed()
 	if s := receive(t, h.detached); !errors.Is(s.Err, syscall.EIO) {
 		t.Errorf("ended with %v", s.Err)
+	}
+}
+
+// linesOf counts what is logged of an error from a level on.
+type linesOf struct {
+	slog.Handler
+	err   error
+	lines atomic.Int32
+}
+
+func (l *linesOf) Enabled(context.Context, slog.Level) bool { return true }
+func (l *linesOf) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l *linesOf) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if err, ok := a.Value.Any().(error); ok && errors.Is(err, l.err) {
+			l.lines.Add(1)
+		}
+		return true
+	})
+	return nil
+}
+
+// An error that ends a connection is told once, and one that does not is told once.
+func TestAReadErrorIsLoggedOnce(t *testing.T) {
+	for what, from := range map[string]int64{"in a reply": 2 << 20, "before it": 0} {
+		t.Run(what, func(t *testing.T) {
+			h := newShelf()
+			d := h.add("x", newDisk(8<<20), Info{})
+			d.fail = func(_ string, off, _ int64) error {
+				if off >= from {
+					return syscall.EIO
+				}
+				return nil
+			}
+			log := &linesOf{err: syscall.EIO}
+			s := New(h, Limits{}, slog.New(log))
+			ours, theirs := net.Pipe()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				s.serveConn(context.Background(), ours, netip.AddrPort{}, func() {})
+			}()
+			cl := &client{t: t, nc: theirs, in: newReader(theirs)}
+			cl.attach("x")
+			cl.send(request(0, 0, 1, 0, 8<<20))
+			if from > 0 {
+				cl.wantReply(0, 1)
+				cl.recv(int(from))
+			} else {
+				cl.wantReply(errnoIO, 1)
+			}
+			theirs.Close()
+			<-done
+			if n := log.lines.Load(); n != 1 {
+				t.Errorf("%d lines", n)
+			}
+		})
 	}
 }
 
