@@ -93,6 +93,9 @@ func (p *Provider) register(peer nbd.Peer, r request, c provider.Client) (a *att
 func (p *Provider) overlayKey(t target, boot cow.Key, session string) (key cow.Key, before []*attachment, err error) {
 	switch t.keeps {
 	case keepsBoot:
+		if p.forgotten(boot) {
+			return key, nil, errBootOver
+		}
 		if named(boot.Instance) {
 			before = p.connsOf(boot)
 		}
@@ -161,15 +164,19 @@ func (a *attachment) open(ctx context.Context, before []*attachment) error {
 		}
 	}
 	base := cow.Base{Digest: a.Root.Digest, Size: a.Root.Size}
-	o, err := a.p.overlays.Open(a.key, base, a.blob, notes(a.target, a.client, a.boot))
+	note := notes(a.target, a.client, a.boot)
+	if former := a.p.inherited(a.key, a.keeps); former != "" && a.keeps != keepsConnection {
+		note[noteFormer] = former
+	}
+	o, err := a.p.overlays.Open(a.key, base, a.blob, note)
 	if (errors.Is(err, cow.ErrBase) || errors.Is(err, cow.ErrRetired)) && a.mayStartAnew() {
 		if err = a.p.overlays.Remove(a.key); err == nil {
-			o, err = a.p.overlays.Open(a.key, base, a.blob, notes(a.target, a.client, a.boot))
+			o, err = a.p.overlays.Open(a.key, base, a.blob, note)
 		}
 	}
 	switch {
 	case errors.Is(err, cow.ErrRetired):
-		return denied("that boot of the machine is over: it was booted again since, and what it had written is gone")
+		return errBootOver
 	case errors.Is(err, cow.ErrBase):
 		return denied("the overlay of this boot lies over another artifact")
 	case err != nil:
@@ -276,7 +283,7 @@ func (p *Provider) endFormerBoots(a *attachment) {
 	all := p.overlays.Of(a.boot.Machine, "")
 	if named(a.boot.Instance) && slices.ContainsFunc(all, func(r cow.Record) bool {
 		return r.Retired && bootOf(r) == a.boot.Instance && recorded(r).keeps != keepsConnection ||
-			slices.Contains(formerBoots(r), a.boot.Instance)
+			hadFormerly(r, a.boot.Instance)
 	}) {
 		return // a is of a former boot itself, on an export without an overlay of it
 	}
@@ -289,6 +296,9 @@ func (p *Provider) endFormerBoots(a *attachment) {
 			continue
 		}
 		p.overlays.Retire(r.Key)
+		if r.Machine == a.key.Machine && r.Export == a.key.Export && recorded(r).keeps == a.keeps {
+			p.overlays.Note(r.Key, noteFormer, "") // a's list has them
+		}
 		p.pokeSweeper()
 		for _, c := range conns {
 			c.drop()

@@ -1,8 +1,6 @@
 package export
 
 import (
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/dlreconcile/dlreconcile/providers/export/cow"
@@ -20,9 +18,6 @@ const (
 	workingCopy  = "rw"    // instead of a machine
 )
 
-// keepFormer is how many boots are remembered that had an overlay before.
-const keepFormer = 16
-
 // keptKey says which overlay a client gets that may outlive its boot, and which
 // connections it takes the place of; what lay over another artifact is retired. The
 // caller holds p.mu.
@@ -32,19 +27,26 @@ func (p *Provider) keptKey(t target, boot cow.Key, session string) (key cow.Key,
 		key.Machine = workingCopy
 	}
 	var live *cow.Record
+	over, discarded := false, false
 	for _, r := range p.overlays.Of(key.Machine, key.Export) {
 		if recorded(r).keeps != t.keeps {
 			continue
 		}
-		had := slices.Contains(formerBoots(r), boot.Instance)
+		had := boot.Instance != staticInstance && hadFormerly(r, boot.Instance)
 		switch {
-		case had && !r.Retired:
-			return key, nil, denied("that boot of the machine is over: it was booted again since, and its overlay is the newer boot's")
-		case r.Retired && (had || bootOf(r) == boot.Instance) && boot.Instance != staticInstance:
-			return key, nil, denied("what that boot of the machine had written was discarded: it has to be booted again")
-		case !r.Retired && (live == nil || r.Created.After(live.Created)):
+		case r.Retired:
+			discarded = discarded || had || bootOf(r) == boot.Instance && boot.Instance != staticInstance
+		case had:
+			over = true
+		case live == nil || r.Created.After(live.Created):
 			live = &r
 		}
+	}
+	switch {
+	case discarded:
+		return key, nil, denied("what that boot of the machine had written was discarded: it has to be booted again")
+	case over:
+		return key, nil, denied("that boot of the machine is over: it was booted again since, and its overlay is the newer boot's")
 	}
 	if live == nil { // or it is not made yet
 		if named(boot.Instance) {
@@ -70,16 +72,13 @@ func (p *Provider) keptKey(t target, boot cow.Key, session string) (key cow.Key,
 		if t.keeps == keepsCopy {
 			p.overlays.Note(live.Key, noteMachine, boot.Machine)
 		}
-		former := append([]string{owner}, formerBoots(*live)...)
-		p.overlays.Note(live.Key, noteFormer, strings.Join(former[:min(len(former), keepFormer)], " "))
+		p.succeed(*live)
 		return live.Key, before, nil
 	}
 	p.overlays.Retire(live.Key)
 	p.pokeSweeper()
 	return key, before, nil
 }
-
-func formerBoots(r cow.Record) []string { return strings.Fields(r.Note[noteFormer]) }
 
 // connsOf gives the connections to an overlay. The caller holds p.mu.
 func (p *Provider) connsOf(key cow.Key) []*attachment {

@@ -119,10 +119,12 @@ const (
 	noteSession    = "session" // that the machine had; "" when none was known
 	noteKeeps      = "keep"    // a keeps; "" is keepsBoot
 	noteBoot       = "boot"    // that has it, where that is not the key's instance
-	noteFormer     = "former"  // boots that had it before, apart by spaces, newest first
+	noteFormer     = "had"     // marks of the boots that had it before; see formerBoots
 	noteLimit      = "limit"   // bytes, when it was made; "": none
 	noteSeen       = "seen"    // when its last connection ended, RFC 3339
 	noteMachine    = "machine" // that has a working copy, as in keys
+
+	noteFormerNames = "former" // what noteFormer was: boots, apart by spaces
 )
 
 func notes(t target, c provider.Client, boot cow.Key) map[string]string {
