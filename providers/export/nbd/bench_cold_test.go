@@ -12,6 +12,7 @@ import (
 func BenchmarkColdCache(b *testing.B) { benchCold(b) } // it takes its own medians
 
 func benchCold(t testing.TB) {
+	apart(t)
 	s := startRole(t, "half cold", "half cold", benchFile(t))
 	hits := load{Port: s.port, Conns: 4, Depth: 4, Block: 4096, Random: true, Step: 8192, For: 500 * time.Millisecond}
 	cold := load{Port: s.port, Conns: 4, Depth: 16, Block: 4096, Random: true, Step: 8192, Phase: 4096, For: 1200 * time.Millisecond}
@@ -20,15 +21,12 @@ func benchCold(t testing.TB) {
 	for range 9 {
 		r, _ := runLoad(t, hits)
 		alone = append(alone, r.P99)
-		misses := make(chan loaded, 1)
-		go func() {
-			r, _ := runLoad(t, cold)
-			misses <- r
-		}()
+		misses := startLoad(t, cold)
 		<-time.After(200 * time.Millisecond) // they are with the disk by then
 		r, _ = runLoad(t, hits)
 		beside = append(beside, r.P99)
-		reads += (<-misses).Ops
+		r, _ = misses()
+		reads += r.Ops
 	}
 	median := func(list []time.Duration) float64 {
 		slices.Sort(list)
