@@ -304,3 +304,38 @@ func TestEvictedPagesAreFetched(t *testing.T) {
 		t.Error("fetched, and not lent")
 	}
 }
+
+// unsent is a disk in memory whose file the kernel refuses to send from.
+type unsent struct {
+	*disk
+	file *os.File
+}
+
+func (d unsent) Lend(off int64, n int) ([]byte, *os.File) { return d.b[off : off+int64(n)], d.file }
+func (unsent) Fetch(int64, int64) error                   { return nil }
+
+// Where the kernel does not send from files, everything is sent from memory.
+func TestFilesThatCannotBeSentFrom(t *testing.T) {
+	f, err := os.Open("/proc/self/mem") // EINVAL, as where there is no such call
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h := newShelf()
+	d := newDisk(4 << 20)
+	rand.NewChaCha8([32]byte{1}).Read(d.b)
+	h.exports["x"] = Export{Info: Info{Name: "x", Size: 4 << 20}, Backend: unsent{d, f}}
+	cl := serve(t, h, Limits{})()
+	cl.attach("x")
+	for _, n := range []uint32{fromFile, 1 << 20, tier, 2 << 20} {
+		cl.send(request(0, 0, 1, 12345, n), request(0, 0, 2, 12345, fromFile))
+		cl.wantReply(0, 1)
+		if got := cl.recv(int(n)); !bytes.Equal(got, d.b[12345:12345+n]) {
+			t.Errorf("%d bytes differ", n)
+		}
+		cl.wantReply(0, 2)
+		if got := cl.recv(fromFile); !bytes.Equal(got, d.b[12345:12345+fromFile]) {
+			t.Errorf("the second read, after one of %d bytes, differs", n)
+		}
+	}
+}

@@ -28,6 +28,7 @@ type sender struct {
 	step    func(fd uintptr) bool // transmit, made once
 	err     error
 	broken  error          // why no more is sent, ever
+	noFiles bool           // the kernel does not send from files to here: all is sent from memory
 	waiting bool           // a deadline is set
 	read    uint64         // bytes of payload given to send
 	total   *atomic.Uint64 // the same, of all connections
@@ -139,14 +140,20 @@ func (s *sender) transmit(fd uintptr) bool {
 	return true
 }
 
+// byFile reports whether a part is sent from its file.
+func (s *sender) byFile(p *part) bool { return p.file != nil && len(p.b) >= fromFile && !s.noFiles }
+
 // call makes one system call for what comes first.
 func (s *sender) call(fd uintptr) (int, syscall.Errno) {
-	if p := &s.parts[0]; p.file != nil && len(p.b) >= fromFile {
+	if p := &s.parts[0]; s.byFile(p) {
 		n, err := syscall.Sendfile(int(fd), int(p.file.Fd()), &p.off, len(p.b))
 		p.off -= int64(max(n, 0)) // advance does it
 		switch errno, _ := err.(syscall.Errno); {
 		case n > 0:
 			return n, 0
+		case errno == syscall.EINVAL || errno == syscall.ENOSYS || errno == syscall.EOPNOTSUPP:
+			s.noFiles = true // a file system without it, or a sandbox
+			return 0, syscall.EINTR
 		case err != nil:
 			return 0, errno
 		}
@@ -154,8 +161,9 @@ func (s *sender) call(fd uintptr) (int, syscall.Errno) {
 	}
 	s.iov = s.iov[:0]
 	flags := uintptr(syscall.MSG_NOSIGNAL)
-	for _, p := range s.parts {
-		if p.file != nil && len(p.b) >= fromFile {
+	for i := range s.parts {
+		p := &s.parts[i]
+		if s.byFile(p) {
 			flags |= unix.MSG_MORE // no packet for a header alone
 			break
 		}
