@@ -29,7 +29,7 @@ func (c *cli) probeCommand() *cobra.Command {
 type nbdFlags struct {
 	bytes, request            string
 	depth, connections        int
-	timeout                   time.Duration
+	timeout, within           time.Duration
 	digest                    string
 	unverified, secure        bool
 	ca, cert, key, serverName string
@@ -53,7 +53,11 @@ says it. A copy-on-write export differs by what this machine wrote to it.
 A machine gets from a dlreconcile server what it would get as a client: its address
 must be known there. On the server itself the Unix socket has every image.
 
-Exit codes: 0 read, and the digest is right if one is known; 1 failed, or it differs.`,
+A server that gives no whole answer for the time of --timeout is given up, however much
+comes of one; --within bounds everything together. The error says how far it came.
+
+Exit codes: 0 read, and the digest is right if one is known; 1 failed, was too slow for
+--timeout or --within, or it differs; 64 used wrongly.`,
 		Example: "  dlreconcile probe nbd 10.0.0.1 arch\n" +
 			"  dlreconcile probe nbd 10.0.0.1 arch --connections 4 --bytes 1GiB --json\n" +
 			"  dlreconcile probe nbd /var/lib/dlreconcile/nbd.sock arch\n" +
@@ -93,7 +97,8 @@ Exit codes: 0 read, and the digest is right if one is known; 1 failed, or it dif
 	fl.StringVar(&f.request, "request", "256KiB", "`SIZE` of a request")
 	fl.IntVar(&f.depth, "depth", 16, "requests that are on their way at once, of each connection")
 	fl.IntVar(&f.connections, "connections", 1, "connections at once, where the server allows several")
-	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long an answer may take")
+	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long connecting may take, and then to wait for a whole answer")
+	fl.DurationVar(&f.within, "within", 0, "how long all of it may take (default: as long as it takes)")
 	fl.StringVar(&f.digest, "digest", "", "what the bytes must have: sha256:`HEX`, or its beginning")
 	fl.BoolVar(&f.unverified, "no-verify", false, "only measure: work out no digest")
 	fl.BoolVar(&f.secure, "tls", false, "use TLS; the flags below imply it")
@@ -110,7 +115,7 @@ var digestText = regexp.MustCompile(`^(?:sha256:)?([0-9a-f]{8,64})$`)
 
 // config reads what says how to read.
 func (f *nbdFlags) config(address, export string) (nbdprobe.Config, error) {
-	c := nbdprobe.Config{Network: "tcp", Address: address, Export: export, Depth: f.depth, Connections: f.connections, Timeout: f.timeout, Hash: !f.unverified}
+	c := nbdprobe.Config{Network: "tcp", Address: address, Export: export, Depth: f.depth, Connections: f.connections, Timeout: f.timeout, Within: f.within, Hash: !f.unverified}
 	path, unix := strings.CutPrefix(address, "unix:")
 	switch {
 	case unix || strings.Contains(address, "/"):
@@ -144,6 +149,8 @@ func (f *nbdFlags) config(address, export string) (nbdprobe.Config, error) {
 		return c, errors.New("--depth and --connections are 1 or more")
 	case f.timeout <= 0:
 		return c, errors.New("--timeout must be longer than nothing")
+	case f.within < 0:
+		return c, errors.New("--within must be longer than nothing")
 	}
 	return c, c.Check()
 }

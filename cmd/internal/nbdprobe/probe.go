@@ -20,12 +20,16 @@ type Config struct {
 	Export  string
 	TLS     *tls.Config // nil: in the clear
 
-	Bytes       int64         // read at most so many from the beginning; 0: all
-	Request     int           // bytes of a request; default 256 KiB
-	Depth       int           // requests on their way, of each connection; default 16
-	Connections int           // default 1
-	Timeout     time.Duration // of each step: connecting, the handshake, any answer; default 30 s
-	Hash        bool          // work out the digest of what was read
+	Bytes       int64 // read at most so many from the beginning; 0: all
+	Request     int   // bytes of a request; default 256 KiB
+	Depth       int   // requests on their way, of each connection; default 16
+	Connections int   // default 1
+	Hash        bool  // work out the digest of what was read
+
+	// Timeout is for connecting and the handshake together, and then for the time in
+	// which a connection gets no whole answer, whatever comes of one; default 30 s.
+	Timeout time.Duration
+	Within  time.Duration // for everything together; 0: as long as it takes
 }
 
 // Bounds of Config.
@@ -33,8 +37,12 @@ const (
 	MaxRequest     = 32 << 20
 	MaxDepth       = 1024
 	MaxConnections = 64
-	MaxMemory      = 1 << 30 // bytes of the requests that may be on their way together
+	MaxMemory      = 1 << 30 // bytes of requests that may be held together; see ahead
 )
+
+// ahead is how many times what may be on its way is held at most: with it what came, and
+// waits for something before it to be hashed.
+const ahead = 2
 
 // Check says what is wrong with how much is to be read at once.
 func (c Config) Check() error { return c.withDefaults() }
@@ -59,9 +67,9 @@ func (c *Config) withDefaults() error {
 		return fmt.Errorf("there are 1 to %d requests on their way", MaxDepth)
 	case c.Connections < 1 || c.Connections > MaxConnections:
 		return fmt.Errorf("there are 1 to %d connections", MaxConnections)
-	case int64(c.Request)*int64(c.Depth)*int64(c.Connections) > MaxMemory:
-		return fmt.Errorf("so many requests of that size on their way would take more than %d GiB", MaxMemory>>30)
-	case c.Bytes < 0 || c.Timeout < 0:
+	case ahead*int64(c.Request)*int64(c.Depth)*int64(c.Connections) > MaxMemory:
+		return fmt.Errorf("so many requests of that size on their way, and as many answers in line to be hashed, would take more than %d GiB", MaxMemory>>30)
+	case c.Bytes < 0 || c.Timeout < 0 || c.Within < 0:
 		return errors.New("less than nothing cannot be read")
 	}
 	return nil
@@ -86,6 +94,11 @@ func Probe(ctx context.Context, c Config) (*Result, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if c.Within > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, c.Within, fmt.Errorf("it was not done within %s", c.Within))
+		defer stop()
+	}
 	first, err := c.connect(ctx)
 	if err != nil {
 		return r, err
@@ -116,11 +129,14 @@ func Probe(ctx context.Context, c Config) (*Result, error) {
 
 // connect makes one connection, up to the transmission phase.
 func (c *Config) connect(ctx context.Context) (*link, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("no answer within %s", c.Timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("the handshake was not done within %s", c.Timeout))
 	defer cancel()
 	nc, err := new(net.Dialer).DialContext(ctx, c.Network, c.Address)
 	if err != nil {
-		return nil, errors.Join(err, context.Cause(ctx))
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return nil, fmt.Errorf("connecting: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	l := &link{nc: nc, in: bufio.NewReaderSize(nc, readBuffer)}
@@ -158,7 +174,7 @@ func (c *Config) read(ctx context.Context, links []*link, r *Result) error {
 		size = size / least * least
 		each = max(least, each/least*least)
 	}
-	s := newSequence(size, each, 2*int64(len(links))*int64(c.Depth), c.Hash)
+	s := newSequence(size, each, ahead*int64(len(links))*int64(c.Depth), c.Hash)
 	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, s.end)
 	defer stop()
@@ -183,10 +199,13 @@ func (c *Config) read(ctx context.Context, links []*link, r *Result) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r.Bytes = min(s.taken*each, size)
-	if err == nil && c.Hash {
+	if err != nil {
+		return fmt.Errorf("after %d of %d bytes: %w", r.Bytes, size, err)
+	}
+	if c.Hash {
 		r.Digest = "sha256:" + hex.EncodeToString(s.sum.Sum(nil))
 	}
-	return err
+	return nil
 }
 
 // drain reads on one connection until nothing is left. Requests are small, and their
@@ -194,43 +213,56 @@ func (c *Config) read(ctx context.Context, links []*link, r *Result) error {
 func (c *Config) drain(l *link, s *sequence, latency *Histogram) error {
 	f := &flight{pieces: map[uint64]*piece{}}
 	var out []byte
+	var since time.Time // the last whole answer, or the first request after nothing was due
 	for {
 		out = out[:0]
-		now := time.Now()
+		due := len(f.pieces) > 0
 		for len(f.pieces) < c.Depth {
 			p := s.claim(len(f.pieces) == 0)
 			if p == nil {
 				break
 			}
-			p.sent = now
+			if p.sent = time.Now(); !due { // claim may have waited
+				since, due = p.sent, true
+			}
 			out = appendRequest(out, cmdRead, f.add(p), uint64(p.offset), uint32(len(p.buf)))
 		}
 		if len(f.pieces) == 0 {
 			return nil
 		}
-		if err := l.nc.SetDeadline(now.Add(c.Timeout)); err != nil {
+		if err := l.nc.SetDeadline(since.Add(c.Timeout)); err != nil {
 			return err
 		}
 		if len(out) > 0 {
 			if _, err := l.nc.Write(out); err != nil {
-				return fmt.Errorf("asking: %w", err)
+				return fmt.Errorf("asking: %w", c.late(f, err))
 			}
 		}
 		p, err := l.answer(f)
 		switch {
-		case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
-			return fmt.Errorf("no answer within %s", c.Timeout)
 		case err != nil:
-			return err
+			return c.late(f, err)
 		case p == nil:
-			continue // a part of one
+			continue // a part of one, which gives it no more time
 		}
-		latency.add(time.Since(p.sent))
+		since = time.Now()
+		latency.add(since.Sub(p.sent))
 		s.done(p)
 	}
 }
 
-func isTimeout(err error) bool {
+// late says what an error means that is the end of Timeout; others stay as they are.
+func (c *Config) late(f *flight, err error) error {
 	var t net.Error
-	return errors.As(err, &t) && t.Timeout()
+	if !errors.As(err, &t) || !t.Timeout() {
+		return err
+	}
+	came := 0
+	for _, p := range f.pieces {
+		came += p.got
+	}
+	if came == 0 {
+		return fmt.Errorf("no answer within %s", c.Timeout)
+	}
+	return fmt.Errorf("no whole answer within %s: %d bytes came of %d requests", c.Timeout, came, len(f.pieces))
 }

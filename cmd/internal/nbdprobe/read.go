@@ -60,13 +60,14 @@ func (l *link) simple(f *flight, errno uint32, handle uint64) (*piece, error) {
 	if p == nil {
 		return nil, violation("a reply to nothing that was asked")
 	}
-	delete(f.pieces, handle)
 	if errno != 0 {
 		return nil, failure(p, errno, "")
 	}
-	if _, err := io.ReadFull(l.in, p.buf); err != nil {
+	var err error
+	if p.got, err = io.ReadFull(l.in, p.buf); err != nil {
 		return nil, cut(err)
 	}
+	delete(f.pieces, handle)
 	return p, nil
 }
 
@@ -121,7 +122,8 @@ func (l *link) data(p *piece, n uint32) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.ReadFull(l.in, to)
+	have, err := io.ReadFull(l.in, to)
+	p.got -= len(to) - have
 	return cut(err)
 }
 
