@@ -11,7 +11,7 @@ DEMO_PACKAGES := qemu-system-x86 ipxe-qemu seabios iproute2 tcpdump \
 TEST_PACKAGES := $(DEMO_PACKAGES) ovmf qemu-utils debootstrap busybox-static xz-utils \
 	grub-common grub-pc-bin grub-efi-amd64-bin pxelinux syslinux-common btrfs-progs \
 	udhcpc isc-dhcp-client dnsmasq-base atftp tftp-hpa curl \
-	age nbd-client nbd-server kea-admin nginx-light nbdkit libnbd-bin python3-libnbd git gnupg openssh-client gcc libc6-dev graphviz
+	age nbd-client nbd-server kea-admin nginx-light nbdkit libnbd-bin python3-libnbd fio git gnupg openssh-client gcc libc6-dev graphviz
 
 # FLAGS are added to every `go test`.
 FLAGS ?=
