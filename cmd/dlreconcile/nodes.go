@@ -92,7 +92,7 @@ func (c *cli) printNodes(list []node.Node, disks []provider.Overlay, boots bool)
 // diskOf says how much is kept of what a machine wrote over the root that it has.
 func diskOf(n node.Node, disks []provider.Overlay) string {
 	for _, o := range disks {
-		if o.Machine != nodeKey(n) || o.Export != n.Export {
+		if o.Machine != nodeKey(n) || o.Export != n.Export || o.Refused {
 			continue
 		}
 		if o.Limit > 0 {

@@ -26,6 +26,7 @@ type Overlay struct {
 	Bytes      int64       `json:"bytes"`         // that it takes on disk
 	Limit      int64       `json:"limit,omitempty"`
 	Attached   []string    `json:"attached,omitempty"` // addresses of the connections that it has
+	Refused    bool        `json:"refused,omitempty"`  // it was discarded while it was attached, and its machine is not seen booting: see ResetOverlays
 }
 
 // Is reports whether an overlay is that of a machine, by its hardware address, its
@@ -103,7 +104,11 @@ type Overlays interface {
 	DiffOverlays(ctx context.Context, q OverlayQuery, files bool) ([]OverlayDiff, error)
 	// ResetOverlays discards them, and gives what was discarded: all of them, or none.
 	// One that is attached is an error that is ErrAttached, unless force is given: then
-	// its connections are dropped first, and its machine is refused until it boots.
+	// its connections are dropped, and its machine is refused until it boots. One that
+	// names no boot is Refused until a boot session of it begins, or until it is reset
+	// once more: nothing else tells a disk that was taken away from one that was never
+	// there. It is on disk before anything is waited for; what comes after is an error
+	// that says so.
 	ResetOverlays(ctx context.Context, q OverlayQuery, force bool) ([]Overlay, error)
 	// PromoteOverlay seals what the machine's disk reads like as an artifact of its own. One that is
 	// attached is an error that is ErrAttached, unless live is given: then it is as

@@ -68,6 +68,9 @@ func (p *Provider) register(peer nbd.Peer, r request, c provider.Client) (a *att
 	if err == nil && t.served != nil {
 		err = mayBegin(t)
 	}
+	if err == nil && t.keeps != keepsNothing {
+		err = p.tookAway(boot, c.Session)
+	}
 	var key cow.Key
 	if err == nil {
 		key, before, err = p.overlayKey(t, boot, c.Session)
@@ -192,6 +195,9 @@ func (a *attachment) open(ctx context.Context, before []*attachment) error {
 // mayStartAnew reports whether an overlay over another base may be thrown away:
 // only where no boot is known that it could belong to.
 func (a *attachment) mayStartAnew() bool {
+	if r, ok := a.p.overlays.Lookup(a.key); ok && isRefused(r) {
+		return false // since it was looked up
+	}
 	return a.boot.Instance == staticInstance && (a.keeps == keepsHost || a.keeps == keepsCopy || a.key == a.boot)
 }
 
@@ -213,6 +219,7 @@ func (a *attachment) attached() {
 		a.adoptSession()
 	}
 	a.p.endFormerBoots(a)
+	a.p.givesBack(a)
 }
 
 // adoptSession ties the overlay of a client of which no session was known to the

@@ -55,7 +55,7 @@ func (p *Provider) mayConnectAgain(boot cow.Key) error {
 // endConnection discards the overlay of a connection that is over. The record stays
 // where something was written, but for who cannot be told from another boot.
 func (p *Provider) endConnection(key, boot cow.Key, wrote bool) error {
-	if wrote && boot.Instance != staticInstance {
+	if r, ok := p.overlays.Lookup(key); ok && isRefused(r) || wrote && boot.Instance != staticInstance {
 		p.overlays.Retire(key)
 		return nil
 	}

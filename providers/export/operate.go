@@ -33,17 +33,20 @@ func (p *Provider) listed(q provider.OverlayQuery) []found {
 	pub := p.pub.Load()
 	var list []found
 	for _, r := range p.overlays.List() {
-		if r.Retired || r.Base.Digest == "" {
+		if r.Retired && !isRefused(r) || r.Base.Digest == "" {
 			continue
 		}
 		t := recorded(r)
 		f := found{key: r.Key, Overlay: provider.Overlay{
 			Machine: holder(r), Export: t.Name, Image: t.Image, Artifact: r.Base.Digest, Size: r.Base.Size,
-			Keep: string(t.keeps), Generation: t.Generation, Created: r.Created, Limit: limitNow(pub, t),
+			Keep: string(t.keeps), Generation: t.Generation, Created: r.Created, Limit: limitNow(pub, t), Refused: r.Retired,
 		}}
 		f.Boot, _ = strings.CutPrefix(bootOf(r), namedInstance)
 		if !named(bootOf(r)) {
 			f.Boot = ""
+		}
+		if f.Refused {
+			f.Limit = 0
 		}
 		if t.keeps == keepsCopy {
 			f.Keep, f.Limit = string(schema.ReadWrite), 0
@@ -110,6 +113,10 @@ func (p *Provider) DiffOverlays(ctx context.Context, q provider.OverlayQuery, fi
 	out := []provider.OverlayDiff{}
 	for _, f := range list {
 		d := provider.OverlayDiff{Overlay: f.Overlay, Ranges: []provider.Range{}}
+		if f.Refused { // nothing is left of it
+			out = append(out, d)
+			continue
+		}
 		err := p.opened(f, func(o *cow.Overlay) error {
 			var err error
 			if d.Bytes, err = o.Used(); err != nil {
@@ -151,57 +158,4 @@ func (p *Provider) opened(f found, do func(*cow.Overlay) error) error {
 	defer p.pokeSweeper() // it may have been retired meanwhile
 	defer o.Close()
 	return do(o)
-}
-
-// ResetOverlays implements provider.Overlays.
-func (p *Provider) ResetOverlays(ctx context.Context, q provider.OverlayQuery, force bool) ([]provider.Overlay, error) {
-	list, err := p.meant(q)
-	if err != nil {
-		return nil, err
-	}
-	machines := []string{}
-	out := make([]provider.Overlay, len(list))
-	for i, f := range list {
-		f.Bytes = p.overlays.Bytes(f.key)
-		machines, out[i] = append(machines, f.key.Machine), f.Overlay
-	}
-	dropped, err := p.retireAll(list, force)
-	if err != nil {
-		return nil, err
-	}
-	for _, a := range dropped {
-		a.drop()
-	}
-	for _, a := range dropped {
-		select {
-		case <-a.done:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for the end of a connection: %w", context.Cause(ctx))
-		}
-	}
-	if err := p.overlays.Save(machines...); err != nil { // a crash must not bring them back
-		return nil, err
-	}
-	return out, p.overlays.Sweep()
-}
-
-// retireAll retires overlays, all or none, and gives the connections that they have.
-func (p *Provider) retireAll(list []found, force bool) ([]*attachment, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var conns []*attachment
-	var used []string
-	for _, f := range list {
-		if of := p.connsOf(f.key); len(of) > 0 {
-			conns = append(conns, of...)
-			used = append(used, f.Export+" by "+f.Machine)
-		}
-	}
-	if len(used) > 0 && !force {
-		return nil, fmt.Errorf("%w: %s; switch the machine off first, or use --force, which takes its disk away from under it: it has to be booted again then", provider.ErrAttached, strings.Join(used, ", "))
-	}
-	for _, f := range list {
-		p.overlays.Retire(f.key)
-	}
-	return conns, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -28,6 +29,9 @@ func (p *Provider) PromoteOverlay(ctx context.Context, q provider.OverlayQuery, 
 	list, err := p.meant(q)
 	if err != nil {
 		return none, err
+	}
+	if list = slices.DeleteFunc(list, func(f found) bool { return f.Refused }); len(list) == 0 {
+		return none, fmt.Errorf("%w: it was discarded", provider.ErrNoOverlay)
 	}
 	if len(list) > 1 {
 		var names []string
