@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,6 +73,9 @@ func exportFlag(cmd *cobra.Command, export *string) {
 
 func printDiff(w io.Writer, d provider.OverlayDiff) {
 	printOverlay(w, d.Overlay)
+	if d.Refused {
+		return
+	}
 	changed := fmt.Sprintf("%s of %s in %d pieces, which take %s", mib(d.Blocks*4096), mib(d.Size), d.Pieces, mib(d.Bytes))
 	if d.Limit > 0 {
 		changed += " of the " + mib(d.Limit) + " that they may"
@@ -111,10 +115,16 @@ func printOverlay(w io.Writer, o provider.Overlay) {
 			state += " since " + o.Seen.Local().Format(time.DateTime)
 		}
 	}
+	if o.Refused {
+		state = "discarded while it was attached. " + untilItBoots
+	}
 	fmt.Fprintf(w, "  state     %s\n", state)
 	fmt.Fprintf(w, "  since     %s, generation %d\n", o.Created.Local().Format(time.DateTime), o.Generation)
 	fmt.Fprintf(w, "  over      %s %s\n", o.Image, o.Artifact)
 }
+
+// untilItBoots says what became of a machine whose disk was taken away from under it.
+const untilItBoots = "It is refused until it boots from here; where that cannot be seen, switch it off and reset it once more."
 
 // mib spells a number of bytes as people compare it.
 func mib(n int64) string {
@@ -137,8 +147,10 @@ func (c *cli) imageResetCommand() *cobra.Command {
 with the image as it was built. It takes the role admin.
 
 One that the machine has attached is refused, unless --force is given: then its
-connections are dropped first, and the machine, whose disk is gone from under it, is
-refused until it boots again.
+connections are dropped, and the machine, whose disk is gone from under it, is refused
+until it boots again. A client that names no boot, and that no boot session is known of
+(a foreign nbd-client, say), cannot be seen booting: switch it off, and reset it once
+more, without --force.
 
 On a terminal it shows what there is and asks first, unless --auto-approve is given.
 
@@ -158,13 +170,16 @@ Exit codes: 0 discarded, 1 failed or nothing is kept of that machine, 5 no daemo
 			}
 			var list []provider.Overlay
 			if err := client.Order(cmd.Context(), "/v1/overlays/reset", req, &list); err != nil {
-				return goesOn(cmd.Context(), err)
+				return interrupted(cmd.Context(), err, "the daemon discards it all the same; see `dlreconcile image list`")
 			}
 			if c.json {
 				return c.printJSON(list)
 			}
 			for _, o := range list {
 				fmt.Fprintf(c.out, "Discarded: %s of %s, since %s (%s).\n", o.Export, o.Machine, o.Created.Local().Format(time.DateTime), mib(o.Bytes))
+				if o.Refused {
+					fmt.Fprintf(c.out, "  %s\n", untilItBoots)
+				}
 			}
 			return nil
 		},
@@ -185,7 +200,19 @@ func (c *cli) confirmReset(ctx context.Context, client *api.Client, req api.Rese
 	for _, d := range list {
 		printDiff(c.err, d)
 	}
+	if req.Force && slices.ContainsFunc(list, func(d provider.OverlayDiff) bool { return len(d.Attached) > 0 }) {
+		fmt.Fprintln(c.err, "It is taken away from under the machine, which is refused until it boots again.")
+	}
 	return c.confirm(ctx, "Discard this?")
+}
+
+// interrupted says what an interrupt of a command means that waits for the daemon; err is
+// what the command got.
+func interrupted(ctx context.Context, err error, means string) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return errors.New("interrupted while waiting: " + means)
 }
 
 func (c *cli) imagePromoteCommand() *cobra.Command {
@@ -216,7 +243,7 @@ Exit codes: 0 made, 1 failed or nothing is kept of that machine, 5 no daemon, 6 
 			req.Machine = args[0]
 			var made provider.Promoted
 			if err := client.Order(cmd.Context(), "/v1/overlays/promote", req, &made); err != nil {
-				return goesOn(cmd.Context(), err)
+				return interrupted(cmd.Context(), err, "the daemon gives it up and removes what it copied; nothing has changed, unless it had just been done: `dlreconcile image list` shows that")
 			}
 			if c.json {
 				return c.printJSON(made)

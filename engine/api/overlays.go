@@ -1,10 +1,12 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/store"
@@ -79,7 +81,10 @@ func (s *Server) resetOverlays(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := provider.OverlayQuery{Machine: req.Machine, Export: req.Export}
-	list, err := s.Overlays.ResetOverlays(r.Context(), q, req.Force)
+	// It is not left half done because whoever ordered it does not wait.
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(r.Context()), resetWait, errors.New("the machine's last requests take too long"))
+	defer cancel()
+	list, err := s.Overlays.ResetOverlays(ctx, q, req.Force)
 	if len(list) > 0 || err != nil {
 		s.Engine.Ordered(store.TriggerReset, actor(r.Context()), []string{req.Machine}, "", err)
 	}
@@ -101,6 +106,7 @@ func (s *Server) promoteOverlay(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.copies.Unlock()
 	q := provider.OverlayQuery{Machine: req.Machine, Export: req.Export}
+	// Who goes away gives it up: what was copied is removed.
 	made, err := s.Overlays.PromoteOverlay(r.Context(), q, req.Live)
 	s.Engine.Ordered(store.TriggerPromote, actor(r.Context()), []string{req.Machine}, made.Sealed.Root.Digest, err)
 	if err != nil {
@@ -109,6 +115,10 @@ func (s *Server) promoteOverlay(w http.ResponseWriter, r *http.Request) {
 	}
 	reply(w, made)
 }
+
+// resetWait is how long a reset waits for the end of connections that it dropped: what
+// they were doing is a few requests to the disk.
+const resetWait = 10 * time.Second
 
 var errCopying = errors.New("another machine's disk is being copied: try again when that is done")
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,7 +54,10 @@ func (d disks) DiffOverlays(_ context.Context, q provider.OverlayQuery, files bo
 	return []provider.OverlayDiff{diff}, nil
 }
 
-func (d disks) ResetOverlays(_ context.Context, q provider.OverlayQuery, force bool) ([]provider.Overlay, error) {
+func (d disks) ResetOverlays(ctx context.Context, q provider.OverlayQuery, force bool) ([]provider.Overlay, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	o, err := d.of(q, force)
 	if err != nil {
 		return nil, err
@@ -61,7 +65,10 @@ func (d disks) ResetOverlays(_ context.Context, q provider.OverlayQuery, force b
 	return []provider.Overlay{o}, nil
 }
 
-func (d disks) PromoteOverlay(_ context.Context, q provider.OverlayQuery, live bool) (provider.Promoted, error) {
+func (d disks) PromoteOverlay(ctx context.Context, q provider.OverlayQuery, live bool) (provider.Promoted, error) {
+	if err := ctx.Err(); err != nil {
+		return provider.Promoted{}, err
+	}
 	o, err := d.of(q, live)
 	if err != nil {
 		return provider.Promoted{}, err
@@ -102,5 +109,26 @@ func TestOverlayOrdersAreAudited(t *testing.T) {
 	want := []string{"reset refused [ws01] by socket: the overlay is attached: by ws01", "reset done [ws01] by socket: ", "promote done [ws01] by socket: sha256:02"}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// Whoever goes away while his order is carried out leaves a reset to its end, and a
+// promotion given up: the command line says so.
+func TestOrdersOfWhoGoesAway(t *testing.T) {
+	d := newDaemon(t)
+	d.served(1)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for path, want := range map[string]int{"/v1/overlays/reset": 200, "/v1/overlays/promote": 500} {
+		body := `{"machine": "ws01", "force": true}`
+		handle := d.server.resetOverlays
+		if strings.HasSuffix(path, "promote") {
+			body, handle = `{"machine": "ws01", "live": true}`, d.server.promoteOverlay
+		}
+		w := httptest.NewRecorder()
+		handle(w, httptest.NewRequest("POST", path, strings.NewReader(body)).WithContext(gone))
+		if w.Code != want {
+			t.Errorf("%s: %d %s, want %d", path, w.Code, w.Body, want)
+		}
 	}
 }
