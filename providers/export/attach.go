@@ -88,6 +88,7 @@ func (p *Provider) register(peer nbd.Peer, r request, c provider.Client) (a *att
 		return nil, nil, fmt.Errorf("the base of an overlay: %w", err)
 	}
 	p.conns[a] = struct{}{}
+	p.endCopies(key)
 	return a, before, nil
 }
 

@@ -107,8 +107,6 @@ func TestResetOverlays(t *testing.T) {
 	}
 }
 
-// What is promoted is, to the byte, what the machine reads; the base's kernel goes with
-// it; and the image block that names it finds it.
 // What is kept free for leases and records is no room for a copy of a disk.
 func TestPromoteLeavesTheReserve(t *testing.T) {
 	r := newRig(t)
@@ -124,6 +122,8 @@ func TestPromoteLeavesTheReserve(t *testing.T) {
 	}
 }
 
+// What is promoted is, to the byte, what the machine reads; the base's kernel goes with
+// it; and the image block that names it finds it.
 func TestPromoteOverlay(t *testing.T) {
 	r := newRig(t)
 	a, _ := r.artifact(1, 4<<20+512)

@@ -2,26 +2,17 @@ package export
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/store"
 	"github.com/dlreconcile/dlreconcile/providers/export/cow"
-	"github.com/dlreconcile/dlreconcile/providers/internal/sparse"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
-
-// mostLive bounds what is copied of a disk while its machine waits: less than the 5 s
-// after which the kernel takes its connection for dead.
-const mostLive = 512 << 20
 
 // PromoteOverlay implements provider.Overlays.
 func (p *Provider) PromoteOverlay(ctx context.Context, q provider.OverlayQuery, live bool) (provider.Promoted, error) {
@@ -90,83 +81,4 @@ func (p *Provider) artifactOf(f found) (provider.Artifact, error) {
 		err = fmt.Errorf("nothing is recorded any more of %s, so its kernel is not known: boot the machine from an image that is there", f.Artifact)
 	}
 	return a, err
-}
-
-// compose makes a file at path that reads like the disk, with its holes. Without live it
-// refuses a disk that is attached by then.
-func (p *Provider) compose(ctx context.Context, f found, o *cow.Overlay, path string, live bool) error {
-	base, err := p.content.Open(provider.Blob{Digest: f.Artifact, Size: f.Size})
-	if err != nil {
-		return err
-	}
-	defer base.Close()
-	dst, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer dst.Close()
-	if err := p.copyBase(ctx, dst, base, f.Size, o); err != nil {
-		return fmt.Errorf("copying the image: %w", err)
-	}
-	// Asked now: the machine may have come while the image was copied.
-	p.mu.Lock()
-	attached := len(p.connsOf(f.key)) > 0
-	p.mu.Unlock()
-	most := int64(-1)
-	if attached {
-		if most = mostLive; !live {
-			return fmt.Errorf("%w: %s by %s, which came meanwhile", provider.ErrAttached, f.Export, f.Machine)
-		}
-	}
-	err = o.CopyTo(ctx, dst, most)
-	if errors.Is(err, cow.ErrBusy) {
-		return fmt.Errorf("%w: it holds more than %d MiB, and the machine would have to wait too long while they are copied; switch it off", provider.ErrAttached, mostLive>>20)
-	}
-	return err
-}
-
-// copyBase copies a sealed file, unless the overlay and what cannot be shared of the file
-// would take what is kept for leases and records.
-func (p *Provider) copyBase(ctx context.Context, dst, src *os.File, size int64, o *cow.Overlay) error {
-	need, err := o.Used()
-	if err != nil {
-		return err
-	}
-	st, err := src.Stat()
-	if err != nil {
-		return err
-	}
-	shared := unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil
-	if sys, ok := st.Sys().(*syscall.Stat_t); ok && !shared {
-		need += sys.Blocks * 512
-	}
-	switch spare, err := p.overlays.Spare(); {
-	case err != nil:
-		return err
-	case need > spare:
-		return fmt.Errorf("%w: it takes about %d MiB, and %d MiB are free below the state directory beside what is kept for leases and records", unix.ENOSPC, need>>20, spare>>20)
-	case shared:
-		return nil
-	}
-	return copySparse(ctx, dst, src, size)
-}
-
-// copySparse copies the first size bytes of a file, its holes as holes.
-func copySparse(ctx context.Context, dst, src *os.File, size int64) error {
-	if err := dst.Truncate(size); err != nil {
-		return err
-	}
-	const piece = 256 << 20 // between looks at ctx
-	at, failed := int64(0), error(nil)
-	err := sparse.Extents(src, 0, size, func(n int64, hole bool) bool {
-		end := at + n
-		for ; !hole && at < end && failed == nil; at += min(piece, end-at) {
-			if failed = ctx.Err(); failed == nil {
-				failed = cow.CopyRange(dst, src, at, min(piece, end-at))
-			}
-		}
-		at = end
-		return failed == nil
-	})
-	return errors.Join(failed, err)
 }

@@ -69,8 +69,9 @@ type Provider struct {
 
 	// mu guards below, and that a blob of a published table is held before the
 	// table is dropped. It is not held over network or long disk work.
-	mu    sync.Mutex
-	conns map[*attachment]struct{}
+	mu     sync.Mutex
+	conns  map[*attachment]struct{}
+	copies map[*copying]struct{}
 
 	told   *throttle.Table // lines about who was refused
 	denied atomic.Uint64   // clients that may not have what they asked for
@@ -84,7 +85,7 @@ func New(c Config) (*Provider, error) {
 		clients: c.Clients, sink: c.Sink, log: c.Log, now: c.Now,
 		content: c.Content,
 		sweep:   make(chan struct{}, 1),
-		conns:   map[*attachment]struct{}{}, serving: make(chan struct{}),
+		conns:   map[*attachment]struct{}{}, copies: map[*copying]struct{}{}, serving: make(chan struct{}),
 		tls: c.TLS, socket: c.Socket, kept: c.Kept,
 		told: throttle.New(refusals, nil),
 	}

@@ -39,8 +39,9 @@ var ErrBusy = errors.New("it is in use, and too much to be copied while its mach
 
 // CopyTo makes dst, which reads like the base, read like the disk: as it is at one
 // moment, with every write that was answered before and none that was not begun, so
-// what a machine finds after its power was cut. Writers wait meanwhile; readers do not. With more than most bytes
-// to copy nothing is copied, and the error is ErrBusy; negative is no bound.
+// what a machine finds after its power was cut. Writers wait meanwhile, or until a few
+// megabytes after ctx has ended; readers do not. With more than most bytes to copy
+// nothing is copied, and the error is ErrBusy; negative is no bound.
 func (o *Overlay) CopyTo(ctx context.Context, dst *os.File, most int64) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -57,7 +58,7 @@ func (o *Overlay) CopyTo(ctx context.Context, dst *os.File, most int64) error {
 	o.present.each(0, blocksOf(o.size)-1, func(first, last int64) bool {
 		if err = ctx.Err(); err == nil {
 			off := first * BlockSize
-			err = overlay(dst, o.data, off, min((last+1)*BlockSize, o.size)-off)
+			err = overlay(ctx, dst, o.data, off, min((last+1)*BlockSize, o.size)-off)
 		}
 		return err == nil
 	})
@@ -68,13 +69,13 @@ func (o *Overlay) CopyTo(ctx context.Context, dst *os.File, most int64) error {
 }
 
 // overlay copies a range, its holes as holes.
-func overlay(dst, src *os.File, off, length int64) error {
+func overlay(ctx context.Context, dst, src *os.File, off, length int64) error {
 	var err error
 	more := sparse.Extents(src, off, length, func(n int64, hole bool) bool {
 		if hole {
 			_, err = zeros(dst, off, n, false, false)
 		} else {
-			err = CopyRange(dst, src, off, n)
+			err = CopyRange(ctx, dst, src, off, n)
 		}
 		off += n
 		return err == nil
@@ -82,21 +83,30 @@ func overlay(dst, src *os.File, off, length int64) error {
 	return errors.Join(err, more)
 }
 
+// copyPiece is how many bytes are copied between two looks at a context.
+const copyPiece = 4 << 20
+
 // CopyRange copies bytes of one file to the same place in another, by sharing them
-// where the file system can.
-func CopyRange(dst, src *os.File, off, length int64) error {
+// where the file system can, until ctx ends.
+func CopyRange(ctx context.Context, dst, src *os.File, off, length int64) error {
 	for length > 0 {
-		from, to := off, off
-		n, err := unix.CopyFileRange(int(src.Fd()), &from, int(dst.Fd()), &to, int(min(length, 1<<30)), 0)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		from, to, piece := off, off, min(length, copyPiece)
+		n, err := unix.CopyFileRange(int(src.Fd()), &from, int(dst.Fd()), &to, int(piece), 0)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL):
-			n, err := io.Copy(io.NewOffsetWriter(dst, off), io.NewSectionReader(src, off, length))
-			if err == nil && n < length {
+			copied, err := io.Copy(io.NewOffsetWriter(dst, off), io.NewSectionReader(src, off, piece))
+			if err == nil && copied < piece {
 				err = io.ErrUnexpectedEOF
 			}
-			return err
+			if err != nil {
+				return err
+			}
+			n = int(piece)
 		case err != nil:
 			return err
 		case n == 0:
