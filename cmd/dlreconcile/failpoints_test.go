@@ -112,7 +112,7 @@ var pointless = map[string]string{
 	"providers/dhcp/dhcp4/conn.go:Listen":              "sock.Set binds it, and has points",
 	"providers/export/provider.go:listen":              "sock.Set binds it, and has points",
 	"providers/export/cow/bitmap.go:allocate":          "of an overlay that is not one before its record is there",
-	"providers/export/cow/io.go:zeros":                 "a write as any other: nothing is promised before the next flush",
+	"providers/export/cow/zero.go:zeros":               "a write as any other: nothing is promised before the next flush",
 	"providers/export/cow/record.go:syncDir":           "who calls it has points",
 	"providers/export/nbd/flush.go:run":                "the overlay's Sync has points",
 	"providers/image/base.go:bootstrap":                "scratch, which a start empties",

@@ -1,11 +1,8 @@
 package cow
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -55,7 +52,7 @@ func (o *Overlay) run(off, limit int64) (io.ReaderAt, int64) {
 
 // WriteAt is io.WriterAt. When it fails, a block that was not present before still
 // reads like the base, and one that was has its old bytes or its new ones.
-func (o *Overlay) WriteAt(p []byte, off int64) (int, error) {
+func (o *Overlay) WriteAt(p []byte, off int64) (n int, err error) {
 	if err := o.check(off, int64(len(p))); err != nil {
 		return 0, err
 	}
@@ -64,22 +61,31 @@ func (o *Overlay) WriteAt(p []byte, off int64) (int, error) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	end := off + int64(len(p))
-	first, last := off/BlockSize, (end-1)/BlockSize
-	if err := o.admit(first, last); err != nil {
+	where := span{off / BlockSize, (off + int64(len(p)) - 1) / BlockSize}
+	reserved, err := o.admit(where)
+	if err != nil {
 		return 0, err
 	}
-	if err := o.copyUpEdges(off, end); err != nil {
+	if n, err = o.write(p, off, where); err != nil {
+		o.undone(where, reserved)
+		return n, err
+	}
+	o.take(where.first, where.last)
+	return n, nil
+}
+
+// write does WriteAt, but for the accounting. The caller holds mu.
+func (o *Overlay) write(p []byte, off int64, where span) (int, error) {
+	if err := o.copyUpEdges(off, off+int64(len(p))); err != nil {
 		return 0, err
 	}
 	o.unsynced = true
 	if n, err := o.data.WriteAt(p, off); err != nil {
 		return n, err
 	}
-	if err := o.mark(first, last); err != nil {
+	if err := o.mark(where.first, where.last); err != nil {
 		return 0, err
 	}
-	o.take(first, last)
 	return len(p), nil
 }
 
@@ -139,92 +145,6 @@ func (o *Overlay) mark(first, last int64) error {
 		o.dirty[page] = struct{}{}
 	}
 	return nil
-}
-
-// Zero makes a range read as zeros and gives its space back.
-func (o *Overlay) Zero(off, length int64) error { return o.ZeroRange(off, length, false, false) }
-
-// ZeroRange makes a range read as zeros. With noHole it keeps, or takes, the space
-// that writes to it will need; without, it gives it back. With fast, a file system
-// that can do neither without writing zeros is EOPNOTSUPP, and nothing changes.
-func (o *Overlay) ZeroRange(off, length int64, noHole, fast bool) error {
-	if err := o.check(off, length); err != nil {
-		return err
-	}
-	if length == 0 {
-		return nil
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	end := off + length
-	first, last := off/BlockSize, (end-1)/BlockSize
-	edges, n := o.edges(off, end)
-	if noHole {
-		if err := o.admit(first, last); err != nil {
-			return err
-		}
-	}
-	for _, block := range edges[:n] {
-		if o.present.has(block) {
-			continue
-		}
-		if err := o.admit(block, block); err != nil {
-			return err
-		}
-		if err := o.copyUp(block); err != nil {
-			return err
-		}
-		o.take(block, block)
-	}
-	o.unsynced = true
-	hole, err := zeros(o.data, off, length, noHole, fast)
-	if err != nil {
-		return err
-	}
-	if err := o.mark(first, last); err != nil {
-		return err
-	}
-	if !hole {
-		o.take(first, last)
-		return nil
-	}
-	if slices.Contains(edges[:n], first) {
-		first++
-	}
-	if slices.Contains(edges[:n], last) {
-		last--
-	}
-	o.give(first, last)
-	return nil
-}
-
-// zeros zeros the bytes of a range, whole blocks by making a hole, or by taking
-// their space with noHole. On a file system that cannot, zeros are written, unless
-// it has to be fast. hole says that whole blocks are one now.
-func zeros(f *os.File, off, length int64, noHole, fast bool) (hole bool, err error) {
-	mode := uint32(unix.FALLOC_FL_PUNCH_HOLE)
-	if noHole {
-		mode = unix.FALLOC_FL_ZERO_RANGE
-	}
-	for {
-		err := unix.Fallocate(int(f.Fd()), mode|unix.FALLOC_FL_KEEP_SIZE, off, length)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case !errors.Is(err, unix.EOPNOTSUPP) || fast:
-			return !noHole, err
-		}
-		break
-	}
-	blank := make([]byte, min(length, 1<<20))
-	for length > 0 {
-		n, err := f.WriteAt(blank[:min(length, int64(len(blank)))], off)
-		if err != nil {
-			return false, err
-		}
-		off, length = off+int64(n), length-int64(n)
-	}
-	return false, nil
 }
 
 // Sync returns when every write that returned before is on stable storage, its

@@ -18,9 +18,10 @@ type nowReader interface {
 	ReadNow(p []byte, off int64) bool
 }
 
-// Lend gives a first part of [off, off+n) in place, if it is the base's and in memory;
-// else nil; file has them at off, too, if it is not nil. Reads of what was never written cost what they cost without an overlay. It
-// takes no lock, as ReadAt; a write that comes later does not show in what was lent.
+// Lend gives a first part of [off, off+n) in place: b, which is nil unless that part is
+// the base's and in memory, and file, which has the same bytes from off on unless it is
+// nil. So what was never written is read at the price that it has without an overlay.
+// It takes no lock, as ReadAt; a write that comes later does not show in what was lent.
 func (o *Overlay) Lend(off int64, n int) (b []byte, file *os.File) {
 	base, ok := o.base.(lender)
 	if !ok || n <= 0 || o.check(off, int64(n)) != nil {
@@ -33,7 +34,8 @@ func (o *Overlay) Lend(off int64, n int) (b []byte, file *os.File) {
 	return base.Lend(off, int(length))
 }
 
-// Fetch waits for the disk, so that Lend has no need to; own blocks are not fetched.
+// Fetch waits until the base's part of [off, off+n) is in memory, for Lend to find it
+// there. Blocks of the overlay's own are left out.
 func (o *Overlay) Fetch(off, n int64) error {
 	if err := o.check(off, n); err != nil {
 		return err

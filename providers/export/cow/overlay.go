@@ -28,14 +28,16 @@ type Overlay struct {
 
 	present *bitmap // read by anyone; bits are set under mu, after their data was written
 
-	limit atomic.Int64 // bytes; 0: none
+	limit     atomic.Int64 // bytes; 0: none
+	relimited atomic.Bool  // limit was changed since somebody was told of it last
 
-	mu       sync.Mutex // one writer at a time; guards below
-	held     *bitmap    // blocks that take space; nil: not counted yet
-	told     int        // what the owner was told of that
-	unsynced bool       // data was written since the last Sync began
-	dirty    map[int64]struct{}
-	scratch  [BlockSize]byte
+	mu        sync.Mutex // one writer at a time; guards below
+	held      *bitmap    // blocks that take space; nil: not counted yet
+	told      int        // what the owner was told of that
+	toldTimes uint64     // which time that the store was full the owner was told of last
+	unsynced  bool       // data was written since the last Sync began
+	dirty     map[int64]struct{}
+	scratch   [BlockSize]byte
 
 	syncMu sync.Mutex // one Sync at a time; guards failed
 	failed error

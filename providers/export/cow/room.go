@@ -4,15 +4,12 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/dlreconcile/dlreconcile/providers/internal/sparse"
 )
 
-// Fill says how full an overlay is. Limit 0 is none: then Full says that the file
-// system of the store is, but for what it keeps in reserve.
+// Fill says how full an overlay is. With Limit 0 it is the file system of the store that
+// is full, but for what it keeps in reserve.
 type Fill struct {
 	Record
 	Used  int64 // bytes in blocks of its own that are no holes
@@ -30,115 +27,37 @@ const (
 // SetLimit says how many bytes the overlay may hold; 0 is no limit. It counts from
 // the next write on: what is held already may be more, and stays, and can be
 // written to. Holes take nothing.
-func (o *Overlay) SetLimit(bytes int64) { o.limit.Store(max(0, bytes)) }
+func (o *Overlay) SetLimit(bytes int64) {
+	bytes = max(0, bytes)
+	if o.limit.Swap(bytes) != bytes {
+		o.relimited.Store(true)
+	}
+}
 
 // Limit gives what SetLimit said last.
 func (o *Overlay) Limit() int64 { return o.limit.Load() }
 
-// Used gives how many bytes the overlay holds, in blocks of its own that are no holes.
-func (o *Overlay) Used() (int64, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if err := o.count(); err != nil {
-		return 0, err
-	}
-	return o.held.n.Load() * BlockSize, nil
-}
-
-// count finds out which blocks take space, once: from the files, so that it is the
-// same after a restart, whatever a killed process knew. What only was reserved
-// (ZeroRange with noHole) may not be told from a hole there, and is counted again when it is written. The
-// caller holds mu.
-func (o *Overlay) count() error {
-	if o.held != nil {
-		return nil
-	}
-	held, at := newBitmap(blocksOf(o.size)), int64(0)
-	err := sparse.Extents(o.data, 0, o.size, func(n int64, hole bool) bool {
-		if !hole && n > 0 {
-			o.present.each(at/BlockSize, (at+n-1)/BlockSize, func(first, last int64) bool {
-				held.set(first, last)
-				return true
-			})
-		}
-		at += n
-		return true
-	})
-	if err != nil {
-		return fmt.Errorf("overlay %s: what it holds: %w", o.rec.Key, err)
-	}
-	o.held = held
-	return nil
-}
-
-// admit says whether blocks first to last may be written: those that take no space
-// yet have to fit. The error is ENOSPC. The caller holds mu.
-func (o *Overlay) admit(first, last int64) error {
-	limit, more := o.limit.Load(), last-first+1
-	if limit > 0 {
-		if err := o.count(); err != nil {
-			return err
-		}
-	}
-	if o.held != nil {
-		if more -= o.held.among(first, last); more == 0 {
-			return nil
-		}
-	}
-	if used := (o.heldBlocks() + more) * BlockSize; limit > 0 && used > limit {
-		o.tell(true)
-		return fmt.Errorf("overlay %s: it may hold %d bytes: %w", o.rec.Key, limit, syscall.ENOSPC)
-	}
-	if o.store == nil || o.store.room.take(more*BlockSize) {
-		return nil
-	}
-	// Only what takes no more space goes on, so it must be known now.
-	if err := o.count(); err != nil {
-		return err
-	}
-	if o.held.among(first, last) == last-first+1 {
-		return nil
-	}
-	o.tell(true)
-	return fmt.Errorf("overlay %s: the file system is full but for its reserve: %w", o.rec.Key, syscall.ENOSPC)
-}
-
-func (o *Overlay) heldBlocks() int64 {
-	if o.held == nil {
-		return 0
-	}
-	return o.held.n.Load()
-}
-
-// take notes that blocks take space now. The caller holds mu.
-func (o *Overlay) take(first, last int64) {
-	if o.held != nil {
-		o.held.set(first, last)
-		o.tell(false)
-	}
-}
-
-// give notes that blocks are holes now. The caller holds mu.
-func (o *Overlay) give(first, last int64) {
-	if o.held == nil || first > last {
-		return
-	}
-	o.held.clear(first, last)
-	if o.held.n.Load()*BlockSize < o.limit.Load()/10*easy {
+// eased notes by how many blocks more the overlay holds: with fewer, what its owner was
+// told may be over. The caller holds mu.
+func (o *Overlay) eased(more int64) {
+	if more < 0 && o.held.n.Load()*BlockSize < o.limit.Load()/10*easy {
 		o.told = toldNothing
 	}
 }
 
-// What the owner was told of how full an overlay is.
+// What the owner was told of how near an overlay is to its limit.
 const (
 	toldNothing = iota
 	toldNearly
 	toldFull
 )
 
-// tell tells the owner, once. The caller holds mu.
+// tell tells the owner of the limit, once. The caller holds mu.
 func (o *Overlay) tell(full bool) {
 	limit := o.limit.Load()
+	if o.relimited.Swap(false) { // that was another limit
+		o.told = toldNothing
+	}
 	now := toldNothing
 	switch {
 	case full:
@@ -150,8 +69,21 @@ func (o *Overlay) tell(full bool) {
 		return
 	}
 	o.told = now
+	o.say(Fill{Record: o.rec, Used: o.heldBlocks() * BlockSize, Limit: limit, Full: full})
+}
+
+// tellRoom tells the owner that the store is full, once for each time that it is. The
+// caller holds mu.
+func (o *Overlay) tellRoom() {
+	if times := o.store.room.times.Load(); times != o.toldTimes {
+		o.toldTimes = times
+		o.say(Fill{Record: o.rec, Used: o.heldBlocks() * BlockSize, Full: true})
+	}
+}
+
+func (o *Overlay) say(f Fill) {
 	if o.store != nil && o.store.fill != nil {
-		o.store.fill(Fill{Record: o.rec, Used: o.heldBlocks() * BlockSize, Limit: limit, Full: full})
+		o.store.fill(f)
 	}
 }
 
@@ -165,8 +97,10 @@ type room struct {
 	reserve int64 // bytes; 0: DefaultReserve; negative: none
 	statfs  func() (free, total int64, err error)
 
-	left atomic.Int64 // bytes that may be taken before the file system is asked again
-	mu   sync.Mutex   // one asks
+	left  atomic.Int64  // bytes that may be taken before the file system is asked again
+	times atomic.Uint64 // how often it got full, with room for more in between
+	mu    sync.Mutex    // one asks; guards full
+	full  bool
 }
 
 // slack bounds what is taken without asking: others write there too.
@@ -189,7 +123,21 @@ func (r *room) take(n int64) bool {
 	}
 	free -= reserve + n
 	r.left.Store(min(max(free, 0)/8, slack))
+	switch {
+	case free < 0 && !r.full:
+		r.full = true
+		r.times.Add(1)
+	case free >= reserve/8: // less comes and goes all the time
+		r.full = false
+	}
 	return free >= 0
+}
+
+// giveBack gives back n bytes that were taken and not used.
+func (r *room) giveBack(n int64) {
+	if r.reserve >= 0 {
+		r.left.Add(n)
+	}
 }
 
 // spare gives how many bytes are free beside the reserve.
