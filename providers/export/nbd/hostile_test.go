@@ -2,8 +2,10 @@ package nbd
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -38,8 +40,36 @@ func anonymous(t testing.TB) int64 {
 	return 0
 }
 
-// crowd is a shelf for any number of clients.
+// memory is what bounds are held against: what this process has of its own, and what of
+// it is on the heap. The race detector keeps books beside the heap.
+type memory struct{ anon, heap int64 }
+
+func measure(t testing.TB) memory {
+	t.Helper()
+	m := memory{anon: anonymous(t)}
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	m.heap = int64(s.HeapAlloc)
+	return m
+}
+
+// within fails if there are more than most bytes more by now.
+func (m memory) within(t testing.TB, most int64) {
+	t.Helper()
+	now := measure(t)
+	if grown := now.heap - m.heap; grown > most {
+		t.Errorf("%d MiB more on the heap", grown>>20)
+	}
+	if grown := now.anon - m.anon; grown > most && !raceEnabled {
+		t.Errorf("%d MiB more memory", grown>>20)
+	}
+}
+
+// crowd is a shelf for any number of clients. "ro" has bytes of its own.
 func crowd(h *shelf) Handler {
+	if d, ok := h.exports["ro"].Backend.(*disk); ok {
+		rand.NewChaCha8([32]byte{11}).Read(d.b)
+	}
 	return each(func(name string) (Export, error) {
 		e, ok := h.exports[name]
 		if !ok {
@@ -49,16 +79,31 @@ func crowd(h *shelf) Handler {
 	})
 }
 
-// bystander is a client that does nothing wrong, and has to be served all the while.
+// bystander is a client that does nothing wrong, and has to be served all the while. It
+// reads the 1 MiB of "ro", and its digest has to be that of the disk.
 func bystander(t *testing.T, cl *client) (check func()) {
+	const size, piece = 1 << 20, 128 << 10
 	cl.attach("ro")
 	n := uint64(0)
+	b := make([]byte, size)
+	rand.NewChaCha8([32]byte{11}).Read(b)
+	want := sha256.Sum256(b)
+	b = make([]byte, piece) // no garbage, where memory is looked at
 	return func() {
 		t.Helper()
-		n++
-		cl.send(request(0, 0, n, 512, 512))
-		cl.wantReply(0, n)
-		cl.recv(512)
+		sum := sha256.New()
+		for off := uint64(0); off < size; off += piece {
+			n++
+			cl.send(request(0, 0, n, off, piece))
+			cl.wantReply(0, n)
+			if _, err := io.ReadFull(cl.in, b); err != nil {
+				t.Fatal(err)
+			}
+			sum.Write(b)
+		}
+		if !bytes.Equal(sum.Sum(nil), want[:]) {
+			t.Fatal("a client that does nothing wrong has other bytes")
+		}
 	}
 }
 
@@ -75,6 +120,14 @@ func TestLengthsAtTheirExtremes(t *testing.T) {
 		"length of INFO":         func(n uint32) []byte { return be(uint32(3), uint64(0x49484156454F5054), uint32(6), n) },
 		"length of GO":           func(n uint32) []byte { return be(uint32(3), uint64(0x49484156454F5054), uint32(7), n) },
 		"length of SET_META":     func(n uint32) []byte { return be(uint32(3), uint64(0x49484156454F5054), uint32(10), n) },
+		"length of ABORT":        func(n uint32) []byte { return be(uint32(3), uint64(0x49484156454F5054), uint32(2), n) },
+		"length of STRUCTURED":   func(n uint32) []byte { return be(uint32(3), uint64(0x49484156454F5054), uint32(8), n) },
+		"length of LIST_META":    func(n uint32) []byte { return be(uint32(3), uint64(0x49484156454F5054), uint32(9), n) },
+		"length of EXTENDED":     func(n uint32) []byte { return be(uint32(3), uint64(0x49484156454F5054), uint32(11), n) },
+		"kind of option":         func(n uint32) []byte { return be(uint32(3), uint64(0x49484156454F5054), n, uint32(0)) },
+		"flags of the client":    func(n uint32) []byte { return be(n, uint64(0x49484156454F5054), uint32(3), uint32(0)) },
+		"name in LIST_META":      func(n uint32) []byte { return append(be(uint32(3)), option(9, be(n, uint32(0)))...) },
+		"queries in LIST_META":   func(n uint32) []byte { return append(be(uint32(3)), option(9, be(uint32(0), n))...) },
 		"length of an unknown":   func(n uint32) []byte { return be(uint32(3), uint64(0x49484156454F5054), uint32(99), n) },
 		"name in GO":             func(n uint32) []byte { return append(be(uint32(3)), option(7, be(n, uint16(0)))...) },
 		"name in INFO":           func(n uint32) []byte { return append(be(uint32(3)), option(6, be(n, uint16(0)))...) },
@@ -86,6 +139,18 @@ func TestLengthsAtTheirExtremes(t *testing.T) {
 		"length of WRITE":        func(n uint32) []byte { return append(hello("rw"), request(0, 1, 1, 0, n)...) },
 		"length of WRITE to ro":  func(n uint32) []byte { return append(hello("ro"), request(0, 1, 1, 0, n)...) },
 		"length of WRITE_ZEROES": func(n uint32) []byte { return append(hello("rw"), request(0, 6, 1, 0, n)...) },
+		"length of TRIM":         func(n uint32) []byte { return append(hello("rw"), request(0, 4, 1, 0, n)...) },
+		"length of CACHE":        func(n uint32) []byte { return append(hello("rw"), request(0, 5, 1, 0, n)...) },
+		"length of FLUSH":        func(n uint32) []byte { return append(hello("rw"), request(0, 3, 1, 0, n)...) },
+		"length of DISC":         func(n uint32) []byte { return append(hello("rw"), request(0, 2, 1, 0, n)...) },
+		"length of RESIZE":       func(n uint32) []byte { return append(hello("rw"), request(0, 8, 1, 0, n)...) },
+		"kind of command":        func(n uint32) []byte { return append(hello("rw"), request(0, uint16(n), 1, 0, 512)...) },
+		"flags of READ":          func(n uint32) []byte { return append(hello("rw"), request(uint16(n), 0, 1, 0, 512)...) },
+		"flags of TRIM":          func(n uint32) []byte { return append(hello("rw"), request(uint16(n), 4, 1, 0, 512)...) },
+		"extended READ":          func(n uint32) []byte { return append(longHello("rw"), extended.ask(0, 0, 1, 0, uint64(n))...) },
+		"extended READ with DF":  func(n uint32) []byte { return append(longHello("rw"), extended.ask(4, 0, 1, 0, uint64(n))...) },
+		"extended TRIM":          func(n uint32) []byte { return append(longHello("rw"), extended.ask(0, 4, 1, 1, uint64(n)<<31)...) },
+		"extended CACHE":         func(n uint32) []byte { return append(longHello("rw"), extended.ask(0, 5, 1, 1, uint64(n)<<31)...) },
 		"offset of READ":         func(n uint32) []byte { return append(hello("ro"), request(0, 0, 1, uint64(n)<<32|uint64(n), n)...) },
 		"offset of WRITE_ZEROES": func(n uint32) []byte { return append(hello("rw"), request(0, 6, 1, uint64(n)<<32|uint64(n), n)...) },
 		"extended payload length": func(n uint32) []byte {
@@ -96,7 +161,7 @@ func TestLengthsAtTheirExtremes(t *testing.T) {
 			return append(longHello("rw"), extended.ask(0, 7, 1, uint64(n), uint64(n)<<32|uint64(n))...)
 		},
 	}
-	before := anonymous(t)
+	before := measure(t)
 	for what, wire := range fields {
 		t.Run(what, func(t *testing.T) {
 			for _, n := range extremes {
@@ -110,9 +175,7 @@ func TestLengthsAtTheirExtremes(t *testing.T) {
 			check()
 		})
 	}
-	if grown := anonymous(t) - before; grown > 40<<20 {
-		t.Errorf("%d MiB more memory", grown>>20)
-	}
+	before.within(t, 40<<20)
 }
 
 // hello is a handshake up to GO; longHello has extended headers, and base:allocation.
@@ -141,23 +204,29 @@ func TestRandomBytes(t *testing.T) {
 	dial := serve(t, crowd(testShelf()), Limits{Stall: 100 * time.Millisecond, Handshake: 2 * time.Second})
 	check := bystander(t, dial())
 	r := rand.NewChaCha8([32]byte{9})
-	for i := range 200 {
+	before := measure(t)
+	for i := range 300 {
 		b := make([]byte, 1+r.Uint64()%5000)
 		r.Read(b)
 		cl := dial()
-		switch i % 4 {
+		switch i % 6 {
 		case 1:
 			b = append(be(uint32(3)), b...)
 		case 2:
 			b = append(hello("rw"), b...)
 		case 3:
 			b = append(append(hello("rw"), be(uint32(0x25609513))...), b...)
+		case 4:
+			b = append(longHello("rw"), b...)
+		case 5:
+			b = append(append(longHello("rw"), be(magicExtendedRequest)...), b...)
 		}
 		cl.nc.Write(b) // the server may have had enough before the end
 		cl.nc.(*net.TCPConn).CloseWrite()
 		cl.drain()
 	}
 	check()
+	before.within(t, 40<<20)
 }
 
 // INFO "a" then GO "b" serves "b", whatever came before.
@@ -204,7 +273,7 @@ func TestHalfOpen(t *testing.T) {
 	}
 	check := bystander(t, dialFrom(0))
 	first := dialFrom(1)
-	before := anonymous(t)
+	before := measure(t)
 	to := &unix.SockaddrInet4{Port: ln.Addr().(*net.TCPAddr).Port, Addr: [4]byte{127, 0, 0, 1}}
 	for i := range many { // without memory of ours
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -220,9 +289,7 @@ func TestHalfOpen(t *testing.T) {
 			bystander(t, dialFrom(i/1000))() // somebody new
 		}
 	}
-	if grown := anonymous(t) - before; grown > 20<<20 {
-		t.Errorf("%d MiB more memory", grown>>20)
-	}
+	before.within(t, 20<<20)
 	first.drain() // it lost its place
 	s.census.mu.Lock()
 	half := s.census.opening.Len()
@@ -237,7 +304,7 @@ func TestHalfOpen(t *testing.T) {
 
 // A full server gives the place of one that does not attach to one that may.
 func TestFullServerPrefersWhoAttaches(t *testing.T) {
-	dial := serve(t, testShelf(), Limits{Connections: 3, Handshake: time.Hour})
+	dial := serve(t, crowd(testShelf()), Limits{Connections: 3, Handshake: time.Hour})
 	first, second, idle := bystander(t, dial()), bystander(t, dial()), dial()
 	idle.recv(greetingSize)
 	third := bystander(t, dial())
@@ -251,9 +318,6 @@ func TestFullServerPrefersWhoAttaches(t *testing.T) {
 // 200 clients that ask for a lot, and take nothing: little memory, and others are
 // served.
 func TestReadersThatNeverRead(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector takes memory of its own")
-	}
 	for _, lends := range []bool{true, false} {
 		for _, cold := range []bool{false, true} {
 			t.Run(fmt.Sprintf("lent %t, cold %t", lends, cold), func(t *testing.T) {
@@ -265,7 +329,7 @@ func TestReadersThatNeverRead(t *testing.T) {
 				h.exports["x"] = Export{Info: Info{Name: "x", Size: 32 << 20}, Backend: d}
 				dial := serve(t, crowd(h), Limits{PerAddress: 1000, Stall: time.Hour})
 				check := bystander(t, dial())
-				before := anonymous(t)
+				before := measure(t)
 				var idle []*client
 				for range 200 {
 					cl := dial()
@@ -274,12 +338,10 @@ func TestReadersThatNeverRead(t *testing.T) {
 					cl.send(bytes.Repeat(request(0, 0, 1, 0, 8<<20), 100))
 					idle = append(idle, cl)
 				}
-				for range 200 { // until most of them are stuck
+				for range 50 { // until most of them are stuck
 					check()
 				}
-				if grown := anonymous(t) - before; grown > 40<<20 {
-					t.Errorf("%d MiB more memory", grown>>20)
-				}
+				before.within(t, 40<<20)
 				for _, cl := range idle {
 					cl.nc.Close()
 				}
