@@ -215,7 +215,8 @@ type nbdTimes struct {
 var namedDigest = regexp.MustCompile(`@([0-9a-f]{12})(?:[+/].*)?$`)
 
 // newNBDReport makes the report of a probe that asked for an export. What it is held
-// against is what was asked for; what the server calls it counts where that says nothing.
+// against is what was asked for; what the server calls it counts where that says
+// nothing.
 func newNBDReport(address, asked string, r *nbdprobe.Result, f nbdFlags) nbdReport {
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	out := nbdReport{

@@ -70,7 +70,8 @@ func TestProbeGivesUpOnADrippingServer(t *testing.T) {
 	}
 }
 
-// dripNBD attaches a client to 1 MiB, and answers with a byte every 10 ms until it leaves.
+// dripNBD attaches a client to 1 MiB, and answers with a byte every 10 ms until it
+// leaves.
 func dripNBD(nc net.Conn) {
 	defer nc.Close()
 	b := []byte("NBDMAGICIHAVEOPT\x00\x03")

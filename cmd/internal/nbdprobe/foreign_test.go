@@ -47,8 +47,8 @@ func foreign(t *testing.T, network, address string, args ...string) {
 	}
 }
 
-// disk writes a file of random bytes and holes, with an end that fits no block, and gives
-// its digest.
+// disk writes a file of random bytes and holes, with an end that fits no block, and
+// gives its digest.
 func disk(t *testing.T, size int) (path, digest string) {
 	t.Helper()
 	b := make([]byte, size)

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Whatever a server gives but whole answers, a byte now and then or a chunk of one, it is
-// given up after the time-out; whole ones give it more time, up to Within.
+// Whatever a server gives but whole answers, a byte now and then or a chunk of one, it
+// is given up after the time-out; whole ones give it more time, up to Within.
 func TestDrippingServers(t *testing.T) {
 	const pause = 900 * time.Millisecond
 	drip := make([]byte, 16+4096)
@@ -100,8 +100,8 @@ func TestWithin(t *testing.T) {
 	}
 }
 
-// No more is asked for at once than Depth on each connection, however answers are ordered,
-// and no more is held than MaxMemory.
+// No more is asked for at once than Depth on each connection, however answers are
+// ordered, and no more is held than MaxMemory.
 func TestNoMoreThanDepth(t *testing.T) {
 	const depth, conns, each, size = 5, 3, 4096, 100*4096 + 512
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -148,8 +148,8 @@ func TestNoMoreThanDepth(t *testing.T) {
 	}
 }
 
-// answerBackwards serves a connection, and gives how many requests there were at once. It
-// answers when nothing more comes, the last first.
+// answerBackwards serves a connection, and gives how many requests there were at once.
+// It answers when nothing more comes, the last first.
 func answerBackwards(nc net.Conn, size uint64) (most int) {
 	defer nc.Close()
 	b := be(greeting, noChunks, uint64(replyMagic), uint32(optGo), uint32(repInfo), uint32(12), uint16(infoExport), size, uint16(1|flagReadOnly|flagMultiConn), attached)

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// 200 clients that announce 32 MiB each, and give the half of a first piece: little memory,
-// and others are served. They end when their time is over.
+// 200 clients that announce 32 MiB each, and give the half of a first piece: little
+// memory, and others are served. They end when their time is over.
 func TestWritersThatNeverWrite(t *testing.T) {
 	h := testShelf()
 	h.add("w", newDisk(32<<20), Info{})
@@ -84,8 +84,8 @@ func TestFileTruncatedWhileItIsRead(t *testing.T) {
 	check()
 }
 
-// readUntilItEnds reads a file round and round, and says what is wrong with its bytes. It
-// ends with an error, or the connection.
+// readUntilItEnds reads a file round and round, and says what is wrong with its bytes.
+// It ends with an error, or the connection.
 func readUntilItEnds(cl *client, want []byte, piece int, under chan<- struct{}) string {
 	for i := 0; ; i++ {
 		off := i * piece % len(want)

@@ -74,7 +74,8 @@ func (c *conn) goOption(ctx context.Context, q infoRequest) (Export, bool, error
 	return exp, true, nil
 }
 
-// refusal is the error reply to an option that names an export. The client may try another name.
+// refusal is the error reply to an option that names an export. The client may try
+// another name.
 func (c *conn) refusal(ctx context.Context, opt uint32, name string, err error) []byte {
 	switch {
 	case errors.Is(err, ErrUnknown), errors.Is(err, ErrForbidden):

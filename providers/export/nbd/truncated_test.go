@@ -96,7 +96,8 @@ func (d waiting) Fetch(off, n int64) error {
 	return d.File.Fetch(off, n)
 }
 
-// A reply that waits for the disk while another one is cut off is not what that one lacks.
+// A reply that waits for the disk while another one is cut off is not what that one
+// lacks.
 func TestNothingFollowsAReplyThatWasCutOff(t *testing.T) {
 	const size, at = 8 << 20, 4 << 20
 	path := filepath.Join(t.TempDir(), "cut")

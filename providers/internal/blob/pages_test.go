@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// eachPage runs a test with the page sizes of kernels that there are, and the largest that
-// is taken.
+// eachPage runs a test with the page sizes of kernels that there are, and the largest
+// that is taken.
 func eachPage(t *testing.T, f func(t *testing.T, pageBits int, m *mapping)) {
 	for _, pageBits := range []int{12, 14, 16, largestPage} {
 		t.Run(fmt.Sprintf("%d KiB", 1<<pageBits>>10), func(t *testing.T) {
