@@ -154,13 +154,20 @@ func (h *shelf) Open(ctx context.Context, p Peer, name string) (Export, error) {
 // serve starts a server over h and gives a function that connects to it.
 func serve(t testing.TB, h Handler, l Limits) (dial func() *client) {
 	t.Helper()
+	_, dial = served(t, h, l)
+	return dial
+}
+
+// served is serve, and gives the server, too.
+func served(t testing.TB, h Handler, l Limits) (s *Server, dial func() *client) {
+	t.Helper()
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, stop := serveOn(t, ln, h, l)
+	s, stop := serveOn(t, ln, h, l)
 	t.Cleanup(stop)
-	return func() *client {
+	return s, func() *client {
 		t.Helper()
 		nc, err := net.Dial("tcp4", ln.Addr().String())
 		if err != nil {

@@ -320,32 +320,47 @@ func TestFullServerPrefersWhoAttaches(t *testing.T) {
 func TestReadersThatNeverRead(t *testing.T) {
 	for _, lends := range []bool{true, false} {
 		for _, cold := range []bool{false, true} {
-			t.Run(fmt.Sprintf("lent %t, cold %t", lends, cold), func(t *testing.T) {
-				h := testShelf()
-				d := &tiered{disk: newDisk(32 << 20), lends: lends, cold: map[int64]bool{}}
-				for i := int64(0); cold && i < 32<<20/tier; i += 2 {
-					d.cold[i] = true
-				}
-				h.exports["x"] = Export{Info: Info{Name: "x", Size: 32 << 20}, Backend: d}
-				dial := serve(t, crowd(h), Limits{PerAddress: 1000, Stall: time.Hour})
-				check := bystander(t, dial())
-				before := measure(t)
-				var idle []*client
-				for range 200 {
-					cl := dial()
-					cl.nc.(*net.TCPConn).SetReadBuffer(4096)
-					cl.attach("x")
-					cl.send(bytes.Repeat(request(0, 0, 1, 0, 8<<20), 100))
-					idle = append(idle, cl)
-				}
-				for range 50 { // until most of them are stuck
-					check()
-				}
-				before.within(t, 40<<20)
-				for _, cl := range idle {
-					cl.nc.Close()
-				}
-			})
+			for _, form := range []form{simple, extended} {
+				t.Run(fmt.Sprintf("lent %t, cold %t, form %d", lends, cold, form), func(t *testing.T) { neverRead(t, lends, cold, form) })
+			}
 		}
+	}
+}
+
+func neverRead(t *testing.T, lends, cold bool, form form) {
+	h := testShelf()
+	d := &tiered{disk: newDisk(32 << 20), lends: lends, cold: map[int64]bool{}}
+	for i := int64(0); cold && i < 32<<20/tier; i += 2 {
+		d.cold[i] = true
+	}
+	h.exports["x"] = Export{Info: Info{Name: "x", Size: 32 << 20}, Backend: d}
+	s, dial := served(t, crowd(h), Limits{PerAddress: 1000, Stall: time.Hour})
+	check := bystander(t, dial())
+	before := measure(t)
+	var idle []*client
+	for range 200 {
+		cl := dial()
+		cl.nc.(*net.TCPConn).SetReadBuffer(4096)
+		flags := uint16(0)
+		if form == simple {
+			cl.attach("x")
+		} else {
+			cl.choose(form, "x")
+			flags = cmdFlagDF // in one chunk
+		}
+		cl.send(bytes.Repeat(form.ask(flags, 0, 1, 0, 8<<20), 100))
+		idle = append(idle, cl)
+	}
+	for stuck, was := 0, uint64(0); stuck < 10; { // nobody else's bytes are sent any more
+		check()
+		now := s.Counts().Read
+		if stuck++; now-was != 1<<20 {
+			stuck = 0
+		}
+		was = now
+	}
+	before.within(t, 40<<20)
+	for _, cl := range idle {
+		cl.nc.Close()
 	}
 }
