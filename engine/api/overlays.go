@@ -140,7 +140,7 @@ func overlayProblem(w http.ResponseWriter, err error) {
 	switch {
 	case errors.Is(err, provider.ErrNoOverlay):
 		code = http.StatusNotFound
-	case errors.Is(err, provider.ErrAttached):
+	case errors.Is(err, provider.ErrAttached), errors.Is(err, provider.ErrUnclean):
 		code = http.StatusConflict
 	}
 	problem(w, code, err)

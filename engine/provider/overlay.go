@@ -110,9 +110,10 @@ type Overlays interface {
 	// there. It is on disk before anything is waited for; what comes after is an error
 	// that says so.
 	ResetOverlays(ctx context.Context, q OverlayQuery, force bool) ([]Overlay, error)
-	// PromoteOverlay seals what the machine's disk reads like as an artifact of its own. One that is
-	// attached is an error that is ErrAttached, unless live is given: then it is as
-	// after a power cut at one moment.
+	// PromoteOverlay seals what the machine's disk reads like as an artifact of its own.
+	// One that is attached is an error that is ErrAttached, unless live is given: then it
+	// is as after a power cut at one moment. What the file system has to have played back
+	// is, before; where it cannot be, the error is ErrUnclean.
 	PromoteOverlay(ctx context.Context, q OverlayQuery, live bool) (Promoted, error)
 }
 
@@ -120,4 +121,5 @@ type Overlays interface {
 var (
 	ErrNoOverlay = errors.New("no such overlay")
 	ErrAttached  = errors.New("the overlay is attached")
+	ErrUnclean   = errors.New("no image can be made of the disk")
 )

@@ -51,6 +51,9 @@ func (p *Provider) PromoteOverlay(ctx context.Context, q provider.OverlayQuery, 
 		if err := p.compose(ctx, f, o, path, live); err != nil {
 			return err
 		}
+		if err := settle(ctx, path, base.Filesystem); err != nil {
+			return fmt.Errorf("%w: %w", provider.ErrUnclean, err)
+		}
 		made.Sealed.Root, err = p.content.Seal(ctx, path)
 		return err
 	})

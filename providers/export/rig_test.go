@@ -173,11 +173,15 @@ func freePort(t testing.TB) netip.AddrPort {
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// artifact seals random bytes as a root.
+// artifact seals random bytes as a root, which look like an ext4 that was unmounted.
 func (r *rig) artifact(seed byte, size int) (provider.Artifact, []byte) {
 	r.t.Helper()
 	b := make([]byte, size)
 	rand.NewChaCha8([32]byte{seed}).Read(b)
+	if size >= 2*ext4At {
+		clear(b[ext4At : ext4At+256])
+		copy(b[ext4At+ext4Magic:], "\x53\xef\x01")
+	}
 	blob, err := r.content.Put(r.t.Context(), bytes.NewReader(b))
 	if err != nil {
 		r.t.Fatal(err)

@@ -1,0 +1,195 @@
+package export
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Who mounts an image does so read-only, and may not be able to write to it at all: a
+// journal that has to be played back first is then an error, or is left out, and files
+// are torn. So what is sealed is a file system that was, or looks as if it was, unmounted.
+
+// shutDown is what always helps.
+const shutDown = "shut the machine down, so that it unmounts its disk, and promote it without --live"
+
+// settle makes the file system in a file, a private copy of a disk, one that has nothing
+// to be played back. One that is clean is not touched. What the machine wrote is not
+// trusted: no kernel mounts it.
+func settle(ctx context.Context, path, typ string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	switch typ {
+	case "ext4":
+		return settleExt4(ctx, f)
+	case "btrfs":
+		return settledBtrfs(f)
+	}
+	return fmt.Errorf("whether a file system of the type %q is whole cannot be told: only ext4 and btrfs can be promoted", typ)
+}
+
+// settledBtrfs reports an error for a btrfs with a log tree: what was synced since the
+// last commit of a transaction. Apart from that it is whole at every moment. The log
+// could be dropped, but then what the machine was told is written would be lost, and only
+// a kernel can play it back.
+func settledBtrfs(f *os.File) error {
+	const at, magic, log = 64 << 10, 0x40, 0x60 // struct btrfs_super_block: magic, log_root
+	var b [log + 8]byte
+	if _, err := f.ReadAt(b[:], at); err != nil && err != io.EOF {
+		return err
+	}
+	switch {
+	case string(b[magic:magic+8]) != "_BHRfS_M":
+		return errors.New("there is no btrfs on the disk any more")
+	case binary.LittleEndian.Uint64(b[log:]) != 0:
+		return errors.New("its btrfs has a log that has to be played back: give `sync` on the machine and try again at once, or " + shutDown)
+	}
+	return nil
+}
+
+// What is read of the superblock of an ext4 (Documentation/filesystems/ext4/super.rst).
+const (
+	ext4At          = 1024
+	ext4Magic       = 0x38 // le16
+	ext4State       = 0x3a // le16
+	ext4Compat      = 0x5c // le32
+	ext4Incompat    = 0x60 // le32
+	ext4ROCompat    = 0x64 // le32
+	ext4JournalInum = 0xe0 // le32
+	ext4JournalDev  = 0xe4 // le32
+	ext4LastOrphan  = 0xe8 // le32
+
+	ext4Valid         = 1       // state: unmounted, and without errors
+	ext4HasJournal    = 0x4     // compat
+	ext4Recover       = 0x4     // incompat: the journal is not empty
+	ext4IsJournal     = 0x8     // incompat: it is a journal, and no file system
+	ext4OrphanPresent = 0x10000 // ro_compat
+)
+
+// ext4Clean reports whether an ext4 says that it was unmounted. The error says what
+// nobody could make right.
+func ext4Clean(f *os.File) (bool, error) {
+	var b [1024]byte
+	if _, err := f.ReadAt(b[:], ext4At); err != nil && err != io.EOF {
+		return false, err
+	}
+	le := binary.LittleEndian
+	incompat := le.Uint32(b[ext4Incompat:])
+	switch {
+	case le.Uint16(b[ext4Magic:]) != 0xef53 || incompat&ext4IsJournal != 0:
+		return false, errors.New("there is no ext4 on the disk any more")
+	case le.Uint32(b[ext4Compat:])&ext4HasJournal != 0 && (le.Uint32(b[ext4JournalInum:]) == 0 || le.Uint32(b[ext4JournalDev:]) != 0):
+		return false, errors.New("the journal of its ext4 is on another disk")
+	}
+	return le.Uint16(b[ext4State:]) == ext4Valid && incompat&ext4Recover == 0 && le.Uint32(b[ext4LastOrphan:]) == 0 &&
+		le.Uint32(b[ext4ROCompat:])&ext4OrphanPresent == 0, nil
+}
+
+// settleExt4 has the journal played back, and what is left over cleared away.
+func settleExt4(ctx context.Context, f *os.File) error {
+	if clean, err := ext4Clean(f); clean || err != nil {
+		return err
+	}
+	if err := e2fsck(ctx, f); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("its ext4 was not unmounted, and cannot be made whole here: %w; %s", err, shutDown)
+	}
+	clean, err := ext4Clean(f)
+	if err == nil && !clean {
+		err = errors.New("its ext4 is not clean after e2fsck; " + shutDown)
+	}
+	return err
+}
+
+// Bounds of a run of e2fsck. Memory goes with the number of files and of blocks.
+const (
+	fsckTime   = 10 * time.Minute
+	fsckMemory = 2 << 20 // KiB
+	fsckOutput = 4 << 10 // bytes that are kept of what it says
+)
+
+// fsckUser is whose process it is, where we are root: nobody else's, so that a program
+// that a crafted file system takes over finds nothing that it may read or write but the
+// copy. It lies between what systemd gives to containers and what it advises against.
+const fsckUser = 1_999_999_001
+
+// bounded runs a program within limits: memory in KiB, seconds of CPU time, and blocks of
+// 512 bytes that a file may have. It writes no core, which would hold a machine's files.
+const bounded = `ulimit -c 0 && ulimit -v "$1" && ulimit -t "$2" && ulimit -f "$3" && shift 3 && exec "$@"`
+
+// e2fsck does what is safe without asking: it plays the journal back, and finishes what
+// was under way. A file system that needs more, with files that are torn, is an error: an
+// image is not made of that.
+func e2fsck(ctx context.Context, f *os.File) error {
+	program, err := exec.LookPath("e2fsck")
+	if err != nil {
+		return errors.New("e2fsck is not installed (package e2fsprogs)")
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, fsckTime, fmt.Errorf("e2fsck takes longer than %s", fsckTime))
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", bounded, "sh", fmt.Sprint(fsckMemory), fmt.Sprint(int(fsckTime.Seconds())), fmt.Sprint(st.Size()/512+1),
+		program, "-f", "-p", "/proc/self/fd/3")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "E2FSCK_CONFIG=/dev/null"}
+	cmd.Dir = "/"
+	cmd.ExtraFiles = []*os.File{f}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: fsckUser, Gid: fsckUser}
+		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
+		if err := f.Chown(fsckUser, fsckUser); err != nil {
+			return err
+		}
+		defer f.Chown(0, 0)
+	}
+	cmd.Cancel = func() error {
+		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+		return os.ErrProcessDone
+	}
+	cmd.WaitDelay = 5 * time.Second
+	said := &head{}
+	cmd.Stdout, cmd.Stderr = said, said
+	// The kernel sends Pdeathsig when the thread ends that started the child.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err = cmd.Run()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	const mended = 1 // e2fsck(8), EXIT CODE: file system errors corrected
+	var exit *exec.ExitError
+	switch {
+	case err == nil || errors.As(err, &exit) && exit.ExitCode() == mended:
+		return nil
+	case errors.As(err, &exit):
+		return fmt.Errorf("e2fsck: %w: %s", err, strings.Join(strings.Fields(strings.ToValidUTF8(said.String(), "?")), " "))
+	}
+	return fmt.Errorf("e2fsck: %w", err)
+}
+
+// head keeps the beginning of what is written to it.
+type head struct{ bytes.Buffer }
+
+func (h *head) Write(p []byte) (int, error) {
+	h.Buffer.Write(p[:min(len(p), fsckOutput-h.Len())])
+	return len(p), nil
+}

@@ -1,0 +1,222 @@
+package export
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/engine/provider/providertest"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// crashed makes a file system as it is after a power cut: what a program wrote and synced
+// is in its journal, or log, alone.
+func crashed(t *testing.T, typ, img, copy string) {
+	t.Helper()
+	const script = `set -e
+m=$(mktemp -d)
+mount -t "$1" -o loop "$2" "$m"
+echo synced > "$m/synced"
+sync "$m/synced"
+cp --sparse=always "$2" "$3"
+umount "$m"
+rmdir "$m"`
+	run(t, "unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", typ, img, copy)
+}
+
+// What is sealed of a disk in use had a journal to be played back: who mounted it
+// read-only saw files that were not there, or could not mount it.
+func TestPromotePlaysTheJournalBack(t *testing.T) {
+	providertest.NeedRoot(t)
+	providertest.Need(t, "mke2fs", "e2fsck", "debugfs", "dumpe2fs", "nbdcopy", "unshare")
+	r := newRig(t)
+	dir := t.TempDir()
+	img, cut := filepath.Join(dir, "img"), filepath.Join(dir, "cut")
+	run(t, "mke2fs", "-q", "-t", "ext4", img, "16M")
+	b, err := os.ReadFile(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	crashed(t, "ext4", img, cut)
+	if out := run(t, "dumpe2fs", "-h", cut); !strings.Contains(out, "needs_recovery") {
+		t.Fatalf("its journal is empty:\n%s", out)
+	}
+	blob, err := r.content.Put(t.Context(), strings.NewReader(string(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := provider.Artifact{Recipe: "sha256:recipe", Root: blob, Filesystem: "ext4"}
+	r.commit(r.keeping(1, a, schema.KeepHost))
+	run(t, "nbdcopy", cut, fmt.Sprintf("nbd://%s/%s", r.addr, nameOf("arch", a)))
+	m := r.mustDial(nameOf("arch", a)) // it is in use
+	defer m.nc.Close()
+	made, err := r.PromoteOverlay(t.Context(), ofTestMachine, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := r.content.Path(made.Sealed.Root.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("e2fsck", "-fn", path).CombinedOutput(); err != nil {
+		t.Errorf("e2fsck: %v\n%s", err, out)
+	}
+	if out := run(t, "dumpe2fs", "-h", path); strings.Contains(out, "needs_recovery") || !strings.Contains(out, "state:         clean") {
+		t.Errorf("%s", out)
+	}
+	if out := run(t, "debugfs", "-R", "cat /synced", path); !strings.Contains(out, "synced\n") {
+		t.Errorf("what was synced is %q", out)
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sys := st.Sys().(*syscall.Stat_t); sys.Uid != 0 || sys.Gid != 0 || st.Mode().Perm()&0o222 != 0 {
+		t.Errorf("%s of %d:%d", st.Mode(), sys.Uid, sys.Gid)
+	}
+	b, err = os.ReadFile(path)
+	if sum := sha256.Sum256(b); err != nil || "sha256:"+hex.EncodeToString(sum[:]) != made.Sealed.Root.Digest {
+		t.Errorf("it is not what its digest says: %v", err)
+	}
+	if m.wantText(0, string(m.read(0, 10)), "the machine goes on"); r.Counts().Open != 1 {
+		t.Error("its connection is gone")
+	}
+}
+
+// What cannot be made whole is not sealed, and the operator is told what to do.
+func TestSettle(t *testing.T) {
+	providertest.Need(t, "mke2fs", "e2fsck", "debugfs", "mkfs.btrfs")
+	dir := t.TempDir()
+	ext4 := func(name string, commands ...string) string {
+		file := filepath.Join(dir, name)
+		run(t, "mke2fs", "-q", "-t", "ext4", file, "16M")
+		for _, c := range commands {
+			run(t, "debugfs", "-w", "-R", c, file)
+		}
+		return file
+	}
+	btrfs := func(name string, log byte) string {
+		file := filepath.Join(dir, name)
+		run(t, "truncate", "-s", "128M", file)
+		run(t, "mkfs.btrfs", "-q", file)
+		f, err := os.OpenFile(file, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.WriteAt([]byte{log}, 64<<10+0x61); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	sum := func(file string) [32]byte {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sha256.Sum256(b)
+	}
+	blank := filepath.Join(dir, "blank")
+	run(t, "truncate", "-s", "1M", blank)
+	for _, c := range []struct {
+		file, typ string
+		want      string // "": nothing is wrong, and nothing is changed; "mended": it is
+	}{
+		{ext4("clean"), "ext4", ""},
+		{ext4("unmounted-not", "set_super_value state 0"), "ext4", "mended"},
+		{ext4("errors", "set_super_value state 3"), "ext4", "mended"},
+		{ext4("torn", "clri <2>", "set_super_value state 0"), "ext4", shutDown},
+		{ext4("elsewhere", "set_super_value journal_inum 0", "set_super_value state 0"), "ext4", "on another disk"},
+		{ext4("device", "set_super_value journal_dev 0x0801", "set_super_value state 0"), "ext4", "on another disk"},
+		{blank, "ext4", "no ext4"},
+		{btrfs("btrfs", 0), "btrfs", ""},
+		{btrfs("btrfs-log", 1), "btrfs", "`sync`"},
+		{blank, "btrfs", "no btrfs"},
+		{blank, "squashfs", `"squashfs"`},
+	} {
+		before := sum(c.file)
+		err := settle(t.Context(), c.file, c.typ)
+		if c.want == "" || c.want == "mended" {
+			if err != nil || (sum(c.file) == before) != (c.want == "") {
+				t.Errorf("%s: %v, want %q", c.file, err, c.want)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.file, err, c.want)
+		}
+	}
+	t.Setenv("PATH", dir)
+	if err := settle(t.Context(), ext4Again(t, filepath.Join(dir, "clean")), "ext4"); err == nil || !strings.Contains(err.Error(), "e2fsprogs") || !strings.Contains(err.Error(), shutDown) {
+		t.Errorf("without e2fsck: %v", err)
+	}
+}
+
+// ext4Again says of an ext4 that it was not unmounted.
+func ext4Again(t *testing.T, file string) string {
+	t.Helper()
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte{0}, ext4At+ext4State); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// A btrfs that a program synced to a moment ago has a log; the kernel wrote it.
+func TestPromoteRefusesALog(t *testing.T) {
+	providertest.NeedRoot(t)
+	providertest.Need(t, "mkfs.btrfs", "unshare")
+	dir := t.TempDir()
+	img, cut := filepath.Join(dir, "img"), filepath.Join(dir, "cut")
+	run(t, "truncate", "-s", "128M", img)
+	run(t, "mkfs.btrfs", "-q", img)
+	crashed(t, "btrfs", img, cut)
+	if err := settle(t.Context(), cut, "btrfs"); err == nil || !strings.Contains(err.Error(), "`sync`") {
+		t.Errorf("%v", err)
+	}
+	if err := settle(t.Context(), img, "btrfs"); err != nil {
+		t.Errorf("unmounted: %v", err)
+	}
+}
+
+// A crafted file system that takes the program over finds nothing that it may touch.
+func TestSettleIsContained(t *testing.T) {
+	providertest.NeedRoot(t)
+	providertest.Need(t, "mke2fs")
+	dir := t.TempDir()
+	file := filepath.Join(dir, "ext4")
+	run(t, "mke2fs", "-q", "-t", "ext4", file, "16M")
+	for _, d := range []string{dir, filepath.Dir(dir)} { // it is not root that looks for the program
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const script = `#!/bin/sh
+echo "as $(id -u):$(id -g):$(id -G), $(ulimit -v) KiB, $(ulimit -f) blocks, process $$, $(wc -l < /proc/net/route) route"
+[ -w /proc/self/fd/3 ] && echo writable
+exit 8
+`
+	if err := os.WriteFile(filepath.Join(dir, "e2fsck"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	err := settle(t.Context(), ext4Again(t, file), "ext4")
+	want := fmt.Sprintf("as %d:%[1]d:%[1]d, %d KiB, %d blocks, process 1, 0 route writable", fsckUser, fsckMemory, 16<<20/512+1)
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %q", err, want)
+	}
+	if st, err := os.Stat(file); err != nil || st.Sys().(*syscall.Stat_t).Uid != 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
