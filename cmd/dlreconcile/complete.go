@@ -39,7 +39,7 @@ func (c *cli) completions(root *cobra.Command) {
 		"focus": c.completeAddresses, "target": c.completeAddresses, "format": fixed("text\ttrees, for people", "dot\tfor graphviz", "json\tfor programs"),
 		"override": fixed("max_delete\tdelete or replace more than the policy lets through", "allow_empty\tleave nothing",
 			"window\tdo it outside of the policy's windows"),
-		"wait": fixed(waitable[:]...), "timeout": nothing, "since": nothing, "key": nothing, "kind": nothing, "export": nothing,
+		"wait": fixed(waitable[:]...), "timeout": nothing, "within": nothing, "since": nothing, "key": nothing, "kind": nothing, "export": nothing,
 		"class": fixed("iPXE\ta machine whose own ROM is iPXE"),
 		"bytes": fixed("64MiB", "1GiB"), "request": fixed("4KiB", "64KiB", "256KiB", "1MiB"),
 		"connections": nothing, "depth": nothing, "digest": nothing, "tls-server-name": nothing,
