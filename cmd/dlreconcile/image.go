@@ -17,12 +17,12 @@ func (c *cli) imageCommand() *cobra.Command {
 		Short: "Work with images, and with what machines wrote over them",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.json {
-				return &coded{exitUsage, errors.New("name a command of image: build, diff, reset, promote")}
+				return &coded{exitUsage, errors.New("name a command of image: build, list, diff, reset, promote")}
 			}
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(c.imageBuildCommand(), c.imageDiffCommand(), c.imageResetCommand(), c.imagePromoteCommand())
+	cmd.AddCommand(c.imageBuildCommand(), c.imageListCommand(), c.imageDiffCommand(), c.imageResetCommand(), c.imagePromoteCommand())
 	return cmd
 }
 

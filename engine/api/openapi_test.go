@@ -38,7 +38,7 @@ var described = []reflect.Type{
 	reflect.TypeFor[SuspendRequest](), reflect.TypeFor[ResumeRequest](), reflect.TypeFor[SavePlanRequest](), reflect.TypeFor[Line](),
 	reflect.TypeFor[Problem](), reflect.TypeFor[HistoryEntry](), reflect.TypeFor[engine.Status](), reflect.TypeFor[engine.Observed](),
 	reflect.TypeFor[engine.SavedPlan](), reflect.TypeFor[plan.Plan](), reflect.TypeFor[node.Node](), reflect.TypeFor[explain.Result](),
-	reflect.TypeFor[ResetRequest](), reflect.TypeFor[PromoteRequest](),
+	reflect.TypeFor[ArtifactEntry](), reflect.TypeFor[ResetRequest](), reflect.TypeFor[PromoteRequest](),
 	reflect.TypeFor[provider.Overlay](), reflect.TypeFor[provider.OverlayDiff](), reflect.TypeFor[provider.Promoted](),
 	reflect.TypeFor[provider.Note](), reflect.TypeFor[provider.EventKind](), reflect.TypeFor[provider.AnswerKind](),
 }
@@ -263,6 +263,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	try("admin", "POST", "/v1/rollback", `{"generation": 1}`, "*", 200)
 	try("viewer", "GET", "/v1/status", "", "", 200)
 	try("admin", "POST", "/v1/release", `{}`, "*", 200)
+	try("viewer", "GET", "/v1/artifacts", "", "", 200)
 	try("viewer", "GET", "/v1/overlays", "", "", 200)
 	try("viewer", "GET", "/v1/overlays/diff?machine=ws01", "", "", 200)
 	try("admin", "GET", "/v1/overlays/diff?machine=ws01&export=arch&files=true", "", "", 200)

@@ -37,6 +37,7 @@ func Routes() []Route {
 		{"POST", "/v1/confirm", RoleOperator, true, (*Server).confirm},
 		{"POST", "/v1/suspend", RoleOperator, true, (*Server).suspend},
 		{"POST", "/v1/resume", RoleOperator, true, (*Server).resume},
+		{"GET", "/v1/artifacts", RoleViewer, false, (*Server).artifacts},
 		{"GET", "/v1/overlays", RoleViewer, false, (*Server).overlays},
 		{"GET", "/v1/overlays/diff", RoleViewer, false, (*Server).diffOverlays},
 		{"POST", "/v1/overlays/reset", RoleAdmin, true, (*Server).resetOverlays},

@@ -42,6 +42,7 @@ var roles = map[string]Role{
 	"POST /v1/resume":   RoleOperator,
 	"POST /v1/poll":     RoleOperator,
 
+	"GET /v1/artifacts":         RoleViewer,
 	"GET /v1/overlays":          RoleViewer,
 	"GET /v1/overlays/diff":     RoleViewer,
 	"POST /v1/overlays/reset":   RoleAdmin,

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dlreconcile/dlreconcile/engine/api"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/schema"
+)
+
+// imageList is what image list shows, with --json too.
+type imageList struct {
+	Artifacts []api.ArtifactEntry `json:"artifacts"`
+	Disks     []provider.Overlay  `json:"disks"`
+}
+
+func (c *cli) imageListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the artifacts in the store, and the disks that are kept of machines",
+		Long: `list shows the artifacts in the daemon's store, newest first: what each takes there
+beside the size that machines see, which image it is, and who needs it: generations that
+are kept, and machines that have it attached, or a disk over it. One that nobody needs is
+collected by and by; one that was promoted is kept for a week.
+
+Below it shows the disks that are kept of what machines wrote: how much each holds, since
+when, over which artifact, and whether the machine has it attached.
+
+Exit codes: 0 asked, 1 failed, 5 no daemon, 6 denied.`,
+		Example: "  dlreconcile image list\n  dlreconcile image list --json",
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := c.needDaemon(cmd.Context())
+			if err != nil {
+				return err
+			}
+			var l imageList
+			if err := client.Get(cmd.Context(), "/v1/artifacts", nil, &l.Artifacts); err != nil {
+				return err
+			}
+			if err := client.Get(cmd.Context(), "/v1/overlays", nil, &l.Disks); err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(l)
+			}
+			return l.print(c.out)
+		},
+	}
+}
+
+func (l imageList) print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if len(l.Artifacts) == 0 {
+		fmt.Fprintln(w, "No artifact is in the store.")
+	} else {
+		fmt.Fprintln(w, "ARTIFACT\tIMAGE\tFILESYSTEM\tSIZE\tTAKES\tBUILT\tUSED BY")
+	}
+	for _, a := range l.Artifacts {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", provider.ShortDigest(a.Artifact), spelled(a.Images), a.Filesystem,
+			mib(a.Size), mib(a.Bytes), a.Built.Local().Format(time.DateTime), usedBy(a))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(out)
+	if len(l.Disks) == 0 {
+		fmt.Fprintln(out, "Nothing is kept that machines wrote.")
+		return nil
+	}
+	fmt.Fprintln(w, "MACHINE\tHOST\tEXPORT\tKEEP\tHOLDS\tMAY HOLD\tSINCE\tOVER\tSTATE")
+	for _, o := range l.Disks {
+		limit, state := "", "attached"
+		if o.Limit > 0 {
+			limit = mib(o.Limit)
+		}
+		switch {
+		case o.Refused:
+			state = "discarded; refused until it boots, or is reset once more"
+		case len(o.Attached) == 0 && o.Seen.IsZero():
+			state = "not attached"
+		case len(o.Attached) == 0:
+			state = "not attached since " + o.Seen.Local().Format(time.DateTime)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", o.Machine, o.Host, o.Family(), o.Keep, mib(o.Bytes), limit,
+			o.Created.Local().Format(time.DateTime), provider.ShortDigest(o.Artifact), state)
+	}
+	return w.Flush()
+}
+
+func spelled(images []schema.Addr) string {
+	var list []string
+	for _, a := range images {
+		list = append(list, a.String())
+	}
+	return strings.Join(list, ", ")
+}
+
+// usedBy says who needs an artifact, in a few words.
+func usedBy(a api.ArtifactEntry) string {
+	var list []string
+	if len(a.Generations) > 0 {
+		text := "generation "
+		if len(a.Generations) > 1 {
+			text = "generations "
+		}
+		for i, n := range a.Generations {
+			if i > 0 {
+				text += ", "
+			}
+			text += strconv.FormatUint(n, 10)
+		}
+		if a.Current {
+			text += " (current)"
+		}
+		list = append(list, text)
+	}
+	const shown = 3
+	for i, m := range a.Machines {
+		if i == shown {
+			list = append(list, fmt.Sprintf("%d more machines", len(a.Machines)-shown))
+			break
+		}
+		list = append(list, cmp.Or(m.Host.String(), m.Machine))
+	}
+	if !a.Until.IsZero() {
+		list = append(list, "kept until "+a.Until.Local().Format(time.DateTime))
+	}
+	return cmp.Or(strings.Join(list, "; "), "nobody")
+}
