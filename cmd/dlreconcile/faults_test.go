@@ -74,7 +74,7 @@ func serveFaulty(t *testing.T) (*loopback, map[string]*faulty) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := api.Listen(nil, c.settings.Socket)
+	l, err := api.Listen(t.Context(), nil, c.settings.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}

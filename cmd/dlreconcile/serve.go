@@ -62,7 +62,7 @@ func (c *cli) serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	l, err := api.Listen(c.kept, c.settings.Socket)
+	l, err := api.Listen(ctx, c.kept, c.settings.Socket)
 	if err != nil {
 		return err
 	}

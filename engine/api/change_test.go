@@ -196,11 +196,11 @@ func TestNoDaemon(t *testing.T) {
 	l.SetUnlinkOnClose(false)
 	l.Close()
 	check("a dead socket", true)
-	again, err := Listen(nil, path)
+	again, err := Listen(t.Context(), nil, path)
 	if err != nil {
 		t.Fatalf("a dead socket is not replaced: %v", err)
 	}
-	if _, err := Listen(nil, path); err == nil {
+	if _, err := Listen(t.Context(), nil, path); err == nil {
 		t.Error("a living daemon's socket was taken")
 	}
 	again.Close()
@@ -208,7 +208,7 @@ func TestNoDaemon(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(nil, path); err == nil {
+	if _, err := Listen(t.Context(), nil, path); err == nil {
 		t.Error("a file was replaced")
 	}
 	ctx, cancel := context.WithCancel(t.Context())

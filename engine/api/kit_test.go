@@ -231,7 +231,7 @@ func newDaemon(t testing.TB, with ...Principal) *daemon {
 		t.Fatal(err)
 	}
 	d.engine = engine.New(engine.Config{Store: st, Source: d.repo, Providers: []provider.Provider{d.provider}, Nodes: d.nodes})
-	l, err := Listen(nil, d.path)
+	l, err := Listen(t.Context(), nil, d.path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,12 +55,12 @@ const maxApply = engine.MaxSavedPlan/3*4 + maxBody
 const maxShared = 4 << 20
 
 // Listen binds the unix socket of the API; see handover.Store.ListenUnix.
-func Listen(kept *handover.Store, path string) (net.Listener, error) {
+func Listen(ctx context.Context, kept *handover.Store, path string) (net.Listener, error) {
 	fail := func(err error) error { return fmt.Errorf("api: %w", err) }
 	if err := failpoint.Hit("api.listen.bind"); err != nil {
 		return nil, fail(err)
 	}
-	l, err := kept.ListenUnix("api", path)
+	l, err := kept.ListenUnix(ctx, "api", path)
 	if err != nil {
 		return nil, fail(err)
 	}

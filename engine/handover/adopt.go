@@ -55,7 +55,7 @@ func UDP(at netip.AddrPort, device string) func(*os.File) (*net.UDPConn, error) 
 // check says why a file is not the socket that would be bound anew: the kernel knows.
 func check(f *os.File, kind int, at netip.AddrPort) error {
 	fd := int(f.Fd())
-	if err := serves(fd, kind); err != nil {
+	if err := serves(fd, unix.AF_INET, kind); err != nil {
 		return err
 	}
 	name, err := unix.Getsockname(fd)
@@ -82,12 +82,18 @@ func check(f *os.File, kind int, at netip.AddrPort) error {
 	return nil
 }
 
-// serves says why a descriptor is no socket of a kind that takes what comes.
-func serves(fd, kind int) error {
+// serves says why a descriptor is no socket of a family and a kind that takes what comes.
+func serves(fd, family, kind int) error {
+	of, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return fmt.Errorf("it is no socket: %w", err)
+	}
 	got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	switch {
 	case err != nil:
 		return fmt.Errorf("it is no socket: %w", err)
+	case of != family:
+		return fmt.Errorf("it is a socket of family %d, not %d", of, family)
 	case got != kind:
 		return fmt.Errorf("it is a socket of type %d, not %d", got, kind)
 	case kind != unix.SOCK_STREAM:

@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
@@ -59,15 +60,19 @@ func newStore(t *testing.T) (*Store, *listening) {
 		c.Close()
 		<-done
 	})
-	return &Store{notify: at, log: slog.New(slog.DiscardHandler), inherited: map[string][]*os.File{}, kept: map[string]bool{}}, l
+	return makeStore(at, slog.New(slog.DiscardHandler)), l
 }
 
 // heard waits until the manager has read what was sent, by a barrier.
 func (s *Store) heard() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if err := s.lock(context.Background()); err != nil {
+		panic(err) // it has no end
+	}
+	defer s.unlock()
 	s.dropped = true
-	s.settle()
+	if err := s.settle(context.Background()); err != nil {
+		panic(err)
+	}
 }
 
 func bindTCP(at string) func() (*net.TCPListener, error) {
@@ -90,7 +95,7 @@ func addr(l net.Listener) netip.AddrPort { return l.Addr().(*net.TCPAddr).AddrPo
 // What was stored is used when it is what would be bound, and nothing else is.
 func TestOpen(t *testing.T) {
 	s, told := newStore(t)
-	first, err := Open(s, "a", TCP(netip.AddrPort{}), bindTCP("127.0.0.1:0"))
+	first, err := Open(t.Context(), s, "a", TCP(netip.AddrPort{}), bindTCP("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +103,7 @@ func TestOpen(t *testing.T) {
 	at := addr(first)
 	never := func() (*net.TCPListener, error) { return nil, errors.New("bound anew") }
 	s.inherited["a"] = []*os.File{fileOf(t, first)}
-	same, err := Open(s, "a", TCP(at), never)
+	same, err := Open(t.Context(), s, "a", TCP(at), never)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,6 +136,11 @@ func TestOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer six.Close()
+	local, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "sock"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer local.Close()
 	other, err := bindTCP("127.0.0.1:0")()
 	if err != nil {
 		t.Fatal(err)
@@ -139,11 +149,12 @@ func TestOpen(t *testing.T) {
 	for what, f := range map[string]*os.File{
 		"a datagram socket": fileOf(t, udp), "a file": file, "a connection": fileOf(t, client.(*net.TCPConn)),
 		"IPv6": fileOf(t, six.(*net.TCPListener)), "another address": fileOf(t, other),
+		"a Unix socket": fileOf(t, local),
 	} {
 		s.inherited["x"] = []*os.File{f}
 		s.heard()
 		before := len(told.all())
-		l, err := Open(s, "x", TCP(at), bindTCP("127.0.0.1:0"))
+		l, err := Open(t.Context(), s, "x", TCP(at), bindTCP("127.0.0.1:0"))
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
@@ -172,7 +183,7 @@ func TestRest(t *testing.T) {
 	left := fileOf(t, l)
 	s.inherited["twice"] = []*os.File{fileOf(t, l), fileOf(t, l)}
 	s.inherited["left"] = []*os.File{left}
-	again, err := Open(s, "twice", TCP(addr(l)), bindTCP("127.0.0.1:0"))
+	again, err := Open(t.Context(), s, "twice", TCP(addr(l)), bindTCP("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +210,7 @@ func TestRest(t *testing.T) {
 func TestUnixSocketWithItsFile(t *testing.T) {
 	s, _ := newStore(t)
 	path := filepath.Join(t.TempDir(), "sock")
-	l, err := s.ListenUnix("api", path)
+	l, err := s.ListenUnix(t.Context(), "api", path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +223,7 @@ func TestUnixSocketWithItsFile(t *testing.T) {
 	if _, err := os.Stat(path); err != nil {
 		t.Fatalf("the file went with the process: %v", err)
 	}
-	same, err := s.ListenUnix("api", path)
+	same, err := s.ListenUnix(t.Context(), "api", path)
 	if err != nil {
 		t.Fatalf("not taken over: %v", err)
 	}
@@ -232,7 +243,7 @@ func TestUnixSocketWithItsFile(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	fresh, err := s.ListenUnix("api", path)
+	fresh, err := s.ListenUnix(t.Context(), "api", path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +257,7 @@ func TestUnixSocketWithItsFile(t *testing.T) {
 // Without a service manager nothing is kept, and nothing is in the way.
 func TestNoManager(t *testing.T) {
 	var s *Store
-	l, err := Open(s, "a", TCP(netip.AddrPort{}), bindTCP("127.0.0.1:0"))
+	l, err := Open(t.Context(), s, "a", TCP(netip.AddrPort{}), bindTCP("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +265,7 @@ func TestNoManager(t *testing.T) {
 	s.Drop("a")
 	s.Rest()
 	path := filepath.Join(t.TempDir(), "sock")
-	u, err := s.ListenUnix("api", path)
+	u, err := s.ListenUnix(t.Context(), "api", path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +275,7 @@ func TestNoManager(t *testing.T) {
 	}
 	gone, _ := newStore(t)
 	gone.notify = filepath.Join(t.TempDir(), "nobody")
-	if l, err = Open(gone, "a", TCP(netip.AddrPort{}), bindTCP("127.0.0.1:0")); err != nil {
+	if l, err = Open(t.Context(), gone, "a", TCP(netip.AddrPort{}), bindTCP("127.0.0.1:0")); err != nil {
 		t.Fatalf("a manager that went: %v", err)
 	}
 	l.Close()

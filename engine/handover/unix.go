@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -18,45 +19,46 @@ const MaxUnixPath = 107
 // ListenUnix gives the unix socket at path, readable and writable for its owner and
 // group: the one that the process before left there and in s, else a new one. A socket
 // file that no process listens on is replaced; anything else that is there is left alone,
-// and an error. purpose is what it is called in the store.
-func (s *Store) ListenUnix(purpose, path string) (*net.UnixListener, error) {
+// and an error. purpose is what it is called in the store. The service manager is not
+// waited for once ctx has ended.
+func (s *Store) ListenUnix(ctx context.Context, purpose, path string) (*net.UnixListener, error) {
 	if len(path) > MaxUnixPath {
 		return nil, fmt.Errorf("the path of the socket, %s, has %d bytes, and Linux allows %d: give a shorter one, such as one in /run", path, len(path), MaxUnixPath)
 	}
 	if s == nil {
 		return listenUnix(path)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	here, err := os.Lstat(path)
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.unlock()
 	for name := range s.inherited {
 		if !strings.HasPrefix(name, purpose+"@") {
 			continue
 		}
-		for _, f := range s.take(name) {
-			l, adopted := adoptUnix(f, path)
+		for _, f := range s.take(ctx, name) {
+			l, err := adoptUnix(f, path, func(here os.FileInfo) bool { return unixName(purpose, here) == name })
 			f.Close()
-			if err == nil && adopted == nil && name == unixName(purpose, here) {
+			if err == nil {
 				s.kept[name] = true
 				s.log.Info("a listener is taken over from the process before", "name", name)
 				return l, nil
 			}
-			if l != nil {
-				l.Close()
-			}
-			s.log.Warn("a listener of the process before is of no use, and is bound anew", "name", name, "why", adopted)
-			s.remove(name)
+			s.log.Warn("a listener of the process before is of no use, and is bound anew", "name", name, "why", err)
+			s.remove(ctx, name)
 		}
 	}
-	s.settle()
+	if err := s.settle(ctx); err != nil {
+		return nil, err
+	}
 	l, err := listenUnix(path)
 	if err != nil {
 		return nil, err
 	}
-	if here, err = os.Lstat(path); err == nil {
+	if here, err := os.Lstat(path); err == nil {
 		// Its file stays where it is, for the next process.
 		l.SetUnlinkOnClose(false)
-		s.keep(unixName(purpose, here), l)
+		s.keep(ctx, unixName(purpose, here), l)
 	}
 	return l, nil
 }
@@ -71,8 +73,10 @@ func unixName(purpose string, file os.FileInfo) string {
 	return name
 }
 
-func adoptUnix(f *os.File, path string) (*net.UnixListener, error) {
-	if err := serves(int(f.Fd()), unix.SOCK_STREAM); err != nil {
+// adoptUnix makes a listener of a stored file that is the one at path. same says whether
+// the file that leads there is the one that was bound.
+func adoptUnix(f *os.File, path string, same func(os.FileInfo) bool) (*net.UnixListener, error) {
+	if err := serves(int(f.Fd()), unix.AF_UNIX, unix.SOCK_STREAM); err != nil {
 		return nil, err
 	}
 	name, err := unix.Getsockname(int(f.Fd()))
@@ -82,12 +86,24 @@ func adoptUnix(f *os.File, path string) (*net.UnixListener, error) {
 	if un, ok := name.(*unix.SockaddrUnix); !ok || un.Name != path {
 		return nil, fmt.Errorf("it is not bound to %s", path)
 	}
+	here, err := os.Lstat(path)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("nobody can reach it: %w", err)
+	case here.Mode().Type() != os.ModeSocket || !same(here):
+		return nil, fmt.Errorf("%s is not its file any more", path)
+	case here.Mode().Perm() != unixMode:
+		return nil, fmt.Errorf("%s has the mode %04o, not %04o", path, here.Mode().Perm(), unixMode)
+	}
 	l, err := net.FileListener(f)
 	if err != nil {
 		return nil, err
 	}
 	return l.(*net.UnixListener), nil // it is of this kind
 }
+
+// unixMode is who may connect: the owner of the process, and its group.
+const unixMode = 0o660
 
 func listenUnix(path string) (*net.UnixListener, error) {
 	if err := vacate(path); err != nil {
@@ -97,7 +113,7 @@ func listenUnix(path string) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o660); err != nil {
+	if err := os.Chmod(path, unixMode); err != nil {
 		l.Close()
 		return nil, err
 	}

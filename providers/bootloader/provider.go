@@ -136,7 +136,7 @@ func keptName(protocol string, a netip.AddrPort) string {
 }
 
 func (p *Provider) listenTFTP(ctx context.Context, a netip.AddrPort) (*net.UDPConn, error) {
-	uc, err := handover.Open(p.kept, keptName("tftp", a), handover.UDP(a, ""), func() (*net.UDPConn, error) { return listenTFTP(ctx, a) })
+	uc, err := handover.Open(ctx, p.kept, keptName("tftp", a), handover.UDP(a, ""), func() (*net.UDPConn, error) { return listenTFTP(ctx, a) })
 	if err != nil {
 		return nil, &bindError{"tftp", a, err}
 	}
@@ -154,7 +154,7 @@ func listenTFTP(ctx context.Context, a netip.AddrPort) (*net.UDPConn, error) {
 }
 
 func (p *Provider) listenHTTP(ctx context.Context, a netip.AddrPort) (*net.TCPListener, error) {
-	l, err := handover.Open(p.kept, keptName("http", a), handover.TCP(a), func() (*net.TCPListener, error) { return listenHTTP(ctx, a) })
+	l, err := handover.Open(ctx, p.kept, keptName("http", a), handover.TCP(a), func() (*net.TCPListener, error) { return listenHTTP(ctx, a) })
 	if err != nil {
 		return nil, &bindError{"http", a, err}
 	}

@@ -114,7 +114,7 @@ func (p *Provider) listen(ctx context.Context, ep dhcp4.Endpoint) (*dhcp4.Conn, 
 		}
 		return dhcp4.Adopt(ep, udp)
 	}
-	c, err := handover.Open(p.kept, keptName(ep), adopt, func() (*dhcp4.Conn, error) { return dhcp4.Listen(ctx, ep) })
+	c, err := handover.Open(ctx, p.kept, keptName(ep), adopt, func() (*dhcp4.Conn, error) { return dhcp4.Listen(ctx, ep) })
 	if err != nil {
 		return nil, &bindError{ep, err}
 	}

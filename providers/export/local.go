@@ -63,7 +63,7 @@ func (p *Provider) serveLocally(ctx context.Context) {
 	}
 	told := ""
 	for p.socket != "" {
-		l, err := p.kept.ListenUnix("nbd", p.socket)
+		l, err := p.kept.ListenUnix(ctx, "nbd", p.socket)
 		if err == nil {
 			told = ""
 			err = p.server.Serve(ctx, l)

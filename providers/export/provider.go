@@ -119,7 +119,7 @@ func New(c Config) (*Provider, error) {
 func keptName(a netip.AddrPort) string { return handover.Name(wireProtocol, a.String()) }
 
 func (p *Provider) listen(ctx context.Context, a netip.AddrPort) (net.Listener, error) {
-	l, err := handover.Open(p.kept, keptName(a), handover.TCP(a), func() (*net.TCPListener, error) { return listen(ctx, a) })
+	l, err := handover.Open(ctx, p.kept, keptName(a), handover.TCP(a), func() (*net.TCPListener, error) { return listen(ctx, a) })
 	if err != nil {
 		return nil, fmt.Errorf("NBD listener: %w", err)
 	}

@@ -38,8 +38,9 @@ type Set[K comparable, S io.Closer] struct {
 	check func(K, S) error // see Check; nil: sockets are believed
 	gone  func(K)          // see Gone; never nil
 
-	mu    sync.Mutex // guards all below
+	mu    sync.Mutex // guards all below; not held while a socket is opened, or gone is told
 	socks map[K]*entry[S]
+	busy  map[K]chan struct{}  // is being opened, or gone is being told of it; closed when not
 	want  map[K]func(K, error) // to be bound by Run, if possible; not in socks
 	ended bool                 // Run has closed every socket, pending ones too
 	wake  chan struct{}        // capacity 1: something to start or to stop
@@ -61,12 +62,13 @@ type entry[S io.Closer] struct {
 // so, its error is kept for Errs, and the socket is closed, opened again and served
 // after a pause of seconds, until that succeeds or the socket is retired.
 func New[K comparable, S io.Closer](open func(context.Context, K) (S, error), serve func(context.Context, K, S) error) *Set[K, S] {
-	return &Set[K, S]{open: open, serve: serve, gone: func(K) {}, socks: map[K]*entry[S]{}, want: map[K]func(K, error){}, wake: make(chan struct{}, 1)}
+	return &Set[K, S]{open: open, serve: serve, gone: func(K) {}, socks: map[K]*entry[S]{}, busy: map[K]chan struct{}{}, want: map[K]func(K, error){}, wake: make(chan struct{}, 1)}
 }
 
 // Gone has the set call f whenever it has closed a socket because nobody wants it, or
 // because it is to be opened again; not at the end of Run, after which another process
-// may serve it. It is called before Run, once, with the set locked, and gives s.
+// may serve it. f may take its time, as open may: only who wants that very socket waits.
+// Gone is called before Run, once, and gives s.
 func (s *Set[K, S]) Gone(f func(K)) *Set[K, S] {
 	s.gone = f
 	return s
@@ -97,14 +99,29 @@ func (s *Set[K, S]) Prepare(ctx context.Context, keys []K) (*Pending[K, S], erro
 func (s *Set[K, S]) acquire(ctx context.Context, k K) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended {
-		return errOver
+	for {
+		if s.ended {
+			return errOver
+		}
+		if e, ok := s.socks[k]; ok {
+			e.pending++
+			return nil
+		}
+		others := s.busy[k]
+		if others == nil {
+			break
+		}
+		s.mu.Unlock()
+		select {
+		case <-others:
+		case <-ctx.Done():
+		}
+		s.mu.Lock()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 	}
-	if e, ok := s.socks[k]; ok {
-		e.pending++
-		return nil
-	}
-	sock, err := s.bind(ctx, k)
+	sock, err := s.bindUnlocked(ctx, k)
 	if err != nil {
 		return err
 	}
@@ -112,6 +129,32 @@ func (s *Set[K, S]) acquire(ctx context.Context, k K) error {
 	s.socks[k] = &entry[S]{sock: sock, space: namespace(), pending: 1, active: wanted}
 	delete(s.want, k)
 	return nil
+}
+
+// unlocked runs f, which is about a key, with the lock given back. Nobody else is busy
+// with the key.
+func (s *Set[K, S]) unlocked(k K, f func()) {
+	over := make(chan struct{})
+	s.busy[k] = over
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.busy, k)
+		close(over)
+		s.poke() // for who is wanted
+	}()
+	f()
+}
+
+// bindUnlocked opens one socket, with the lock given back. When Run has ended meanwhile
+// it is closed again, and an error.
+func (s *Set[K, S]) bindUnlocked(ctx context.Context, k K) (sock S, err error) {
+	s.unlocked(k, func() { sock, err = s.bind(ctx, k) })
+	if err == nil && s.ended {
+		sock.Close()
+		err = errOver
+	}
+	return sock, err
 }
 
 // bind opens one socket.
@@ -134,7 +177,7 @@ func (s *Set[K, S]) bind(ctx context.Context, k K) (S, error) {
 
 // Want asks for sockets that are good to have and that nothing depends on: Run
 // binds those of keys that are not bound, once, and serves them. failed is called,
-// by Run's goroutine, with each that cannot be bound; the set is locked meanwhile.
+// by Run's goroutine, with each that cannot be bound.
 // Want does not block. Retire applies to these sockets too, bound or not.
 func (s *Set[K, S]) Want(keys []K, failed func(K, error)) {
 	s.mu.Lock()
@@ -149,18 +192,47 @@ func (s *Set[K, S]) Want(keys []K, failed func(K, error)) {
 
 // bindWanted is called with the lock held.
 func (s *Set[K, S]) bindWanted(ctx context.Context) {
-	for k, failed := range s.want {
-		if ctx.Err() != nil {
+	for ctx.Err() == nil {
+		k, failed, ok := s.nextWanted()
+		if !ok {
 			return
 		}
-		sock, err := s.bind(ctx, k)
-		if err != nil {
+		sock, err := s.bindUnlocked(ctx, k)
+		_, still := s.want[k]
+		delete(s.want, k)
+		switch {
+		case ctx.Err() != nil && err != nil: // nobody wants it any more
+		case err != nil:
+			s.mu.Unlock()
 			failed(k, err)
+			s.mu.Lock()
+		case !still:
+			s.shut(k, sock)
+		default:
+			s.socks[k] = &entry[S]{sock: sock, space: namespace(), active: true}
+		}
+	}
+}
+
+// nextWanted gives one that nobody is busy with. The others have their turn when it is
+// known what becomes of them.
+func (s *Set[K, S]) nextWanted() (k K, failed func(K, error), ok bool) {
+	for k, failed := range s.want {
+		if s.socks[k] != nil {
+			delete(s.want, k)
 			continue
 		}
-		s.socks[k] = &entry[S]{sock: sock, space: namespace(), active: true}
+		if s.busy[k] == nil {
+			return k, failed, true
+		}
 	}
-	clear(s.want)
+	return k, nil, false
+}
+
+// shut closes a socket for good and tells of it, with the lock given back.
+func (s *Set[K, S]) shut(k K, sock S) {
+	sock.Close()
+	s.unlocked(k, func() { s.gone(k) })
 }
 
 // Commit makes the sockets answer, once Run is there. It does not block.
@@ -173,9 +245,7 @@ func (p *Pending[K, S]) Commit() {
 func (p *Pending[K, S]) Abort() {
 	p.end(func(k K, e *entry[S]) {
 		if e.pending == 0 && !e.active {
-			e.sock.Close()
-			p.set.gone(k)
-			delete(p.set.socks, k)
+			p.set.discard(k, e)
 		}
 	})
 }
@@ -194,6 +264,9 @@ func (p *Pending[K, S]) end(each func(K, *entry[S])) {
 	}
 	for _, k := range p.keys {
 		e := s.socks[k]
+		if e == nil { // Run has ended while each had the lock given back
+			return
+		}
 		e.pending--
 		each(k, e)
 	}
@@ -208,10 +281,19 @@ func (s *Set[K, S]) Retire(keep map[K]bool) {
 		if keep[k] || e.pending > 0 {
 			continue
 		}
-		e.sock.Close() // serve returns, if it runs
-		s.gone(k)
-		delete(s.socks, k)
+		s.discard(k, e)
 	}
+}
+
+// discard closes a socket that nobody wants any more; serve returns, if it runs. Who is
+// busy with it finds that out.
+func (s *Set[K, S]) discard(k K, e *entry[S]) {
+	delete(s.socks, k)
+	if s.busy[k] != nil {
+		e.sock.Close()
+		return
+	}
+	s.shut(k, e.sock)
 }
 
 // Each calls f for every socket that is bound.
@@ -341,10 +423,22 @@ func (s *Set[K, S]) reopen(ctx context.Context, k K, e *entry[S]) error {
 		return errEnded // and failed finds out the same
 	}
 	e.sock.Close()
-	s.gone(k)
-	sock, err := s.bind(ctx, k)
-	if err == nil {
+	var sock S
+	var err error
+	s.unlocked(k, func() {
+		s.gone(k)
+		sock, err = s.bind(ctx, k)
+	})
+	switch {
+	case err != nil:
+		return err
+	case s.socks[k] == e:
 		e.sock, e.space = sock, namespace()
+		return nil
+	case s.ended:
+		sock.Close() // another process may serve it
+	default:
+		s.shut(k, sock)
 	}
-	return err
+	return errEnded
 }
