@@ -15,12 +15,15 @@ import (
 // for what has to be copied, 64 KiB, and more only within Memory. Long payloads go
 // through in pieces.
 type Limits struct {
-	Connections int // at once; default 4096
+	Connections int // at once, of machines; default 4096
 	PerAddress  int // of them from one address; default 64
 	// HalfOpen is how many of them may be in their handshake; default 512. One more
 	// takes the place of the one that has been there longest, as it does when there are
 	// too many Connections: who means to attach needs a moment.
-	HalfOpen  int
+	HalfOpen int
+	// Local is how many connections programs of this machine may have at once, at a Unix
+	// socket; default 64. They take none of those above from machines.
+	Local     int
 	Handshake time.Duration // from accept to attached; default 15 s
 	// Stall is how long a client may take nothing of a reply, or give nothing of
 	// a payload it announced; default 60 s. Being silent between requests is not
@@ -45,6 +48,9 @@ func (l Limits) withDefaults() Limits {
 	if l.HalfOpen <= 0 {
 		l.HalfOpen = 512
 	}
+	if l.Local <= 0 {
+		l.Local = 64
+	}
 	if l.Handshake <= 0 {
 		l.Handshake = 15 * time.Second
 	}
@@ -60,7 +66,7 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// census counts the open connections.
+// census counts the open connections of machines, or of programs of this machine.
 type census struct {
 	total, perAddr, halfOpen int // most
 
@@ -76,7 +82,7 @@ func (c *census) enter(a netip.Addr, nc net.Conn) (place *list.Element, instead 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	full := c.n >= c.total && c.opening.Len() == 0
-	// A Unix socket has no addresses, and its permissions are its own guard.
+	// Programs of this machine have no address.
 	if full || a.IsValid() && c.byAddr[a] >= c.perAddr {
 		return nil, nil, false
 	}

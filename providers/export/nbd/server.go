@@ -17,7 +17,8 @@ type Server struct {
 	handler Handler
 	limits  Limits
 	log     *slog.Logger
-	census  census
+	census  census // of machines
+	locals  census // of programs of this machine, at a Unix socket
 	buffers buffers
 	disk    *lanes // of READs that wait for a disk; see slowReads
 	turns   turns
@@ -36,6 +37,7 @@ func New(h Handler, l Limits, log *slog.Logger) *Server {
 	s := &Server{
 		handler: h, limits: l, log: log,
 		census: census{total: l.Connections, perAddr: l.PerAddress, halfOpen: l.HalfOpen, byAddr: map[netip.Addr]int{}},
+		locals: census{total: l.Local, halfOpen: l.Local, byAddr: map[netip.Addr]int{}},
 		disk:   newLanes(l.DiskReads),
 	}
 	s.buffers.budget = l.Memory
@@ -82,7 +84,11 @@ func (s *Server) Wait() {
 
 func (s *Server) start(ctx context.Context, nc net.Conn) {
 	remote := addrPort(nc.RemoteAddr())
-	place, instead, ok := s.census.enter(remote.Addr(), nc)
+	among := &s.census
+	if !remote.IsValid() {
+		among = &s.locals
+	}
+	place, instead, ok := among.enter(remote.Addr(), nc)
 	if instead != nil {
 		s.counts.refused.Add(1)
 		s.log.Debug("nbd: connection dropped: too many that do not attach", "remote", instead.RemoteAddr())
@@ -98,7 +104,7 @@ func (s *Server) start(ctx context.Context, nc net.Conn) {
 	s.conns.Add(1)
 	go func() {
 		defer s.conns.Done()
-		defer s.census.leave(remote.Addr(), place)
+		defer among.leave(remote.Addr(), place)
 		if tcp, ok := nc.(*net.TCPConn); ok {
 			if err := tune(tcp); err != nil {
 				s.log.Debug("nbd: connection lost", "remote", remote, "err", err)
@@ -106,7 +112,7 @@ func (s *Server) start(ctx context.Context, nc net.Conn) {
 				return
 			}
 		}
-		s.serveConn(ctx, nc, remote, func() { s.census.attached(place) })
+		s.serveConn(ctx, nc, remote, func() { among.attached(place) })
 	}()
 }
 
