@@ -143,6 +143,22 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 // made read-only, synced, and renamed, keeping its holes. The file at path is
 // gone afterwards. Sealing bytes that are already there keeps the older file.
 func (c *Content) Seal(ctx context.Context, path string) (provider.Blob, error) {
+	return c.seal(ctx, path, publicMode)
+}
+
+// SealPrivate is Seal for what is only for the user of the process: as a machine's disk
+// is, where its keys are.
+func (c *Content) SealPrivate(ctx context.Context, path string) (provider.Blob, error) {
+	return c.seal(ctx, path, privateMode)
+}
+
+// Modes of sealed files.
+const (
+	publicMode  = 0o444
+	privateMode = 0o400
+)
+
+func (c *Content) seal(ctx context.Context, path string, mode fs.FileMode) (provider.Blob, error) {
 	fail := func(err error) (provider.Blob, error) {
 		return provider.Blob{}, fmt.Errorf("content store: seal: %w", err)
 	}
@@ -166,9 +182,14 @@ func (c *Content) Seal(ctx context.Context, path string) (provider.Blob, error) 
 		if err := os.Remove(path); err != nil {
 			return fail(err)
 		}
+		if mode == privateMode {
+			if err := c.makePrivate(b.Digest); err != nil {
+				return fail(err)
+			}
+		}
 		return b, nil
 	}
-	if err := f.Chmod(0o444); err != nil {
+	if err := f.Chmod(mode); err != nil {
 		return fail(err)
 	}
 	if err := failpoint.Hit("store.seal.sync"); err != nil {
@@ -203,6 +224,19 @@ func (c *Content) Seal(ctx context.Context, path string) (provider.Blob, error) 
 		return fail(err)
 	}
 	return b, syncDir(c.dir)
+}
+
+// makePrivate takes a blob from others that was sealed for everybody.
+func (c *Content) makePrivate(digest string) error {
+	path, err := c.Path(digest)
+	if err != nil {
+		return err
+	}
+	st, err := os.Stat(path)
+	if err != nil || st.Mode().Perm() == privateMode {
+		return err
+	}
+	return os.Chmod(path, privateMode)
 }
 
 // Remove deletes a blob. A blob that is not there is not an error.

@@ -152,7 +152,7 @@ func (p pacedFile) ReadAt(b []byte, off int64) (int, error) {
 // Restore puts a copy of an open file in the place of a blob whose own file is gone or
 // spoilt. The copy has the holes of the original, its bytes are verified before anything
 // is replaced, and it is on disk when Restore returns. What stood there is unlinked: who
-// has it open keeps it. A source that is not the blob gives a *SpoiltError.
+// has it open keeps it. Who may read the copy is who may read the source. A source that is not the blob gives a *SpoiltError.
 func (c *Content) Restore(ctx context.Context, b provider.Blob, from *os.File) error {
 	fail := func(err error) error { return fmt.Errorf("content store: restore: %w", err) }
 	dst, err := c.Path(b.Digest)
@@ -171,7 +171,11 @@ func (c *Content) Restore(ctx context.Context, b provider.Blob, from *os.File) e
 	if err := CheckFile(ctx, f, b, nil); err != nil {
 		return fail(err)
 	}
-	if err := f.Chmod(0o444); err != nil {
+	st, err := from.Stat()
+	if err != nil {
+		return fail(err)
+	}
+	if err := f.Chmod(st.Mode().Perm()&publicMode | privateMode); err != nil {
 		return fail(err)
 	}
 	if err := failpoint.Hit("store.restore.sync"); err != nil {

@@ -159,6 +159,9 @@ func TestPromoteOverlay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if st.Mode() != 0o400 {
+			t.Errorf("others may read it: %v", st.Mode())
+		}
 		if got := st.Sys().(*syscall.Stat_t).Blocks * 512; got > 3<<20 {
 			t.Errorf("%d bytes on disk: a hole of 2 MiB is not one", got)
 		}

@@ -54,7 +54,7 @@ func (p *Provider) PromoteOverlay(ctx context.Context, q provider.OverlayQuery, 
 		if err := settle(ctx, path, base.Filesystem); err != nil {
 			return fmt.Errorf("%w: %w", provider.ErrUnclean, err)
 		}
-		made.Sealed.Root, err = p.content.Seal(ctx, path)
+		made.Sealed.Root, err = p.content.SealPrivate(ctx, path)
 		return err
 	})
 	if err != nil {
