@@ -29,6 +29,7 @@ func (c *comparison) warn(kernels map[string]Kernel) []Warning {
 		}
 		w.nothing(h)
 	}
+	w.sealed()
 	for _, u := range c.want.desired.Unserved() {
 		one := w.add(u.Range, u.Summary, u.Detail, "")
 		one.Refused = true

@@ -155,3 +155,35 @@ func TestWarnsOfRoamingHostsThatNothingBootsAnywhere(t *testing.T) {
 		})
 	}
 }
+
+// A sealed image that the store does not hold was planned as if it were there, and apply
+// refused it.
+func TestTellsOfSealedImagesThatAreNotThere(t *testing.T) {
+	d := newSite()
+	im := d.Images[0]
+	im.Source, im.Sealed = schema.SourceSealed, &schema.Sealed{Digest: artifact1}
+	for _, tc := range []struct {
+		name    string
+		built   map[string]string
+		summary string
+		refused bool
+	}{
+		{"there", map[string]string{im.Recipe: artifact1}, "", false},
+		{"not there", map[string]string{}, "The sealed image is not in the daemon's store", true},
+		{"nobody asked", nil, "It is not known whether the daemon holds the sealed image", false},
+	} {
+		p := Compute(Input{Want: d, Built: tc.built})
+		i := slices.IndexFunc(p.Warnings, func(w Warning) bool { return strings.Contains(w.Summary, "sealed") })
+		switch {
+		case tc.summary == "" && i < 0 && !p.Refused():
+			continue
+		case tc.summary == "" || i < 0:
+			t.Errorf("%s: %+v", tc.name, p.Warnings)
+			continue
+		}
+		w := p.Warnings[i]
+		if w.Summary != tc.summary || w.Refused != tc.refused || p.Refused() != tc.refused || w.Range != im.At("sealed.digest") || !strings.Contains(w.Detail, artifact1) || len(w.Machines) == 0 {
+			t.Errorf("%s: %+v", tc.name, w)
+		}
+	}
+}
