@@ -86,7 +86,8 @@ type nbdBlock struct {
 	ClientCA string `hcl:"client_ca,optional"` // PEM; who speaks TLS then needs a certificate that it signed
 	// Socket is the path of the Unix socket; "" for none. Default: nbd.sock in the state
 	// directory.
-	Socket *string `hcl:"socket,optional"`
+	Socket *string         `hcl:"socket,optional"`
+	Limits *nbdLimitsBlock `hcl:"limits,block"`
 
 	At hcl.Range `hcl:",def_range"`
 }
@@ -127,6 +128,9 @@ func parseBlocks(body hcl.Body) (daemonBlocks, hcl.Diagnostics) {
 	}
 	if b.Limits != nil {
 		diags = append(diags, b.Limits.check()...)
+	}
+	if b.NBD != nil && b.NBD.Limits != nil {
+		diags = append(diags, b.NBD.Limits.check()...)
 	}
 	if b.Drift != nil {
 		diags = append(diags, b.Drift.check()...)

@@ -106,6 +106,23 @@ func varsOf(a *hcl.Attribute, v cty.Value) (map[string]string, hcl.Diagnostics) 
 	return vars, nil
 }
 
+// readSetting has read take the value of an attribute, as text; a nil one is not written.
+// read says whether the text is what is wanted.
+func readSetting(a *hcl.Attribute, want string, read func(string) bool) hcl.Diagnostics {
+	if a == nil {
+		return nil
+	}
+	v, diags := a.Expr.Value(nil)
+	if diags.HasErrors() {
+		return diags
+	}
+	text, diags := textOf(a, v, want)
+	if !diags.HasErrors() && !read(text) {
+		diags = misset(a, "It must be "+want+".")
+	}
+	return diags
+}
+
 func misset(a *hcl.Attribute, detail string) hcl.Diagnostics {
 	at := a.Expr.Range()
 	return hcl.Diagnostics{{Severity: hcl.DiagError, Summary: fmt.Sprintf("Invalid %s", a.Name), Detail: detail, Subject: &at}}

@@ -25,20 +25,7 @@ type driftBlock struct {
 func (b *driftBlock) check() hcl.Diagnostics {
 	var diags hcl.Diagnostics
 	text := func(a *hcl.Attribute, want string, read func(string) bool) {
-		if a == nil {
-			return
-		}
-		v, more := a.Expr.Value(nil)
-		if diags = append(diags, more...); more.HasErrors() {
-			return
-		}
-		s, more := textOf(a, v, want)
-		if diags = append(diags, more...); more.HasErrors() {
-			return
-		}
-		if !read(s) {
-			diags = append(diags, misset(a, "It must be "+want+".")...)
-		}
+		diags = append(diags, readSetting(a, want, read)...)
 	}
 	every := func(a *hcl.Attribute, want string, to *time.Duration, least, most time.Duration, off bool) {
 		text(a, want, func(s string) bool {

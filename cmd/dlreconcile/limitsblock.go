@@ -25,22 +25,11 @@ type limitsBlock struct {
 // check reads the values.
 func (b *limitsBlock) check() hcl.Diagnostics {
 	var diags hcl.Diagnostics
-	number := func(a *hcl.Attribute, want string, read func(string) (int64, bool)) int64 {
-		if a == nil {
-			return 0
-		}
-		v, more := a.Expr.Value(nil)
-		if diags = append(diags, more...); more.HasErrors() {
-			return 0
-		}
-		text, more := textOf(a, v, want)
-		if diags = append(diags, more...); more.HasErrors() {
-			return 0
-		}
-		n, ok := read(text)
-		if !ok {
-			diags = append(diags, misset(a, "It must be "+want+".")...)
-		}
+	number := func(a *hcl.Attribute, want string, read func(string) (int64, bool)) (n int64) {
+		diags = append(diags, readSetting(a, want, func(text string) (ok bool) {
+			n, ok = read(text)
+			return ok
+		})...)
 		return n
 	}
 	const count, size = "a whole number above 0", `a size such as "512MiB" or "4GiB"`

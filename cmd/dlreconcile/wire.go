@@ -121,7 +121,8 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 	exports, err := export.New(export.Config{
 		Content: h.store.Content(), Dir: filepath.Join(c.settings.State, "overlays"),
 		Clients: h.nodes, Sink: sink, Now: now, Log: h.log,
-		TLS: c.settings.blocks.NBD.tls(h.log), Socket: c.settings.nbdSocket(), Kept: c.kept,
+		Limits: c.settings.blocks.NBD.limits(),
+		TLS:    c.settings.blocks.NBD.tls(h.log), Socket: c.settings.nbdSocket(), Kept: c.kept,
 	})
 	if err != nil {
 		return err
