@@ -81,6 +81,8 @@ type Config struct {
 	// Settle is how long after a start nothing is collected, so that every
 	// machine has had time to be seen again. 0 means 15 minutes.
 	Settle time.Duration
+	// Collect is how often blobs are collected at most. 0 means 5 minutes.
+	Collect time.Duration
 	// Retry is how long a revision that failed for a reason of the machine's waits
 	// for its second attempt; the wait doubles up to 60 times that. 0 means 5 s.
 	// The time of other causes than the common one is in proportion: see waits.
@@ -172,6 +174,9 @@ func New(cfg Config) *Engine {
 	}
 	if cfg.Settle == 0 {
 		cfg.Settle = 15 * time.Minute
+	}
+	if cfg.Collect == 0 {
+		cfg.Collect = collectEvery
 	}
 	if cfg.Retry == 0 {
 		cfg.Retry = 5 * time.Second

@@ -70,7 +70,7 @@ func (e *Engine) dropUnneeded(ctx context.Context) bool {
 	}
 	e.noteTrouble()
 	// Reading every record takes a while; nothing hangs on when blobs go.
-	if settling || e.now().Sub(e.collected) < collectEvery {
+	if settling || e.now().Sub(e.collected) < e.cfg.Collect {
 		return whole
 	}
 	e.collected = e.now()
@@ -93,7 +93,7 @@ func (e *Engine) dropUnneeded(ctx context.Context) bool {
 	return whole
 }
 
-// collectEvery is how often blobs are collected at most.
+// collectEvery is how often blobs are collected, unless Config says otherwise.
 const collectEvery = 5 * time.Minute
 
 // roots names what must stay: pinned generations, and the artifact under every

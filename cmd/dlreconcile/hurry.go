@@ -6,6 +6,7 @@ import (
 
 	"github.com/dlreconcile/dlreconcile/engine"
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
+	"github.com/dlreconcile/dlreconcile/engine/node"
 	"github.com/dlreconcile/dlreconcile/engine/store"
 )
 
@@ -22,6 +23,19 @@ func hurryStore(o *store.Options) {
 func hurryEngine(c *engine.Config) {
 	if hurried() {
 		c.Keep, c.Settle, c.Retry = 2, time.Nanosecond, 20*time.Millisecond
+	}
+	if hurriedMachines() {
+		c.Collect = time.Nanosecond
+	}
+}
+
+// hurriedMachines says that machines are gone for good soon after they are silent, and
+// that everything is collected with each commit.
+func hurriedMachines() bool { return hurried() && os.Getenv("DLRECONCILE_TEST_HURRY") == "machines" }
+
+func hurryNodes(c *node.Config) {
+	if hurriedMachines() {
+		c.SessionTimeout, c.RootTimeout = 500*time.Millisecond, 500*time.Millisecond
 	}
 }
 

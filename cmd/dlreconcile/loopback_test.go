@@ -25,6 +25,7 @@ type loopback struct {
 	lab         *lab.Lab // whose network the daemon is in; nil: the test's own
 	config      string   // daemon.hcl; "": none
 	logged      string   // the file that the daemon of serve logs to
+	bin         string   // the program; "": this one
 }
 
 func newLoopback(t testing.TB) *loopback {
@@ -49,9 +50,13 @@ func (s *loopback) command(args ...string) *exec.Cmd {
 		config = os.DevNull
 	}
 	args = append(args, "--repo", s.repo, "--state", s.state, "--config", config, "--poll", "1s")
-	cmd := exec.Command(os.Args[0], args...)
+	bin := s.bin
+	if bin == "" {
+		bin = os.Args[0]
+	}
+	cmd := exec.Command(bin, args...)
 	if s.lab != nil {
-		cmd = s.lab.Command(context.Background(), os.Args[0], args...)
+		cmd = s.lab.Command(context.Background(), bin, args...)
 	}
 	cmd.Env = append(os.Environ(), asCommand+"=1")
 	return cmd

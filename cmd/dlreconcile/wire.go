@@ -87,7 +87,7 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 	}
 	now := h.clock.Now
 	h.meter = metrics.New(buildVersion().String())
-	h.nodes, err = node.New(node.Config{
+	nodes := node.Config{
 		DB:         h.store.DB(),
 		Log:        h.log,
 		Now:        now,
@@ -98,8 +98,9 @@ func (c *cli) wireParts(h *house, mode wireMode) error {
 		},
 		Current: func() uint64 { return h.engine.Generation() },
 		Pinned:  func(mac provider.MAC) uint64 { return h.engine.Pinned(mac) },
-	})
-	if err != nil {
+	}
+	hurryNodes(&nodes)
+	if h.nodes, err = node.New(nodes); err != nil {
 		return err
 	}
 	h.store.DB().Keep(node.Bucket, h.nodes.Fill)
