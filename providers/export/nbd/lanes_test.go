@@ -5,6 +5,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -150,4 +153,43 @@ func TestLanes(t *testing.T) {
 	if l.free != 4 || len(l.peers) != 0 || len(l.line) != 0 {
 		t.Errorf("%d free, %d addresses, %d in line", l.free, len(l.peers), len(l.line))
 	}
+}
+
+// Many who come, wait, give up and go at once: never more than there are, none is lost.
+func TestLanesAreNotLost(t *testing.T) {
+	const most = 6
+	l := newLanes(most)
+	var inside, entered, gaveUp atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 24 {
+		wg.Go(func() {
+			a := netip.AddrFrom4([4]byte{10, 0, 0, byte(i % 5)})
+			turn := make(chan struct{}, 1)
+			for k := range 400 {
+				gone := make(chan struct{})
+				if k%3 == 0 {
+					wg.Go(func() { close(gone) })
+				}
+				if !l.enter(a, turn, gone) {
+					gaveUp.Add(1)
+					continue
+				}
+				entered.Add(1)
+				if n := inside.Add(1); n > most {
+					t.Errorf("%d lanes of %d", n, most)
+				}
+				runtime.Gosched()
+				inside.Add(-1)
+				l.leave(a)
+				if len(turn) != 0 {
+					t.Error("a turn of somebody who has one")
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if l.free != most || len(l.peers) != 0 || len(l.line) != 0 || entered.Load() < 24*400/2 {
+		t.Errorf("%d free, %d addresses, %d in line; %d had one, %d gave up", l.free, len(l.peers), len(l.line), entered.Load(), gaveUp.Load())
+	}
+	t.Logf("%d had one, %d gave up", entered.Load(), gaveUp.Load())
 }
