@@ -304,6 +304,21 @@ func (s *fiftySite) below(folder string) map[string]int64 {
 	return list
 }
 
+// folders counts those in a folder of the state directory.
+func (s *fiftySite) folders(in string) (n int) {
+	s.t.Helper()
+	err := filepath.WalkDir(filepath.Join(s.state, in), func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			n++
+		}
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n - 1 // in itself
+}
+
 // sizes gives the sizes of files, in order, and what they are together.
 func sizes(files map[string]int64) (list []int64, all int64) {
 	for _, n := range files {

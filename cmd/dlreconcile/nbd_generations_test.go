@@ -123,6 +123,9 @@ func (s *fiftySite) gone(alone []int64) {
 			s.t.Errorf("%s: %d records of boots that are over", of, n)
 		}
 	}
+	if n := s.folders("overlays"); n > 2*(1+len(overlays)) { // machines, boots, exports
+		s.t.Errorf("%d folders for %d records", n, len(overlays))
+	}
 	_, left := sizes(overlays)
 	s.t.Logf("left: %d blobs of %d bytes, as where there never was a machine; no block of an overlay, %d records of %d bytes that say so", len(blobs), all, len(overlays), left)
 }

@@ -3,8 +3,10 @@ package export
 import (
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dlreconcile/dlreconcile/providers/export/cow"
 	"github.com/dlreconcile/dlreconcile/schema"
@@ -98,5 +100,45 @@ func TestFormerBootsAreBounded(t *testing.T) {
 	const most = 64 << 10 // of a record that is believed
 	if len(b) > most/4 {
 		t.Errorf("a record has %d bytes", len(b))
+	}
+}
+
+// Machines that never come back leave nothing: what they wrote goes first, and what says
+// that their boots are over once nothing can ask for them any more.
+func TestMachinesThatNeverComeBackLeaveNothing(t *testing.T) {
+	r := newRig(t)
+	one, _ := r.artifact(1, 1<<20)
+	r.commit(r.keeping(1, one, schema.KeepBoot))
+	name := nameOf("arch", one)
+	for n := range 3 {
+		r.mustDial(name+bootNumber(n)).write(0, "x")
+	}
+	last := r.mustDial(name + bootNumber(3))
+	last.write(0, "x")
+	records := func(want int, when string) {
+		t.Helper()
+		r.retire()
+		r.wantData(min(want, 1), when)
+		if got := len(r.overlays.List()); got != want {
+			t.Errorf("%s: %d records, want %d", when, got, want)
+		}
+	}
+	records(4, "attached")
+	r.ahead.Add(int64(3 * goneAfter))
+	records(1, "attached for months")
+	last.gone(r)
+	records(1, "gone")
+	r.ahead.Add(int64(goneAfter + time.Hour))
+	r.retire()
+	r.wantData(0, "for a month")
+	if got := r.overlays.List(); len(got) != 1 || !got[0].Retired {
+		t.Errorf("for a month: %+v", got)
+	}
+	r.wantDenied(name+bootNumber(3), "that boot of the machine is over")
+	r.ahead.Add(int64(goneAfter))
+	records(0, "for two months")
+	left, err := filepath.Glob(filepath.Join(r.state, "overlays", "*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q (%v)", left, err)
 	}
 }

@@ -115,7 +115,14 @@ func (p *Provider) discardUnwanted(live map[uint64]bool) {
 		}
 	}
 	for _, r := range p.overlays.List() {
-		if r.Retired || r.Base.Digest == "" || len(p.connsOf(r.Key)) > 0 {
+		if r.Base.Digest == "" || len(p.connsOf(r.Key)) > 0 {
+			continue
+		}
+		if r.Retired {
+			if p.now().Sub(seen(r)) > 2*goneAfter {
+				p.overlays.Forget(r.Key)
+				p.pokeSweeper()
+			}
 			continue
 		}
 		switch k := recorded(r).keeps; k {
@@ -136,9 +143,17 @@ func (p *Provider) discardUnwanted(live map[uint64]bool) {
 // lastSeen says when an overlay may have had a connection last, which is not before
 // this process began: its machine may not have had the time to come back.
 func (p *Provider) lastSeen(r cow.Record) time.Time {
-	seen, err := time.Parse(time.RFC3339, r.Note[noteSeen])
-	if err != nil || seen.Before(p.started) {
-		return p.started
+	if at := seen(r); at.After(p.started) {
+		return at
 	}
-	return seen
+	return p.started
+}
+
+// seen says when an overlay had a connection last, as far as was written down.
+func seen(r cow.Record) time.Time {
+	at, err := time.Parse(time.RFC3339, r.Note[noteSeen])
+	if err != nil {
+		return r.Created
+	}
+	return at
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -118,7 +119,8 @@ type rig struct {
 	events  *journal
 	addr    netip.AddrPort
 	stop    func()
-	reserve int64 // see Config
+	reserve int64        // see Config
+	ahead   atomic.Int64 // of the clock, in nanoseconds
 }
 
 func newRig(t *testing.T) *rig {
@@ -140,7 +142,8 @@ func (r *rig) start() {
 	if r.content, err = store.OpenContent(r.state); err != nil {
 		r.t.Fatal(err)
 	}
-	r.Provider, err = New(Config{Content: r.content, Dir: filepath.Join(r.state, "overlays"), Clients: r.clients, Sink: r.events, Reserve: r.reserve})
+	r.Provider, err = New(Config{Content: r.content, Dir: filepath.Join(r.state, "overlays"), Clients: r.clients, Sink: r.events, Reserve: r.reserve,
+		Now: func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -28,6 +28,16 @@ func (s *Store) Retire(key Key) {
 	}
 }
 
+// Forget has the next Sweep remove what is left of an overlay that was retired, under the
+// same terms as Retire: nobody will ask for its key any more. Another key is ignored.
+func (s *Store) Forget(key Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sl := s.slots[key]; sl != nil && sl.found && sl.rec.Retired {
+		sl.forget = true
+	}
+}
+
 // Note adds to the notes of an overlay, under the same terms as Retire. A key
 // without an overlay is ignored.
 func (s *Store) Note(key Key, name, value string) {
@@ -87,8 +97,8 @@ func (s *Store) saveSlot(sl *slot) error {
 	return err
 }
 
-// Touched reports whether anything was written to an overlay that is not open, as far as can be
-// known: after a power cut that counts too of which nothing is left.
+// Touched reports whether anything was written to an overlay that is not open, as far as
+// can be known: after a power cut that counts too of which nothing is left.
 func (s *Store) Touched(key Key) (bool, error) {
 	sl := s.acquire(key)
 	defer s.release(sl)
@@ -146,12 +156,12 @@ func (s *Store) remove(sl *slot) error {
 	if err := failpoint.Hit("cow.remove.files"); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := s.clear(dir); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sl.found, sl.rec, sl.unsaved, sl.broken = false, Record{Key: key}, false, nil
+	sl.found, sl.rec, sl.unsaved, sl.forget, sl.broken = false, Record{Key: key}, false, false, nil
 	return nil
 }
 
@@ -182,6 +192,7 @@ func (s *Store) sweep(key Key, forget bool) error {
 	defer s.release(sl)
 	s.mu.Lock()
 	rec, inUse, broken := sl.rec, sl.open != nil, sl.broken != nil
+	forget = forget || sl.forget
 	s.mu.Unlock()
 	if rec.Retired && !inUse && (forget || broken) {
 		return s.remove(sl)

@@ -51,6 +51,8 @@ type Store struct {
 
 	mu    sync.Mutex // guards slots, and in each all but busy; never held over disk work
 	slots map[Key]*slot
+
+	folders sync.Mutex // held while folders are made or given up that keys share
 }
 
 // slot is the place of one key.
@@ -63,6 +65,7 @@ type slot struct {
 	found   bool   // there is an overlay on disk
 	rec     Record // Key is always set
 	unsaved bool   // rec is newer than the file
+	forget  bool   // the next Sweep removes it, if it is retired
 	broken  error  // its record cannot be read: it is kept, and not opened
 	open    *Overlay
 }
@@ -290,12 +293,15 @@ func (s *Store) close(o *Overlay) {
 
 // create makes an empty overlay on stable storage, or leaves nothing.
 func (s *Store) create(dir string, rec Record) (err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	s.folders.Lock()
+	err = os.MkdirAll(dir, 0o700)
+	s.folders.Unlock()
+	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			os.RemoveAll(dir)
+			_ = s.clear(dir) // without a record it never was
 		}
 	}()
 	if err := failpoint.Hit("cow.create.files"); err != nil {
@@ -315,6 +321,20 @@ func (s *Store) create(dir string, rec Record) (err error) {
 			return err
 		}
 	}
+}
+
+// clear removes the folder of a key, and those above it that nothing else is in.
+func (s *Store) clear(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	s.folders.Lock()
+	defer s.folders.Unlock()
+	boot := filepath.Dir(dir)
+	if unix.Rmdir(boot) == nil { // else it is in use, or the next start tries again
+		_ = unix.Rmdir(filepath.Dir(boot))
+	}
+	return nil
 }
 
 // Lookup gives the record of a key, retired or not.

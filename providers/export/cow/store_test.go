@@ -262,3 +262,59 @@ func FuzzParseRecord(f *testing.F) {
 		}
 	})
 }
+
+// What is removed leaves no folders behind, and takes none away from what is made beside
+// it.
+func TestRemovedOverlaysLeaveNoFolders(t *testing.T) {
+	base, b := testBase(1, 4*BlockSize)
+	s := openStore(t, t.TempDir(), "k")
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			k := testKey
+			k.Export = fmt.Sprintf("e%d", i) // in the folder of the others
+			for range 50 {
+				o, err := s.Open(k, b, bytes.NewReader(base), nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				o.Close()
+				if err := s.Remove(k); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if left, _ := filepath.Glob(filepath.Join(s.dir, "*")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A record that is forgotten goes with the next sweep, unless its overlay may be opened.
+func TestForget(t *testing.T) {
+	base, b := testBase(1, 4*BlockSize)
+	s := openStore(t, t.TempDir(), "k")
+	o := openOverlay(t, s, base, b)
+	step := func(left int, when string) {
+		t.Helper()
+		s.Forget(testKey)
+		if err := s.Sweep(); err != nil {
+			t.Fatal(err)
+		}
+		if l := s.List(); len(l) != left {
+			t.Errorf("%s: %v", when, l)
+		}
+	}
+	step(1, "not retired")
+	s.Retire(testKey)
+	step(1, "in use")
+	o.Close()
+	step(0, "over")
+	if left, _ := filepath.Glob(filepath.Join(s.dir, "*")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	openOverlay(t, s, base, b).Close()
+	step(1, "made anew")
+}
