@@ -61,7 +61,9 @@ func TestFiftyGenerations(t *testing.T) {
 		for _, m := range machines {
 			s.boot(m, g, hex, image)
 		}
-		s.again(machines, fmt.Sprintf("generation %d, attached again", g))
+		if g%2 == 0 {
+			s.again(machines, fmt.Sprintf("generation %d, attached again", g))
+		}
 		switch g % 10 {
 		case 3: // another boot of the same image
 			for _, m := range machines {

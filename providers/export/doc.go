@@ -10,8 +10,8 @@
 //
 // A name is looked for in every generation that is published: first the one that
 // the client is pinned to, then the current one, then the others. A machine that
-// has an overlay gets back to it whatever was retired meanwhile, as long as its base is in the
-// store.
+// has an overlay gets back to it whatever was retired meanwhile, as long as its base is
+// in the store.
 //
 // # Access
 //
@@ -37,7 +37,8 @@
 //     newcomer wins, as the old connection of a machine that was switched off
 //     looks alive until its keepalive fails; but one from another address is
 //     refused until then, as anybody can get himself an address in the name of
-//     a machine that is up.
+//     a machine that is up. An old boot is told from a new one by what is
+//     remembered of boots: see former.go.
 //   - A client that names no instance never ends the boot of one that does: it
 //     is taken for a tool that runs beside the root file system.
 //

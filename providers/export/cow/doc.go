@@ -11,14 +11,15 @@
 // # What survives
 //
 // A write is: data, then its bits in live, both with plain pwrite. The page cache
-// keeps the two in that order when the process is killed, so a new process finds every answered
-// write, and never a bit without its data.
+// keeps the two in that order when the process is killed, so a new process finds
+// every answered write, and never a bit without its data.
 //
 // A power cut keeps no order, so live counts only while the server has not been
 // rebooted since: the record holds the kernel's boot id. After a reboot flushed
 // counts. Sync writes it between two fdatasyncs: data first, then the bits of
 // exactly those blocks. Bits are only ever set, so a torn write of flushed leaves
-// each block in its old or its new state, as a disk does, and never as zeros that nobody wrote.
+// each block in its old or its new state, as a disk does, and never as zeros that
+// nobody wrote.
 //
 // meta.json is written last when an overlay is made, and a folder without one is
 // an overlay that never was.
