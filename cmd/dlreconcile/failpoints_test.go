@@ -102,7 +102,6 @@ var pointless = map[string]string{
 	"engine/source/author.go:Commit":                   "commits of the demo",
 	"engine/handover/store.go:send":                    "a socket without a name, to say something: where nobody hears it, the next process binds anew",
 	"engine/handover/unix.go:listenUnix":               "api.Listen has points; without the NBD server's socket machines boot on",
-	"engine/statefile/statefile.go:SetAside":           "what it moves away could not be read anyway",
 	"engine/store/content.go:syncDir":                  "who calls it has points",
 	"providers/bootloader/grub_core.go:grubCore":       "scratch, which a start empties",
 	"providers/bootloader/provider.go:listenTFTP":      "sock.Set binds it, and has points",

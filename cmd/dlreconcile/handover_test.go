@@ -328,7 +328,7 @@ func (s *loopback) meanwhile(t *testing.T, n byte) func(what string) {
 	for _, i := range []int{2, 3} { // connected: what the kernel calls 01
 		mark := fmt.Sprintf(":%04X 01 ", s.ports[i])
 		for b := ""; !strings.Contains(b, mark); {
-			raw, err := os.ReadFile("/proc/net/tcp")
+			raw, err := os.ReadFile("/proc/thread-self/net/tcp")
 			if err != nil || ctx.Err() != nil {
 				t.Fatal(err, ctx.Err())
 			}

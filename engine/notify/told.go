@@ -77,7 +77,7 @@ func keep(file, target string, list []status) error {
 		return nil
 	}
 	// What stands there is no file.
-	if _, err := statefile.SetAside(file, time.Now()); err != nil {
+	if _, err := statefile.SetAside(file, time.Now(), os.Rename); err != nil {
 		return err
 	}
 	return os.Rename(next, file)

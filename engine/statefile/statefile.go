@@ -78,10 +78,10 @@ func Read(path string, most int64) ([]byte, error) {
 // kept is how many files set aside are kept of each name.
 const kept = 3
 
-// SetAside moves what stands at path, whatever it is, to path.damaged-TIME, and gives
-// that name. Of those of the same path the newest three are kept. A missing path gives
-// fs.ErrNotExist.
-func SetAside(path string, now time.Time) (string, error) {
+// SetAside has move take what stands at path, whatever it is, to path.damaged-TIME, and
+// gives that name. Of those of the same path the newest three are kept. move is os.Rename,
+// which gives fs.ErrNotExist for a missing path, or something that leaves path as it is.
+func SetAside(path string, now time.Time, move func(path, aside string) error) (string, error) {
 	stamp := path + ".damaged-" + now.UTC().Format("20060102T150405.000Z")
 	name := stamp
 	for n := 2; ; n++ {
@@ -90,7 +90,7 @@ func SetAside(path string, now time.Time) (string, error) {
 		}
 		name = fmt.Sprintf("%s-%d", stamp, n)
 	}
-	if err := os.Rename(path, name); err != nil {
+	if err := move(path, name); err != nil {
 		return "", err
 	}
 	old, err := filepath.Glob(path + ".damaged-*")

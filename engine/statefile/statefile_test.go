@@ -44,7 +44,7 @@ func TestUnfit(t *testing.T) {
 			if !errors.As(err, &unfit) || !strings.HasPrefix(unfit.Why, c.want) {
 				t.Fatalf("%v, want %q", err, c.want)
 			}
-			aside, err := SetAside(path, time.Unix(1e9, 0))
+			aside, err := SetAside(path, time.Unix(1e9, 0), os.Rename)
 			if err != nil || filepath.Base(aside) != "f.damaged-20010909T014640.000Z" {
 				t.Errorf("%q, %v", aside, err)
 			}
@@ -61,7 +61,7 @@ func TestSetAsideKeepsThree(t *testing.T) {
 		if err := os.Mkdir(path, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := SetAside(path, time.Unix(int64(1e9+i/2), 0)); err != nil {
+		if _, err := SetAside(path, time.Unix(int64(1e9+i/2), 0), os.Rename); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -63,7 +63,7 @@ func takeLock(dir, command string, log *slog.Logger) (*lock, error) {
 		f, err := statefile.Open(path, os.O_RDWR|os.O_CREATE, 0o644)
 		if errors.As(err, new(*statefile.UnfitError)) {
 			// Nobody who has it open that way holds it.
-			if aside, err := statefile.SetAside(path, time.Now()); err == nil {
+			if aside, err := statefile.SetAside(path, time.Now(), os.Rename); err == nil {
 				log.Warn("what stands in the place of the lock file was set aside", "path", path, "as", filepath.Base(aside))
 			} else if !missing(err) { // another start was sooner
 				return nil, fmt.Errorf("state directory: lock: %w", err)

@@ -5,17 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
+	"github.com/dlreconcile/dlreconcile/engine/statefile"
 )
-
-// keptAside is how many damaged files are kept.
-const keptAside = 3
 
 // renewDatabase is Database.renew: what of the file can be read goes over, and then what
 // its users hold. A file that is sound is left alone, and the error given back.
@@ -171,32 +168,17 @@ func (s *Store) setDatabaseAside() (string, error) {
 			return name, nil
 		}
 	}
-	stamp := path + ".damaged-" + s.now().UTC().Format("20060102T150405.000Z")
-	name := stamp
-	for n := 2; ; n++ {
-		if _, err := os.Lstat(name); missing(err) {
-			break
+	return statefile.SetAside(path, s.now(), func(path, aside string) error {
+		err := errors.ErrUnsupported
+		if info.Mode().IsRegular() { // anything else is gone until the new one is there
+			err = os.Link(path, aside)
 		}
-		name = fmt.Sprintf("%s-%d", stamp, n)
-	}
-	move := os.Rename // what stands there is gone then until the new one is there
-	if info.Mode().IsRegular() {
-		move = os.Link
-	}
-	if err := move(path, name); err != nil {
-		if err := os.Rename(path, name); err != nil { // a file system without links
-			return "", err
+		if err != nil { // a file system without links
+			err = os.Rename(path, aside)
 		}
-	}
-	if err := syncDir(s.dir); err != nil {
-		return "", err
-	}
-	slices.Sort(old)
-	for len(old) >= keptAside {
-		if err := os.RemoveAll(old[0]); err != nil {
-			s.log.Warn("a damaged database of long ago cannot be removed", "path", old[0], "error", err)
+		if err != nil {
+			return err
 		}
-		old = old[1:]
-	}
-	return name, nil
+		return syncDir(s.dir)
+	})
 }

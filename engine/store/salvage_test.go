@@ -227,9 +227,10 @@ func TestDatabaseThatIsNoFile(t *testing.T) {
 }
 
 func TestFewDamagedDatabasesAreKept(t *testing.T) {
+	const kept = 3 // of statefile.SetAside
 	dir := fullDatabase(t, 10)
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	for range keptAside + 3 {
+	for range kept + 3 {
 		now = now.Add(time.Second)
 		if err := os.WriteFile(filepath.Join(dir, "state.db"), []byte(now.String()), 0o600); err != nil {
 			t.Fatal(err)
@@ -240,7 +241,7 @@ func TestFewDamagedDatabasesAreKept(t *testing.T) {
 		}
 	}
 	aside, _ := filepath.Glob(filepath.Join(dir, "state.db.damaged-*"))
-	if len(aside) != keptAside || !strings.Contains(aside[keptAside-1], now.Format("20060102T150405")) {
+	if len(aside) != kept || !strings.Contains(aside[kept-1], now.Format("20060102T150405")) {
 		t.Errorf("kept: %v", aside)
 	}
 }

@@ -46,7 +46,7 @@ func (s *Store) makeWay(path string, most int64) (string, error) {
 	} else if !errors.As(err, new(*DamagedError)) {
 		return "", nil // missing, or what follows says what is wrong
 	}
-	aside, err := statefile.SetAside(path, s.now())
+	aside, err := statefile.SetAside(path, s.now(), os.Rename)
 	if err != nil {
 		return "", err
 	}
