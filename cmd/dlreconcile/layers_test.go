@@ -94,6 +94,7 @@ var goroutines = map[string]string{
 	"engine/metrics/listen.go":                "ends the listener with ctx; Serve waits",
 	"engine/provider/providertest/running.go": "asks a provider while it publishes; the check waits",
 	"engine/source/sourcetest/servers.go":     "serves connections; the test's end waits",
+	"engine/provider/providertest/start.go":   "holds the thread of a program of a test until that ends; wait waits",
 	"engine/provider/providertest/suite.go":   "runs a provider; the check's end waits",
 	"engine/webhook/webhook.go":               "ends the HTTP server with ctx; Serve waits",
 	"engine/loop.go":                          "looks at the source and runs attempts; the loop waits for both",

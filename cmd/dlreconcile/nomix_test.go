@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,11 +82,14 @@ func TestMixingWithoutPinning(t *testing.T) {
 }
 
 // ownNetwork is a test of a test binary in a network namespace, with more of the
-// environment.
+// environment. The test that calls this starts it.
 func ownNetwork(t *testing.T, binary, test string, env ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binary, "-test.run=^"+test+"$", "-test.v", "-test.timeout=50m")
 	cmd.Env = append(os.Environ(), env...)
+	// Pdeathsig comes when the thread ends that started it.
+	runtime.LockOSThread()
+	t.Cleanup(runtime.UnlockOSThread)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
@@ -96,12 +100,12 @@ func mixDaemon(t *testing.T, s *story, env ...string) {
 	cmd := exec.Command(os.Args[0], "serve", "--repo", s.repo, "--state", s.state, "--config", os.DevNull)
 	cmd.Env = append(append(os.Environ(), asCommand+"=1"), env...)
 	cmd.Stdout, cmd.Stderr = s.log, s.log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	wait, err := providertest.Start(cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
 	s.daemon, s.exited = cmd, make(chan error, 1)
-	go func() { s.exited <- cmd.Wait() }()
+	go func() { s.exited <- wait() }()
 	if _, err := s.wait("a daemon that answers", func(st engine.Status) bool { return st.Phase != engine.PhaseStarting }); err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -100,30 +99,29 @@ func TestServeOverlays(t *testing.T) {
 }
 
 // start runs the server in a process of its own, and waits until it serves.
-func (s overlaySite) start(t *testing.T) *exec.Cmd {
+func (s overlaySite) start(t *testing.T) (cmd *exec.Cmd, wait func() error) {
 	t.Helper()
 	text, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestServeOverlays$")
+	cmd = exec.Command(os.Args[0], "-test.run=^TestServeOverlays$")
 	cmd.Env = append(os.Environ(), overlaySiteEnv+"="+string(text))
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if wait, err = providertest.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if lines.Text() == "serving" {
-			return cmd
+			return cmd, wait
 		}
 	}
 	t.Fatal("the server does not serve")
-	return nil
+	return nil, nil
 }
 
 // sealImage makes a file system and puts it into the store.
@@ -173,10 +171,10 @@ func TestOverlaysOutliveServer(t *testing.T) {
 		"@EXT4@", provider.ShortDigest(s.Ext4.Digest), "@BTRFS@", provider.ShortDigest(s.Btrfs.Digest)).Replace(string(read(t, "testdata/overlays.sh")))
 	initrd := makeInitrd(t, kernel, script, "virtio_pci", "virtio_net", "nbd", "crc32c-intel", "xxhash_generic", "blake2b_generic", "btrfs")
 
-	server := s.start(t)
+	server, wait := s.start(t)
 	stop := func() {
 		server.Process.Kill()
-		server.Wait()
+		wait()
 	}
 	defer func() { stop() }()
 	console := startGuest(t, kernel, initrd, 4*time.Minute)
@@ -188,12 +186,12 @@ func TestOverlaysOutliveServer(t *testing.T) {
 		switch line {
 		case "WROTE 3", "WROTE 7":
 			stop()
-			server = s.start(t)
+			server, wait = s.start(t)
 		case "WROTE 9": // twice in a row
 			stop()
-			server = s.start(t)
+			server, wait = s.start(t)
 			stop()
-			server = s.start(t)
+			server, wait = s.start(t)
 		}
 		if key, value, ok := strings.Cut(line, " "); ok && said["RESULT"] == "" {
 			said[key] = value

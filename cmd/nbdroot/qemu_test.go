@@ -179,16 +179,16 @@ func startGuest(t *testing.T, kernel, initrd string, limit time.Duration) io.Rea
 		"-netdev", "user,id=n0,restrict=off", "-device", "virtio-net-pci,netdev=n0,romfile=",
 		"-kernel", glob(t, filepath.Join(kernel, "boot/vmlinuz-*")), "-initrd", initrd,
 		"-append", "console=ttyS0 panic=-1 quiet")
-	vm.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	console, w := io.Pipe()
 	vm.Stdout, vm.Stderr = w, w
-	if err := vm.Start(); err != nil {
+	wait, err := providertest.Start(vm)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { vm.Process.Kill() })
 	over := time.AfterFunc(limit, func() { vm.Process.Kill() })
 	go func() { // ends with QEMU
-		vm.Wait()
+		wait()
 		over.Stop()
 		w.Close()
 	}()

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -31,6 +30,7 @@ func freeAddr(t *testing.T) netip.AddrPort {
 type foreign struct {
 	addr netip.AddrPort
 	cmd  *exec.Cmd
+	wait func() error
 	out  lockedBuffer
 }
 
@@ -55,7 +55,7 @@ func (b *lockedBuffer) String() string {
 // kill is what a power cut is to the server.
 func (f *foreign) kill() {
 	f.cmd.Process.Kill()
-	f.cmd.Wait()
+	f.wait()
 }
 
 // runServer starts a server that ends with the test.
@@ -64,8 +64,8 @@ func runServer(t *testing.T, addr netip.AddrPort, argv ...string) *foreign {
 	providertest.Need(t, argv[0])
 	f := &foreign{addr: addr, cmd: exec.Command(argv[0], argv[1:]...)}
 	f.cmd.Stdout, f.cmd.Stderr = &f.out, &f.out
-	f.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := f.cmd.Start(); err != nil {
+	var err error
+	if f.wait, err = providertest.Start(f.cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.kill)

@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -79,24 +78,25 @@ func newExchange(t *testing.T) *exchange {
 	return x
 }
 
-// nbdkit serves a file to whoever asks, by any export name.
-func nbdkit(t *testing.T, port string, args ...string) *exec.Cmd {
+// nbdkit serves a file to whoever asks, by any export name, until kill or the test's end.
+func nbdkit(t *testing.T, port string, args ...string) (kill func()) {
 	t.Helper()
 	cmd := exec.Command("nbdkit", append([]string{"-f", "--exit-with-parent", "-i", "127.0.0.1", "-p", port}, args...)...)
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	wait, err := providertest.Start(cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	kill = func() {
 		cmd.Process.Kill()
-		cmd.Wait()
-	})
+		wait()
+	}
+	t.Cleanup(kill)
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		c, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
 			c.Close()
-			return cmd
+			return kill
 		}
 		if time.Now().After(end) {
 			t.Fatal("nbdkit does not listen: ", err)
@@ -128,16 +128,16 @@ func machine(t *testing.T, c interface{ Path(string) (string, error) }, a provid
 		"-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio", "-device", "virtio-rng-pci",
 		"-netdev", "user,id=n0,hostname=ws07,domainname=lab.example", "-device", "virtio-net-pci,netdev=n0,romfile=,mac=52:54:00:00:00:07",
 		"-kernel", file(a.Kernel), "-initrd", initrds, "-append", line+" console=ttyS0 panic=-1 net.ifnames=0")
-	vm.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, w := io.Pipe()
 	vm.Stdout, vm.Stderr = w, w
-	if err := vm.Start(); err != nil {
+	wait, err := providertest.Start(vm)
+	if err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
 	go func() { // ends with QEMU
 		defer close(ended)
-		vm.Wait()
+		wait()
 		w.Close()
 	}()
 	limit := time.AfterFunc(5*time.Minute, func() { vm.Process.Kill() })
@@ -274,14 +274,13 @@ func TestBoot(t *testing.T) {
 			t.Fatalf("cp: %s", out)
 		}
 		port := free(t)
-		srv := nbdkit(t, port, "file", disk)
+		kill := nbdkit(t, port, "file", disk)
 		x := newExchange(t)
 		// As GRUB spells the interface.
 		console := machine(t, content, a, settings(`,"hostname":"ws01"`, `,"key":"ws01"`), line(port, a, x, "01-52:54:00:00:00:07", "rw"), func(l string) {
 			if strings.HasSuffix(l, "SEEN wrote: 5") {
-				srv.Process.Kill()
-				srv.Wait()
-				srv = nbdkit(t, port, "file", disk)
+				kill()
+				kill = nbdkit(t, port, "file", disk)
 			}
 		})
 		check(t, console, x, map[string]string{"root": "/dev/nbd0 ext4", "lower": "", "hostname": "ws01", "state": "/dev/nbd0" + stateAt("ws01")})

@@ -6,11 +6,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/provider/providertest"
 )
 
 // Start starts a program. It is killed when the test ends, and by the kernel when this
@@ -18,29 +18,13 @@ import (
 // there is there when the test's earlier cleanups run.
 func Start(t testing.TB, cmd *exec.Cmd) {
 	t.Helper()
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
-	}
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	started, ended := make(chan error), make(chan struct{})
-	go func() {
-		defer close(ended)
-		// The kernel sends Pdeathsig when the thread ends that started the child, and
-		// Do ends threads: whichever its goroutine came to run on.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
+	wait, err := providertest.Start(cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		cmd.Process.Kill()
-		<-ended
+		wait()
 	})
 }
 
