@@ -6,10 +6,9 @@ import (
 	"log/slog"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/dlreconcile/dlreconcile/engine/metrics"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/engine/statefile"
 	"github.com/dlreconcile/dlreconcile/engine/webhook"
 	"github.com/dlreconcile/dlreconcile/providers/bootloader"
 	"github.com/dlreconcile/dlreconcile/providers/dhcp"
@@ -98,12 +97,12 @@ func readDisk(m *metrics.Metrics, state string, log *slog.Logger) {
 		return []metrics.Counter{{Value: float64(bytes)}}
 	})
 	m.Read(metrics.StateFreeBytes, func() []metrics.Counter {
-		var st unix.Statfs_t
-		if err := unix.Statfs(state, &st); err != nil {
+		free, _, err := statefile.Free(state)
+		if err != nil {
 			log.Debug("metrics", "error", err)
 			return nil
 		}
-		return []metrics.Counter{{Value: float64(st.Bavail) * float64(st.Bsize)}}
+		return []metrics.Counter{{Value: float64(free)}}
 	})
 }
 

@@ -9,9 +9,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/dlreconcile/dlreconcile/engine/source/sourcetest"
 )
 
 // endlessServer is a server that has one thing to say, over and over again.
@@ -51,40 +52,23 @@ func (e *endlessServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.forever(w)
 }
 
-// daemon serves it as git-daemon(1) would, and gives the URL.
-func (e *endlessServer) daemon(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
+// took answers a connection as git-daemon(1) would.
+func (e *endlessServer) took(conn net.Conn) bool {
+	in := bufio.NewReader(conn)
+	for _, end := range []string{"\x00", "done\n"} { // the request, and what is wanted
+		for read := ""; !strings.HasSuffix(read, end); {
+			b, err := in.ReadByte()
 			if err != nil {
-				return
+				return true
 			}
-			wg.Go(func() {
-				defer conn.Close()
-				in := bufio.NewReader(conn)
-				for _, end := range []string{"\x00", "done\n"} { // the request, and what is wanted
-					for read := ""; !strings.HasSuffix(read, end); {
-						b, err := in.ReadByte()
-						if err != nil {
-							return
-						}
-						read += string(b)
-					}
-					if end == "\x00" {
-						e.list(conn)
-					}
-				}
-				e.forever(conn)
-			})
+			read += string(b)
 		}
-	})
-	t.Cleanup(func() { l.Close(); wg.Wait() })
-	return "git://" + l.Addr().String() + "/site.git"
+		if end == "\x00" {
+			e.list(conn)
+		}
+	}
+	e.forever(conn)
+	return true
 }
 
 // A server that never ends what this process holds all of is not listened to for ever,
@@ -107,7 +91,8 @@ func TestEndlessServer(t *testing.T) {
 				e := &endlessServer{again: c.again, refs: c.refs, tip: tip}
 				repo := ""
 				if wire == "git" {
-					repo = e.daemon(t)
+					folder, _ := sourcetest.Daemon(t, t.TempDir(), e.took)
+					repo = folder + "/site.git"
 				} else {
 					srv := httptest.NewServer(e)
 					defer srv.Close()

@@ -1,5 +1,6 @@
 // Package statefile opens the small files of the state directory. Whatever stands in
-// their place, it neither waits for it nor reads it without end.
+// their place, it neither waits for it nor reads it without end. It also says how much
+// room there is for files.
 package statefile
 
 import (
@@ -105,4 +106,17 @@ func SetAside(path string, now time.Time, move func(path, aside string) error) (
 		old = old[1:]
 	}
 	return name, nil
+}
+
+// Free gives what the file system of a path has free for everybody, and in all, in bytes.
+func Free(path string) (free, total int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return 0, 0, fmt.Errorf("free space of %s: %w", path, err)
+	}
+	unit := st.Frsize // 0 on some that count in blocks of Bsize
+	if unit == 0 {
+		unit = st.Bsize
+	}
+	return int64(st.Bavail) * unit, int64(st.Blocks) * unit, nil
 }

@@ -5,12 +5,14 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dlreconcile/dlreconcile/engine/statefile"
 )
 
 // needSpace refuses work for which the file system of dir has no room. need is an
 // estimate in bytes.
 func needSpace(dir string, need int64, what string) error {
-	free, err := freeSpace(dir)
+	free, _, err := statefile.Free(dir)
 	if err != nil {
 		return err
 	}
@@ -18,14 +20,6 @@ func needSpace(dir string, need int64, what string) error {
 		return fmt.Errorf("%s takes about %s below %s, where %s are free: %w", what, mib(need), dir, mib(free), unix.ENOSPC)
 	}
 	return nil
-}
-
-func freeSpace(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("free space of %s: %w", dir, err)
-	}
-	return int64(st.Bavail) * st.Bsize, nil
 }
 
 // explainFull adds to the error of work that filled the disk how much room it
@@ -40,7 +34,7 @@ func explainFull(err error, dir string, need int64, what string) error {
 	if err == nil || !full {
 		return err
 	}
-	free, ferr := freeSpace(dir)
+	free, _, ferr := statefile.Free(dir)
 	if ferr != nil {
 		return errors.Join(err, ferr)
 	}

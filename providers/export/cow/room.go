@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 )
 
 // Fill says how full an overlay is. With Limit 0 it is the file system of the store that
@@ -157,18 +155,3 @@ func (r *room) spare() (int64, error) {
 // Spare gives how many bytes copies of disks may take on the store's file system, so
 // that its reserve stays.
 func (s *Store) Spare() (int64, error) { return s.room.spare() }
-
-// statfs gives what a file system has free for everybody, and in all, in bytes.
-func statfs(dir string) func() (free, total int64, err error) {
-	return func() (int64, int64, error) {
-		var st unix.Statfs_t
-		if err := unix.Statfs(dir, &st); err != nil {
-			return 0, 0, err
-		}
-		unit := st.Frsize
-		if unit == 0 {
-			unit = st.Bsize
-		}
-		return int64(st.Bavail) * unit, int64(st.Blocks) * unit, nil
-	}
-}

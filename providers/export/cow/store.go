@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
+	"github.com/dlreconcile/dlreconcile/engine/statefile"
 )
 
 // Errors of Open. They are wrapped with what was asked for.
@@ -74,7 +75,7 @@ type slot struct {
 // a killed process left half made or half removed is cleared away.
 func OpenStore(dir string, c Config) (*Store, error) {
 	s := &Store{dir: dir, log: c.Log, now: c.Now, bootID: c.BootID, slots: map[Key]*slot{},
-		fill: c.Fill, room: &room{reserve: c.Reserve, statfs: statfs(dir)}}
+		fill: c.Fill, room: &room{reserve: c.Reserve, statfs: func() (int64, int64, error) { return statefile.Free(dir) }}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
