@@ -75,3 +75,15 @@ func TestSetAsideKeepsThree(t *testing.T) {
 		t.Errorf("%q, %v", b, err)
 	}
 }
+
+func TestFree(t *testing.T) {
+	dir := t.TempDir()
+	free, total, err := Free(dir)
+	if err != nil || free < 0 || total <= 0 || free > total {
+		t.Errorf("%d of %d, %v", free, total, err)
+	}
+	missing := filepath.Join(dir, "missing")
+	if _, _, err := Free(missing); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), missing) {
+		t.Errorf("%v", err)
+	}
+}
