@@ -13,16 +13,23 @@ func TestProgramsOutliveTheThreadOfWhoStartsThem(t *testing.T) {
 	cmd := exec.Command("sleep", "60")
 	begun := make(chan func() error)
 	thread, over := 0, make(chan struct{})
-	go func() {
-		defer close(over)
+	var elsewhere func()
+	elsewhere = func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		thread = syscall.Gettid()
+		if thread = syscall.Gettid(); thread == syscall.Getpid() {
+			go elsewhere() // the first thread of a process does not end
+			<-over
+			runtime.UnlockOSThread()
+			return
+		}
+		defer close(over)
 		wait, err := Start(cmd)
 		if err != nil {
 			t.Error(err)
 		}
 		begun <- wait
-	}()
+	}
+	go elsewhere()
 	wait := <-begun
 	<-over
 	if wait == nil {
