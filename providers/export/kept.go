@@ -119,7 +119,7 @@ func (p *Provider) discardUnwanted(live map[uint64]bool) {
 			continue
 		}
 		if r.Retired {
-			if p.now().Sub(seen(r)) > 2*goneAfter {
+			if p.now().Sub(seen(r)) > 2*goneAfter && !isRefused(r) { // else it goes when it is reset once more
 				p.overlays.Forget(r.Key)
 				p.pokeSweeper()
 			}

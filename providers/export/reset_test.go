@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -22,6 +23,8 @@ func TestResetUnderAForeignClient(t *testing.T) {
 				a, sealed := r.artifact(1, 1<<20)
 				r.commit(r.keeping(1, a, keep))
 				name := nameOf("arch", a)
+				var seen atomic.Bool // whether attaching begins a session
+				seen.Store(true)
 				session := func(s string) { r.clients.edit(loopback, func(c *provider.Client) { c.Session = s }) }
 				switch begins {
 				case "":
@@ -29,7 +32,7 @@ func TestResetUnderAForeignClient(t *testing.T) {
 					session(begins)
 				default:
 					r.events.hook = func(e provider.Event) {
-						if e.Kind == provider.EventAttach {
+						if e.Kind == provider.EventAttach && seen.Load() {
 							session(begins)
 						}
 					}
@@ -50,6 +53,10 @@ func TestResetUnderAForeignClient(t *testing.T) {
 				r.restart()
 				r.commit(r.keeping(1, a, keep))
 				r.wantDenied(name, "image reset")
+				r.ahead.Store(int64(3 * goneAfter)) // and it asks until it gets one
+				r.retire()
+				r.wantData(0, "discarded")
+				r.wantDenied(name, "image reset")
 				if list, err := r.DiffOverlays(t.Context(), ofTestMachine, false); err != nil || len(list) == 0 || !list[0].Refused || list[0].Limit != 0 {
 					t.Errorf("%+v, %v", list, err)
 				}
@@ -67,7 +74,7 @@ func TestResetUnderAForeignClient(t *testing.T) {
 					t.Fatal(err)
 				}
 				m.wantDropped("by force")
-				r.events.hook = nil
+				seen.Store(false)
 				session("the next boot")
 				m = r.mustDial(name)
 				m.wantText(0, string(sealed[:7]), "it was seen booting")
