@@ -283,11 +283,11 @@ func TestSessionBegunByAttaching(t *testing.T) {
 	r := newRig(t)
 	a, _ := r.artifact(1, 1<<20)
 	r.commit(r.input(1, a))
-	r.events.hook = func(e provider.Event) {
+	r.events.onEvent(func(e provider.Event) {
 		if e.Kind == provider.EventAttach {
 			r.clients.edit(loopback, func(c *provider.Client) { c.Session = "begun" })
 		}
-	}
+	})
 	m := r.mustDial(nameOf("arch", a))
 	m.write(0, "first")
 	r.mustDial(nameOf("arch", a)).wantText(0, "first", "second connection")

@@ -31,11 +31,11 @@ func TestResetUnderAForeignClient(t *testing.T) {
 				case "its boot":
 					session(begins)
 				default:
-					r.events.hook = func(e provider.Event) {
+					r.events.onEvent(func(e provider.Event) {
 						if e.Kind == provider.EventAttach && seen.Load() {
 							session(begins)
 						}
-					}
+					})
 				}
 				m := r.mustDial(name)
 				m.write(0, "written")

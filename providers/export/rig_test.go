@@ -71,6 +71,13 @@ type journal struct {
 	hook    func(provider.Event)
 }
 
+// onEvent has f called with every event from now on; nil: nothing.
+func (j *journal) onEvent(f func(provider.Event)) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.hook = f
+}
+
 func (j *journal) Event(e provider.Event) {
 	j.mu.Lock()
 	j.events = append(j.events, e)
