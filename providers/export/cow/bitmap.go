@@ -72,10 +72,21 @@ func (m *bitmap) with(first, last int64) (b []byte, off int64) {
 // set makes blocks first to last present.
 func (m *bitmap) set(first, last int64) {
 	for w := first / 64; w <= last/64; w++ {
-		old := m.words[w].Load()
-		now := old | mask(w, first, last)
-		m.words[w].Store(now)
-		m.n.Add(int64(bits.OnesCount64(now) - bits.OnesCount64(old)))
+		m.or(w, mask(w, first, last))
+	}
+}
+
+func (m *bitmap) or(w int64, more uint64) {
+	old := m.words[w].Load()
+	m.words[w].Store(old | more)
+	m.n.Add(int64(bits.OnesCount64(more &^ old)))
+}
+
+// add makes the blocks present that are so in b, which is the file form of whole words at
+// off in the file.
+func (m *bitmap) add(b []byte, off int64) {
+	for w := off / 8; len(b) >= 8; w, b = w+1, b[8:] {
+		m.or(w, binary.LittleEndian.Uint64(b))
 	}
 }
 

@@ -50,8 +50,8 @@ func (o *Overlay) run(off, limit int64) (io.ReaderAt, int64) {
 	return from, min(limit, end-off)
 }
 
-// WriteAt is io.WriterAt. When it fails, a block that was not present before still
-// reads like the base, and one that was has its old bytes or its new ones.
+// WriteAt is io.WriterAt. When it fails, each block that it covers reads as before or
+// has its new bytes, and one that was present may have some of each.
 func (o *Overlay) WriteAt(p []byte, off int64) (n int, err error) {
 	if err := o.check(off, int64(len(p))); err != nil {
 		return 0, err
@@ -130,21 +130,24 @@ func (o *Overlay) copyUp(block int64) error {
 	return err
 }
 
-// mark makes blocks present whose data is written: in live first, so that memory
-// never says more than what a killed process leaves. The caller holds mu.
+// mark makes blocks present whose data is written: in live first, so that memory says
+// what a killed process leaves, no more and no less. When it fails, the first of them may
+// be present. The caller holds mu.
 func (o *Overlay) mark(first, last int64) error {
 	if o.present.all(first, last) {
 		return nil
 	}
 	b, at := o.present.with(first, last)
-	if _, err := o.live.WriteAt(b, at); err != nil {
-		return err
+	_, err := o.live.WriteAt(b, at)
+	if err != nil { // how far it came, only the file can say
+		n, _ := o.live.ReadAt(b, at)
+		b = b[:n&^7]
 	}
-	o.present.set(first, last)
-	for page := at / pageSize; page <= (at+int64(len(b))-1)/pageSize; page++ {
+	o.present.add(b, at)
+	for page := at / pageSize; page*pageSize < at+int64(len(b)); page++ {
 		o.dirty[page] = struct{}{}
 	}
-	return nil
+	return err
 }
 
 // Sync returns when every write that returned before is on stable storage, its

@@ -131,10 +131,17 @@ func (r *room) take(n int64) bool {
 	return free >= 0
 }
 
-// giveBack gives back n bytes that were taken and not used.
+// giveBack gives back n bytes that were taken and not used. They may have been the answer
+// of a file system that was asked, so what is left stays within slack.
 func (r *room) giveBack(n int64) {
-	if r.reserve >= 0 {
-		r.left.Add(n)
+	if r.reserve < 0 {
+		return
+	}
+	for {
+		left := r.left.Load()
+		if r.left.CompareAndSwap(left, min(left+n, max(left, slack))) {
+			return
+		}
 	}
 }
 
