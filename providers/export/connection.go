@@ -72,10 +72,7 @@ func (p *Provider) endConnections() error {
 		if r.Retired || recorded(r).keeps != keepsConnection {
 			continue
 		}
-		wrote, err := p.overlays.Touched(r.Key)
-		if err != nil {
-			return err
-		}
+		wrote := p.overlays.Touched(r.Key)
 		boot := cow.Key{Machine: r.Machine, Instance: bootOf(r), Export: r.Export}
 		if err := p.endConnection(r.Key, boot, wrote); err != nil {
 			return err

@@ -21,6 +21,9 @@
 // each block in its old or its new state, as a disk does, and never as zeros that
 // nobody wrote.
 //
+// Below <dir> no link is followed, and only files of these names are removed, and empty
+// folders. An overlay of which a file is no regular file, or has two names, is refused.
+//
 // meta.json is written last when an overlay is made, and a folder without one is
 // an overlay that never was.
 package cow

@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // BlockSize is the unit that is copied on write, in bytes.
@@ -53,10 +54,13 @@ func blocksOf(size int64) int64 { return (size + BlockSize - 1) / BlockSize }
 
 // makeFiles makes the files of an empty overlay in dir. They need not be on stable
 // storage: what a power cut makes of them before the first Sync, openFiles mends.
-func makeFiles(dir string, size int64) error {
+func makeFiles(d folder, size int64) error {
 	m := newBitmap(blocksOf(size))
 	for name, n := range map[string]int64{dataFile: size, liveFile: m.bytes(), flushedFile: m.bytes()} {
-		f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err := d.unlink(name); err != nil { // left by who was killed, or failed
+			return err
+		}
+		f, err := d.file(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL)
 		if err != nil {
 			return err
 		}
@@ -75,7 +79,7 @@ func makeFiles(dir string, size int64) error {
 
 // openFiles opens the files of an overlay and finds out which blocks are present.
 // trustLive says that the server was not rebooted since live was written.
-func openFiles(dir string, rec Record, base io.ReaderAt, trustLive bool) (_ *Overlay, err error) {
+func openFiles(d folder, rec Record, base io.ReaderAt, trustLive bool) (_ *Overlay, err error) {
 	o := &Overlay{
 		rec: rec, base: base, size: rec.Base.Size, dirty: map[int64]struct{}{},
 		present: newBitmap(blocksOf(rec.Base.Size)),
@@ -86,7 +90,7 @@ func openFiles(dir string, rec Record, base io.ReaderAt, trustLive bool) (_ *Ove
 		}
 	}()
 	for name, f := range map[string]**os.File{dataFile: &o.data, liveFile: &o.live, flushedFile: &o.flushed} {
-		if *f, err = os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0); err != nil {
+		if *f, err = d.own(name); err != nil {
 			return nil, err
 		}
 	}

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"os"
+	"io"
 	"path/filepath"
 	"regexp"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
@@ -70,8 +70,9 @@ type sealed struct {
 	Record  json.RawMessage `json:"record"`
 }
 
-// writeRecord puts a record on stable storage, whole or not at all.
-func writeRecord(dir string, r Record) error {
+// writeRecord puts a record on stable storage, whole or not at all. One goroutine at a
+// time does so for a folder.
+func writeRecord(d folder, r Record) (err error) {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return err
@@ -83,49 +84,59 @@ func writeRecord(dir string, r Record) error {
 	if err := failpoint.Hit("cow.record.create"); err != nil {
 		return err
 	}
-	f, err := renameio.NewPendingFile(filepath.Join(dir, recordFile), renameio.WithTempDir(dir), renameio.WithPermissions(0o600))
+	if err := d.unlink(pendingFile); err != nil { // a sync that failed left it
+		return err
+	}
+	f, err := d.file(pendingFile, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL)
 	if err != nil {
 		return err
 	}
-	defer f.Cleanup()
+	defer func() {
+		f.Close()
+		if err != nil {
+			_ = d.unlink(pendingFile) // else the next start does
+		}
+	}()
 	if _, err := f.Write(append(b, '\n')); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("cow.record.sync"); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil { // the one below finds nothing to do
+	if err := f.Sync(); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("cow.record.rename"); err != nil {
 		return err
 	}
-	if err := f.CloseAtomicallyReplace(); err != nil {
+	err = d.at("rename", pendingFile, func(at int, name string) error { return unix.Renameat(at, name, at, recordFile) })
+	if err != nil {
 		return err
 	}
 	if err := failpoint.Hit("cow.record.renamed"); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return d.Sync()
 }
 
-// readRecord gives an error that is fs.ErrNotExist when there is none.
-func readRecord(dir string) (Record, error) {
-	path := filepath.Join(dir, recordFile)
-	st, err := os.Stat(path)
+// readRecord gives an error that is fs.ErrNotExist when there is none. It waits for
+// nothing, whatever stands in its place.
+func readRecord(d folder) (Record, error) {
+	f, err := d.file(recordFile, unix.O_RDONLY)
 	if err != nil {
 		return Record{}, err
 	}
-	if st.Size() > maxRecord {
-		return Record{}, fmt.Errorf("%s: %d bytes", path, st.Size())
-	}
-	b, err := os.ReadFile(path)
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
 	if err != nil {
 		return Record{}, err
+	}
+	if len(b) > maxRecord {
+		return Record{}, d.unfit(recordFile, fmt.Sprintf("it has more than %d bytes", maxRecord))
 	}
 	r, err := parseRecord(b)
 	if err != nil {
-		return Record{}, fmt.Errorf("%s: %w", path, err)
+		return Record{}, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	return r, nil
 }
@@ -155,12 +166,3 @@ func parseRecord(b []byte) (Record, error) {
 }
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}

@@ -3,10 +3,11 @@ package cow
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 )
@@ -88,7 +89,11 @@ func (s *Store) saveSlot(sl *slot) error {
 	if !wanted {
 		return nil
 	}
-	err := writeRecord(filepath.Join(s.dir, rec.Key.String()), rec)
+	at, err := s.place(rec.Key, false)
+	if err == nil {
+		err = writeRecord(at.dir(), rec)
+		at.close()
+	}
 	if err != nil {
 		s.mu.Lock()
 		sl.unsaved = true
@@ -98,8 +103,9 @@ func (s *Store) saveSlot(sl *slot) error {
 }
 
 // Touched reports whether anything was written to an overlay that is not open, as far as
-// can be known: after a power cut that counts too of which nothing is left.
-func (s *Store) Touched(key Key) (bool, error) {
+// can be known: after a power cut that counts too of which nothing is left, and so does
+// what cannot be read.
+func (s *Store) Touched(key Key) bool {
 	sl := s.acquire(key)
 	defer s.release(sl)
 	s.mu.Lock()
@@ -107,20 +113,32 @@ func (s *Store) Touched(key Key) (bool, error) {
 	s.mu.Unlock()
 	switch {
 	case broken != nil || found && rec.ServerBoot != s.bootID:
-		return true, nil
+		return true
 	case !found || rec.Retired:
-		return false, nil
+		return false
 	}
-	f, err := os.Open(filepath.Join(s.dir, key.String(), liveFile))
+	m, err := s.loadLive(rec)
 	if err != nil {
-		return false, fmt.Errorf("overlay %s: %w", key, err)
+		s.log.Error("what was written to an overlay cannot be read", "overlay", key.String(), "err", err)
+		return true
+	}
+	return m.n.Load() > 0
+}
+
+// loadLive gives the blocks that are present in an overlay that is not open.
+func (s *Store) loadLive(rec Record) (*bitmap, error) {
+	at, err := s.place(rec.Key, false)
+	if err != nil {
+		return nil, err
+	}
+	defer at.close()
+	f, err := at.dir().file(liveFile, unix.O_RDONLY)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	m := newBitmap(blocksOf(rec.Base.Size))
-	if err := m.load(f, blocksOf(rec.Base.Size)); err != nil {
-		return false, fmt.Errorf("overlay %s: %w", key, err)
-	}
-	return m.n.Load() > 0, nil
+	return m, m.load(f, blocksOf(rec.Base.Size))
 }
 
 // Remove deletes an overlay and forgets it, so that its key may be used anew. One
@@ -145,18 +163,17 @@ func (s *Store) remove(sl *slot) error {
 	if inUse {
 		return errors.New("in use")
 	}
-	dir := filepath.Join(s.dir, key.String())
 	if err := failpoint.Hit("cow.remove.record"); err != nil {
 		return err
 	}
 	// The record goes first: half removed is "never was".
-	if err := os.Remove(filepath.Join(dir, recordFile)); err != nil && !os.IsNotExist(err) {
+	if err := s.unlink(key, recordFile); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("cow.remove.files"); err != nil {
 		return err
 	}
-	if err := s.clear(dir); err != nil {
+	if err := s.clear(key); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -200,7 +217,6 @@ func (s *Store) sweep(key Key, forget bool) error {
 	if err := s.saveSlot(sl); err != nil {
 		return err
 	}
-	dir := filepath.Join(s.dir, key.String())
 	if !rec.Retired || inUse {
 		return nil
 	}
@@ -208,9 +224,22 @@ func (s *Store) sweep(key Key, forget bool) error {
 		if err := failpoint.Hit("cow.sweep.remove"); err != nil {
 			return err
 		}
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !os.IsNotExist(err) {
+		if err := s.unlink(key, name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// unlink removes a file of an overlay. One that is not there is no error.
+func (s *Store) unlink(key Key, name string) error {
+	at, err := s.place(key, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer at.close()
+	return at.dir().unlink(name)
 }

@@ -98,62 +98,10 @@ func OpenStore(dir string, c Config) (*Store, error) {
 	if err := s.Sweep(); err != nil { // costs space, and nobody's boot
 		s.log.Error("overlays of former boots cannot be cleared away", "err", err)
 	}
-	return s, s.prune()
-}
-
-// prune removes empty folders, of keys that are gone. It is done while nobody
-// makes an overlay.
-func (s *Store) prune() error {
-	for _, pattern := range []string{"*/*", "*"} {
-		dirs, err := filepath.Glob(filepath.Join(s.dir, pattern))
-		if err != nil {
-			return fmt.Errorf("overlays: %w", err)
-		}
-		for _, d := range dirs {
-			if err := unix.Rmdir(d); err != nil && err != unix.ENOTEMPTY && err != unix.EEXIST && err != unix.ENOTDIR {
-				return fmt.Errorf("overlays: %s: %w", d, err)
-			}
-		}
+	if err := s.prune(); err != nil {
+		return nil, fmt.Errorf("overlays: %w", err)
 	}
-	return nil
-}
-
-// scan reads every record.
-func (s *Store) scan() error {
-	dirs, err := filepath.Glob(filepath.Join(s.dir, "*", "*", "*"))
-	if err != nil {
-		return err
-	}
-	for _, dir := range dirs {
-		key := Key{
-			Machine:  filepath.Base(filepath.Dir(filepath.Dir(dir))),
-			Instance: filepath.Base(filepath.Dir(dir)),
-			Export:   filepath.Base(dir),
-		}
-		rec, err := readRecord(dir)
-		if errors.Is(err, fs.ErrNotExist) { // it never was
-			if err := os.RemoveAll(dir); err != nil {
-				return err
-			}
-			continue
-		}
-		// What a killed process did not come to rename.
-		half, _ := filepath.Glob(filepath.Join(dir, "."+recordFile+"*")) // the pattern is sound
-		for _, name := range half {
-			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-		if err == nil && rec.Key != key {
-			err = fmt.Errorf("its record is that of %s", rec.Key)
-		}
-		if err != nil {
-			s.log.Error("an overlay cannot be used", "overlay", key.String(), "err", err)
-			rec = Record{Key: key}
-		}
-		s.slots[key] = &slot{found: true, rec: rec, broken: err}
-	}
-	return nil
+	return s, nil
 }
 
 // acquire gives the slot of a key, busy. release it.
@@ -237,20 +185,24 @@ func (s *Store) openSlot(sl *slot, b Base, base io.ReaderAt, note map[string]str
 	if o != nil {
 		return s.use(sl, o)
 	}
-	dir := filepath.Join(s.dir, rec.Key.String())
 	if !found {
 		rec = Record{Key: rec.Key, Base: b, Created: s.now().UTC(), Note: note, ServerBoot: s.bootID}
-		if err := s.create(dir, rec); err != nil {
+		if err := s.create(rec); err != nil {
 			return nil, err
 		}
 	}
-	o, err := openFiles(dir, rec, base, rec.ServerBoot == s.bootID)
+	at, err := s.place(rec.Key, false)
+	if err != nil {
+		return nil, err
+	}
+	defer at.close()
+	o, err = openFiles(at.dir(), rec, base, rec.ServerBoot == s.bootID)
 	if err != nil {
 		return nil, err
 	}
 	if rec.ServerBoot != s.bootID { // live was made from flushed just now
 		rec.ServerBoot = s.bootID
-		if err := writeRecord(dir, rec); err != nil {
+		if err := writeRecord(at.dir(), rec); err != nil {
 			o.closeFiles()
 			return nil, err
 		}
@@ -293,47 +245,74 @@ func (s *Store) close(o *Overlay) {
 }
 
 // create makes an empty overlay on stable storage, or leaves nothing.
-func (s *Store) create(dir string, rec Record) (err error) {
-	s.folders.Lock()
-	err = os.MkdirAll(dir, 0o700)
-	s.folders.Unlock()
+func (s *Store) create(rec Record) (err error) {
+	at, err := s.place(rec.Key, true)
 	if err != nil {
 		return err
 	}
+	defer at.close()
+	d := at.dir()
+	if f, err := d.file(recordFile, unix.O_RDONLY); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			f.Close()
+		}
+		return d.unfit(recordFile, "it came when the store was open already; nothing is made in its place before the next start")
+	}
 	defer func() {
 		if err != nil {
-			_ = s.clear(dir) // without a record it never was
+			_ = s.clear(rec.Key) // without a record it never was
 		}
 	}()
 	if err := failpoint.Hit("cow.create.files"); err != nil {
 		return err
 	}
-	if err := makeFiles(dir, rec.Base.Size); err != nil {
+	if err := makeFiles(d, rec.Base.Size); err != nil {
 		return err
 	}
-	if err := writeRecord(dir, rec); err != nil {
+	if err := writeRecord(d, rec); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("cow.create.sync"); err != nil {
 		return err
 	}
-	for d := filepath.Dir(dir); ; d = filepath.Dir(d) { // the folders above may be new
-		if err := syncDir(d); err != nil || d == s.dir {
+	for i := len(at) - 2; i >= 0; i-- { // the folders above may be new
+		if err := at[i].Sync(); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
-// clear removes the folder of a key, and those above it that nothing else is in.
-func (s *Store) clear(dir string) error {
-	if err := os.RemoveAll(dir); err != nil {
+// clear removes the files of a key, its folder, and those above it that nothing else is
+// in. What the store did not make stays, and is told.
+func (s *Store) clear(key Key) error {
+	at, err := s.place(key, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
 		return err
+	}
+	defer at.close()
+	left, err := at.dir().empty()
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		var l strays
+		for _, name := range left {
+			l.add(filepath.Join(at.dir().Name(), name))
+		}
+		s.tell(&l)
+		return nil
 	}
 	s.folders.Lock()
 	defer s.folders.Unlock()
-	boot := filepath.Dir(dir)
-	if unix.Rmdir(boot) == nil { // else it is in use, or the next start tries again
-		_ = unix.Rmdir(filepath.Dir(boot))
+	if gone, err := at[2].rmdir(key.Export); err != nil || !gone {
+		return err
+	}
+	if gone, _ := at[1].rmdir(key.Instance); gone { // else it is in use, or the next start tries again
+		_, _ = at[0].rmdir(key.Machine)
 	}
 	return nil
 }
@@ -379,8 +358,16 @@ func (s *Store) Of(machine, export string) []Record {
 
 // Bytes gives the disk space that an overlay's data takes; 0 when it is gone.
 func (s *Store) Bytes(key Key) int64 {
+	at, err := s.place(key, false)
+	if err != nil {
+		return 0
+	}
+	defer at.close()
 	var st unix.Stat_t
-	if err := unix.Stat(filepath.Join(s.dir, key.String(), dataFile), &st); err != nil {
+	err = at.dir().at("stat", dataFile, func(fd int, name string) error {
+		return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	})
+	if err != nil {
 		return 0
 	}
 	return st.Blocks * 512

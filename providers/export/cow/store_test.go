@@ -214,7 +214,7 @@ func TestHalfMadeNeverWas(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, testKey.String()), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := makeFiles(filepath.Join(dir, testKey.String()), 10*BlockSize); err != nil {
+	if err := makeFiles(openTestFolder(t, filepath.Join(dir, testKey.String())), 10*BlockSize); err != nil {
 		t.Fatal(err)
 	}
 	s := openStore(t, dir, "k")
@@ -243,7 +243,7 @@ func TestMissingFilesAreAnError(t *testing.T) {
 
 func FuzzParseRecord(f *testing.F) {
 	dir := f.TempDir()
-	if err := writeRecord(dir, Record{Key: testKey, Base: Base{Digest: "sha256:0", Size: 4096}}); err != nil {
+	if err := writeRecord(openTestFolder(f, dir), Record{Key: testKey, Base: Base{Digest: "sha256:0", Size: 4096}}); err != nil {
 		f.Fatal(err)
 	}
 	whole, err := os.ReadFile(filepath.Join(dir, recordFile))
