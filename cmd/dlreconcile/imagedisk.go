@@ -116,15 +116,15 @@ func printOverlay(w io.Writer, o provider.Overlay) {
 		}
 	}
 	if o.Refused {
-		state = "discarded while it was attached. " + untilItBoots
+		state = "discarded. " + untilItBoots
 	}
 	fmt.Fprintf(w, "  state     %s\n", state)
 	fmt.Fprintf(w, "  since     %s, generation %d\n", o.Created.Local().Format(time.DateTime), o.Generation)
 	fmt.Fprintf(w, "  over      %s %s\n", o.Image, o.Artifact)
 }
 
-// untilItBoots says what became of a machine whose disk was taken away from under it.
-const untilItBoots = "It is refused until it boots from here; where that cannot be seen, switch it off and reset it once more."
+// untilItBoots says what becomes of a machine whose disk is gone from under it.
+const untilItBoots = "It is refused until it boots from here; where that cannot be seen, switch it off and give `dlreconcile image reset`."
 
 // mib spells a number of bytes as people compare it.
 func mib(n int64) string {

@@ -84,7 +84,7 @@ func (l imageList) print(out io.Writer) error {
 		}
 		switch {
 		case o.Refused:
-			state = "discarded; refused until it boots, or is reset once more"
+			state = "discarded; refused until it boots, or is reset"
 		case len(o.Attached) == 0 && o.Seen.IsZero():
 			state = "not attached"
 		case len(o.Attached) == 0:

@@ -26,7 +26,7 @@ type Overlay struct {
 	Bytes      int64       `json:"bytes"`         // that it takes on disk
 	Limit      int64       `json:"limit,omitempty"`
 	Attached   []string    `json:"attached,omitempty"` // addresses of the connections that it has
-	Refused    bool        `json:"refused,omitempty"`  // it was discarded while it was attached, and its machine is not seen booting: see ResetOverlays
+	Refused    bool        `json:"refused,omitempty"`  // it was discarded from under its machine, which is not seen booting since: see ResetOverlays
 }
 
 // Is reports whether an overlay is that of a machine, by its hardware address, its

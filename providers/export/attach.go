@@ -61,23 +61,14 @@ func (p *Provider) attach(ctx context.Context, peer nbd.Peer, raw string) (*atta
 func (p *Provider) register(peer nbd.Peer, r request, c provider.Client) (a *attachment, before []*attachment, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t, boot, err := p.find(peer, r, c)
-	if err == nil && !peer.Local {
-		err = p.standsElsewhere(boot, peer.Remote.Addr())
-	}
-	if err == nil && t.served != nil {
-		err = mayBegin(t)
-	}
-	if err == nil && t.keeps != keepsNothing {
-		err = p.tookAway(boot, c.Session)
-	}
-	var key cow.Key
-	if err == nil {
-		key, before, err = p.overlayKey(t, boot, c.Session)
-	}
+	t, boot, w, err := p.may(peer, r, c)
 	if err != nil {
 		return nil, nil, err
 	}
+	if w.take != nil {
+		w.take()
+	}
+	key, before := w.key, w.before
 	a = &attachment{
 		target: t, request: r, client: c, remote: peer.Remote, local: peer.Local, boot: boot, key: key,
 		p: p, drop: peer.Drop, done: make(chan struct{}), most: t.limit,
@@ -92,24 +83,51 @@ func (p *Provider) register(peer nbd.Peer, r request, c provider.Client) (a *att
 	return a, before, nil
 }
 
-// overlayKey says which overlay a client gets, and which connections it takes the
-// place of. It is zero where nothing can be written. The caller holds p.mu.
-func (p *Provider) overlayKey(t target, boot cow.Key, session string) (key cow.Key, before []*attachment, err error) {
+// writable is what a client gets that can write. It is zero where nothing can be written.
+type writable struct {
+	key    cow.Key       // of the overlay
+	before []*attachment // connections that it takes the place of
+	take   func()        // notes that the client has it now, with p.mu held; nil: there is nothing to note
+}
+
+// may finds what a client asks for, and says why it may not have it as things are: for
+// all but the disk's own state, which open sees. It gives and takes nothing. The caller
+// holds p.mu.
+func (p *Provider) may(peer nbd.Peer, r request, c provider.Client) (t target, boot cow.Key, w writable, err error) {
+	t, boot, err = p.find(peer, r, c)
+	if err == nil && !peer.Local {
+		err = p.standsElsewhere(boot, peer.Remote.Addr())
+	}
+	if err == nil && t.served != nil {
+		err = mayBegin(t)
+	}
+	if err == nil && t.keeps != keepsNothing {
+		err = p.tookAway(boot, c.Session)
+	}
+	if err == nil {
+		w, err = p.overlayKey(t, boot, c.Session)
+	}
+	return t, boot, w, err
+}
+
+// overlayKey says which overlay a client gets. The caller holds p.mu.
+func (p *Provider) overlayKey(t target, boot cow.Key, session string) (w writable, err error) {
 	switch t.keeps {
 	case keepsBoot:
-		if p.forgotten(boot) {
-			return key, nil, errBootOver
+		r, found := p.overlays.Lookup(boot)
+		if p.forgotten(boot) || found && r.Retired && boot.Instance != staticInstance {
+			return w, errBootOver
 		}
+		w.key = boot
 		if named(boot.Instance) {
-			before = p.connsOf(boot)
+			w.before = p.connsOf(boot)
 		}
-		return boot, before, nil
 	case keepsHost, keepsCopy:
 		return p.keptKey(t, boot, session)
 	case keepsConnection:
-		return p.connectionKey(boot)
+		w.key, w.before, err = p.connectionKey(boot)
 	}
-	return key, nil, nil
+	return w, err
 }
 
 // mayBegin says why nothing may be attached to a root: its bytes are not what they
@@ -157,7 +175,7 @@ func (a *attachment) open(ctx context.Context, before []*attachment) error {
 		a.backend = sealed{a.blob}
 		return nil
 	case keepsConnection:
-		if err := a.p.mayConnectAgain(a.boot); err != nil {
+		if err := a.p.mayConnectAgain(a.boot, a.client.Session); err != nil {
 			return err
 		}
 	case keepsHost, keepsCopy:

@@ -3,13 +3,16 @@ package export
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/dlreconcile/dlreconcile/providers/export/cow"
 )
 
 // Overlays of keep = "connection": each connection has one of its own, which ends with
 // it. A boot that wrote to one cannot connect again, as a fresh disk under a mounted
-// file system is corruption; the retired record of the overlay says so.
+// file system is corruption; the retired record of the overlay says so. A client that
+// names no boot cannot be told from itself after one, so that it is refused as one is
+// whose disk was taken away: see tookAway.
 
 const connectionInstance = "conn-" // and the boot, and a number
 
@@ -27,8 +30,14 @@ func (p *Provider) connectionKey(boot cow.Key) (key cow.Key, before []*attachmen
 	}
 	for a := range p.conns {
 		used[a.key.Instance] = true // its overlay may not be made yet
-		if a.boot == boot && a.keeps == keepsConnection && named(boot.Instance) {
+		if a.boot != boot || a.keeps != keepsConnection {
+			continue
+		}
+		if named(boot.Instance) {
 			before = append(before, a)
+		} else if a.overlay != nil && a.overlay.Written() > 0 {
+			// It may be this client's, that lost it, and that is not seen here yet.
+			return key, nil, errWroteAndHas
 		}
 	}
 	for n := 1; key.Instance == "" || used[key.Instance]; n++ {
@@ -39,8 +48,20 @@ func (p *Provider) connectionKey(boot cow.Key) (key cow.Key, before []*attachmen
 
 var errWroteAndLeft = denied(`what this boot of the machine had written went with its connection, as the export says keep = "connection": it has to be booted again`)
 
+var (
+	errWroteUnnamed = denied(`what it had written went with its connection, as the export says keep = "connection": it has to be booted again; where that cannot be seen from here, switch it off and give ` + "`dlreconcile image reset`")
+	errWroteAndHas  = denied(`a connection from there has written to the export, which says keep = "connection", and is not over: another would have a fresh disk`)
+)
+
 // mayConnectAgain says why not, once the connections of before are gone.
-func (p *Provider) mayConnectAgain(boot cow.Key) error {
+func (p *Provider) mayConnectAgain(boot cow.Key, session string) error {
+	if !named(boot.Instance) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if err := p.tookAway(boot, session); err != nil {
+			return err
+		}
+	}
 	if boot.Instance == staticInstance {
 		return nil
 	}
@@ -53,9 +74,14 @@ func (p *Provider) mayConnectAgain(boot cow.Key) error {
 }
 
 // endConnection discards the overlay of a connection that is over. The record stays
-// where something was written, but for who cannot be told from another boot.
+// where something was written.
 func (p *Provider) endConnection(key, boot cow.Key, wrote bool) error {
-	if r, ok := p.overlays.Lookup(key); ok && isRefused(r) || wrote && boot.Instance != staticInstance {
+	r, ok := p.overlays.Lookup(key)
+	if ok && isRefused(r) || wrote {
+		if !isRefused(r) && !named(boot.Instance) {
+			p.overlays.Note(key, noteRefused, refusedLeft)
+		}
+		p.overlays.Note(key, noteSeen, p.now().UTC().Format(time.RFC3339))
 		p.overlays.Retire(key)
 		return nil
 	}

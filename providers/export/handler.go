@@ -113,13 +113,15 @@ func (h handler) List(_ context.Context, peer nbd.Peer) []nbd.Listed {
 	return out
 }
 
-// Info implements nbd.Handler.
+// Info implements nbd.Handler. Who would be refused to attach is refused it too.
 func (h handler) Info(_ context.Context, peer nbd.Peer, raw string) (nbd.Info, error) {
 	p := h.p
 	r, c, err := p.who(peer, raw)
 	var t target
 	if err == nil {
-		t, _, err = p.find(peer, r, c)
+		p.mu.Lock()
+		t, _, _, err = p.may(peer, r, c)
+		p.mu.Unlock()
 	}
 	if err != nil {
 		p.refused(peer, raw, c, err)

@@ -194,9 +194,86 @@ func TestKeepConnection(t *testing.T) {
 	if one.flags&(1<<8) != 0 {
 		t.Error("CAN_MULTI_CONN, and each connection has a disk of its own")
 	}
-	one.nc.Close()
 	two.nc.Close()
-	r.mustDial(name).wantText(0, string(sealed[:3]), "again")
+	r.wantDenied(name, "is not over")
+}
+
+// A client that names no boot (nbd-client -persist, say) wrote, lost its connection, and
+// got a fresh disk under the file system that it had mounted.
+func TestKeepConnectionUnnamed(t *testing.T) {
+	for _, begins := range []string{"", "begun by attaching", "its boot"} {
+		t.Run(begins, func(t *testing.T) {
+			r := newRig(t)
+			a, sealed := r.artifact(1, 1<<20)
+			commit := func() { r.commit(r.keeping(1, a, schema.KeepConnection)) }
+			commit()
+			name := nameOf("arch", a)
+			session := func(s string) { r.clients.edit(loopback, func(c *provider.Client) { c.Session = s }) }
+			switch begins {
+			case "":
+			case "its boot":
+				session(begins)
+			default:
+				r.events.onEvent(func(e provider.Event) {
+					if e.Kind == provider.EventAttach {
+						session(begins)
+					}
+				})
+			}
+			for range 2 { // who only reads may come again
+				m := r.mustDial(name)
+				m.read(0, 10)
+				m.gone(r)
+			}
+			m := r.mustDial(name)
+			m.write(0, "written")
+			r.wantDenied(name, "is not over") // the server does not know yet that it lost it
+			m.gone(r)
+			r.events.onEvent(nil)
+			const why = `keep = "connection"`
+			r.wantDenied(name, why)
+			session("") // forgotten
+			r.wantDenied(name, why)
+			r.restart()
+			commit()
+			r.wantDenied(name, why)
+			r.wantData(0, "the connection is over")
+			for range 3 { // for as long as it asks
+				r.ahead.Add(int64(goneAfter))
+				r.retire()
+				r.wantData(0, "the connection is over")
+				r.wantDenied(name, why)
+			}
+			if list := r.Overlays(ofTestMachine); len(list) != 1 || !list[0].Refused {
+				t.Errorf("%+v", list)
+			}
+			session("the next boot")
+			m = r.mustDial(name)
+			m.wantText(0, string(sealed[:7]), "it was seen booting")
+			session("")
+			m.write(0, "again")
+			m.gone(r)
+			r.wantDenied(name, why)
+			if _, err := r.ResetOverlays(t.Context(), ofTestMachine, false); err != nil {
+				t.Fatal(err)
+			}
+			m = r.mustDial(name)
+			m.wantText(0, string(sealed[:7]), "the operator says that it was switched off")
+			m.write(0, "again")
+			m.gone(r)
+			m = r.mustDial(name + bootA)
+			m.wantText(0, string(sealed[:7]), "a boot that says which it is")
+			m.gone(r)
+			m = r.mustDial(name)
+			m.write(0, "again")
+			m.gone(r)
+			r.retire()
+			r.ahead.Add(int64(3 * goneAfter))
+			r.retire()
+			r.wantData(0, "the connection is over")
+			r.mustDial(name).wantText(0, string(sealed[:7]), "it has not asked for months")
+		})
+	}
 }
 
 // What a daemon that was killed left of a connection goes at the next start; whether

@@ -18,11 +18,10 @@ const (
 	workingCopy  = "rw"    // instead of a machine
 )
 
-// keptKey says which overlay a client gets that may outlive its boot, and which
-// connections it takes the place of; what lay over another artifact is retired. The
-// caller holds p.mu.
-func (p *Provider) keptKey(t target, boot cow.Key, session string) (key cow.Key, before []*attachment, err error) {
-	key = cow.Key{Machine: boot.Machine, Instance: keptInstance + boot.Instance, Export: boot.Export}
+// keptKey says which overlay a client gets that may outlive its boot; what lay over
+// another artifact is retired when it is taken. The caller holds p.mu.
+func (p *Provider) keptKey(t target, boot cow.Key, session string) (w writable, err error) {
+	key := cow.Key{Machine: boot.Machine, Instance: keptInstance + boot.Instance, Export: boot.Export}
 	if t.keeps == keepsCopy {
 		key.Machine = workingCopy
 	}
@@ -44,40 +43,43 @@ func (p *Provider) keptKey(t target, boot cow.Key, session string) (key cow.Key,
 	}
 	switch {
 	case discarded:
-		return key, nil, denied("what that boot of the machine had written was discarded: it has to be booted again")
+		return w, denied("what that boot of the machine had written was discarded: it has to be booted again")
 	case over:
-		return key, nil, denied("that boot of the machine is over: it was booted again since, and its overlay is the newer boot's")
+		return w, denied("that boot of the machine is over: it was booted again since, and its overlay is the newer boot's")
 	}
 	if live == nil { // or it is not made yet
+		w.key = key
 		if named(boot.Instance) {
-			before = p.connsOf(key)
+			w.before = p.connsOf(key)
 		}
-		return key, before, nil
+		return w, nil
 	}
-	before = p.connsOf(live.Key)
+	before := p.connsOf(live.Key)
 	owner, base := bootOf(*live), cow.Base{Digest: t.Root.Digest, Size: t.Root.Size}
 	switch {
 	case owner == boot.Instance && live.Base == base:
 		if !named(boot.Instance) {
 			before = nil // they are served together
 		}
-		return live.Key, before, nil
+		return writable{key: live.Key, before: before}, nil
 	case owner == boot.Instance && boot.Instance != staticInstance:
-		return key, nil, denied("the overlay of this boot lies over another artifact")
+		return w, denied("the overlay of this boot lies over another artifact")
 	case named(owner) && !named(boot.Instance) && (len(before) > 0 || session == "" || session == live.Note[noteSession]):
-		return key, nil, denied("the machine has this disk attached in a boot of its own, and a second writer would destroy it")
+		return w, denied("the machine has this disk attached in a boot of its own, and a second writer would destroy it")
 	case live.Base == base:
-		p.overlays.Note(live.Key, noteBoot, boot.Instance)
-		p.overlays.Note(live.Key, noteSession, session)
-		if t.keeps == keepsCopy {
-			p.overlays.Note(live.Key, noteMachine, boot.Machine)
-		}
-		p.succeed(*live)
-		return live.Key, before, nil
+		return writable{live.Key, before, func() {
+			p.overlays.Note(live.Key, noteBoot, boot.Instance)
+			p.overlays.Note(live.Key, noteSession, session)
+			if t.keeps == keepsCopy {
+				p.overlays.Note(live.Key, noteMachine, boot.Machine)
+			}
+			p.succeed(*live)
+		}}, nil
 	}
-	p.overlays.Retire(live.Key)
-	p.pokeSweeper()
-	return key, before, nil
+	return writable{key, before, func() {
+		p.overlays.Retire(live.Key)
+		p.pokeSweeper()
+	}}, nil
 }
 
 // connsOf gives the connections to an overlay. The caller holds p.mu.
@@ -119,7 +121,7 @@ func (p *Provider) discardUnwanted(live map[uint64]bool) {
 			continue
 		}
 		if r.Retired {
-			if p.now().Sub(seen(r)) > 2*goneAfter && !isRefused(r) { // else it goes when it is reset once more
+			if p.now().Sub(seen(r)) > 2*goneAfter && r.Note[noteRefused] != refusedReset { // else it goes when it is reset once more
 				p.overlays.Forget(r.Key)
 				p.pokeSweeper()
 			}

@@ -123,7 +123,7 @@ const (
 	noteLimit      = "limit"   // bytes, when it was made; "": none
 	noteSeen       = "seen"    // when its last connection ended, RFC 3339
 	noteMachine    = "machine" // that has a working copy, as in keys
-	noteRefused    = "refused" // "yes": see isRefused
+	noteRefused    = "refused" // refusedReset or refusedLeft: see isRefused
 
 	noteFormerNames = "former" // what noteFormer was: boots, apart by spaces
 )

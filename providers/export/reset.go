@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/providers/export/cow"
@@ -71,12 +72,18 @@ func (p *Provider) retireAll(list []found, force bool) ([]*attachment, error) {
 	}
 	for _, f := range list {
 		if r, ok := p.overlays.Lookup(f.key); ok && inUse[f.key] && !named(bootOf(r)) {
-			p.overlays.Note(f.key, noteRefused, "yes")
+			p.overlays.Note(f.key, noteRefused, refusedReset)
 		}
 		p.overlays.Retire(f.key)
 	}
 	return conns, nil
 }
+
+// Why an overlay was discarded from under a client that names no boot, as noted.
+const (
+	refusedReset = "yes"  // by the operator
+	refusedLeft  = "left" // it was of one connection, and that ended
+)
 
 // isRefused reports whether an overlay was discarded from under a client that names no
 // boot. A client like that connects again at once, with its file system still mounted,
@@ -91,11 +98,28 @@ func (p *Provider) tookAway(boot cow.Key, session string) error {
 		return nil
 	}
 	for _, r := range p.overlaysOf(boot.Machine, boot.Export) {
-		if isRefused(r) && (session == "" || session == r.Note[noteSession]) {
+		if !isRefused(r) || session != "" && session != r.Note[noteSession] {
+			continue
+		}
+		switch r.Note[noteRefused] {
+		case refusedLeft:
+			p.stillAsks(r)
+			return errWroteUnnamed
+		default:
 			return denied("its disk was discarded while it was attached: it has to be booted again; where that cannot be seen from here, switch it off and give `dlreconcile image reset` once more")
 		}
 	}
 	return nil
+}
+
+// stillAsks notes that a client is there whose connection took what it wrote with it: that
+// it is refused is forgotten once it has not asked for long. The caller holds p.mu.
+func (p *Provider) stillAsks(r cow.Record) {
+	const apart = 24 * time.Hour
+	if p.now().Sub(seen(r)) > apart {
+		p.overlays.Note(r.Key, noteSeen, p.now().UTC().Format(time.RFC3339))
+		p.pokeSweeper()
+	}
 }
 
 // givesBack notes that a machine was booted since its disk was taken away, if the client

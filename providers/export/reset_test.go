@@ -38,8 +38,8 @@ func TestResetUnderAForeignClient(t *testing.T) {
 					})
 				}
 				m := r.mustDial(name)
-				m.write(0, "written")
 				other := r.mustDial(name) // they share, or have one each
+				m.write(0, "written")
 				list, err := r.ResetOverlays(t.Context(), ofTestMachine, true)
 				if err != nil || len(list) == 0 || !list[0].Refused {
 					t.Fatalf("%+v, %v", list, err)
