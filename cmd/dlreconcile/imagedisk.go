@@ -230,7 +230,8 @@ then it is kept for a week; nothing can build it again.
 A disk that is attached is refused, unless --live is given: then it is as after a power
 cut at one moment, with all that the machine was told is written. What the journal of its
 file system holds is played back before it is sealed, by e2fsck; a btrfs that has a log
-is refused until the machine was told to sync. So is a file system with errors.
+is refused until the machine was told to sync. An ext4 with errors is refused, as e2fsck
+sees them, and a btrfs whose superblock is damaged.
 
 Interrupted, it is given up, and what was copied is removed.
 

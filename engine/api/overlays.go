@@ -120,7 +120,7 @@ func (s *Server) promoteOverlay(w http.ResponseWriter, r *http.Request) {
 // they were doing is a few requests to the disk.
 const resetWait = 10 * time.Second
 
-var errCopying = errors.New("another machine's disk is being copied: try again when that is done")
+var errCopying = errors.New("a disk is being copied for another order: try again when that is done")
 
 // named reports whether an order says whose overlay it is about, and answers when not.
 func (s *Server) named(w http.ResponseWriter, machine string) bool {

@@ -13,7 +13,7 @@ import (
 // A machine that came while its disk was copied waited for all of the copy.
 func TestAttachingEndsACopy(t *testing.T) {
 	r := newRig(t)
-	a, _ := r.artifact(1, 1<<20)
+	a := r.ext4(1 << 20)
 	r.commit(r.keeping(1, a, schema.KeepHost))
 	name := nameOf("arch", a)
 	m := r.mustDial(name + bootA)

@@ -43,9 +43,10 @@ func (b *budget) take(path string) error {
 	return nil
 }
 
-// diffFiles compares the file system of a disk with the image's. The disk is copied, and
-// the copy mounted, so that the kernel plays its journal back as the machine would after
-// a power cut; nothing is ever mounted that a machine can write to.
+// diffFiles compares the file system of a disk with the image's. The disk is copied, the
+// copy settled, and that mounted, so that no kernel plays back what a machine wrote. Of a
+// btrfs, what is in its log is left out. Nothing is ever mounted that a machine can write
+// to.
 func (p *Provider) diffFiles(ctx context.Context, f found, o *cow.Overlay) (*provider.FilesDiff, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("which files changed is seen by mounting a copy of the disk, and the daemon does not run as root")
@@ -63,7 +64,7 @@ func (p *Provider) diffFiles(ctx context.Context, f found, o *cow.Overlay) (*pro
 	}
 	// One after the other: btrfs takes two with the same identity for one.
 	room := &budget{mostMemory}
-	before, err := entriesOf(ctx, base, typ, true, room)
+	before, err := entriesOf(ctx, base, typ, room)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +72,10 @@ func (p *Provider) diffFiles(ctx context.Context, f found, o *cow.Overlay) (*pro
 	if err := p.compose(ctx, f, o, disk, true); err != nil {
 		return nil, err
 	}
-	after, err := entriesOf(ctx, disk, typ, false, room)
+	if err := settle(ctx, disk, typ); err != nil && !errors.Is(err, errLog) {
+		return nil, fmt.Errorf("the file system of the disk cannot be read: %w; without --files the ranges of the disk are listed", err)
+	}
+	after, err := entriesOf(ctx, disk, typ, room)
 	if err != nil {
 		return nil, err
 	}
@@ -98,8 +102,8 @@ type entry struct {
 }
 
 // entriesOf lists the file system in a file.
-func entriesOf(ctx context.Context, path, typ string, readOnly bool, room *budget) (map[string]entry, error) {
-	root, detach, err := mountFile(path, typ, readOnly)
+func entriesOf(ctx context.Context, path, typ string, room *budget) (map[string]entry, error) {
+	root, detach, err := mountFile(path, typ)
 	if err != nil {
 		return nil, fmt.Errorf("the %s of the disk cannot be read on this machine: %w", cmp.Or(typ, "file system"), err)
 	}

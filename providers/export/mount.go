@@ -10,21 +10,21 @@ import (
 
 // mountFile mounts the file system in a file, read-only, where nobody else sees it: the
 // mount has no place in any namespace. root is a path to it that holds until detach is
-// called. With readOnly the file itself is never written to; without, a journal is played
-// back into it. What the file system says should happen upon an error, a panic of the
-// kernel for one, does not.
-func mountFile(path, typ string, readOnly bool) (root string, detach func(), err error) {
-	var options []string
+// called. The file itself is never written to, and nothing is played back. What the file
+// system says should happen upon an error, a panic of the kernel for one, does not.
+func mountFile(path, typ string) (root string, detach func(), err error) {
+	var values [][2]string
+	options := []string{"ro"}
 	switch typ {
 	case "ext4":
-		if readOnly {
-			options = []string{"noload"}
-		}
+		options = append(options, "noload")
+		values = [][2]string{{"errors", "continue"}}
 	case "btrfs":
+		values = [][2]string{{"rescue", "nologreplay"}}
 	default:
 		return "", nil, fmt.Errorf("nobody writes to a file system of the type %q", typ)
 	}
-	loop, err := loopOf(path, readOnly)
+	loop, err := loopOf(path)
 	if err != nil {
 		return "", nil, err
 	}
@@ -35,10 +35,12 @@ func mountFile(path, typ string, readOnly bool) (root string, detach func(), err
 	}
 	defer unix.Close(fd)
 	err = unix.FsconfigSetString(fd, "source", loop.Name())
-	if err == nil && typ == "ext4" {
-		err = unix.FsconfigSetString(fd, "errors", "continue")
+	for _, s := range values {
+		if err == nil {
+			err = unix.FsconfigSetString(fd, s[0], s[1])
+		}
 	}
-	for _, o := range append(options, "ro") {
+	for _, o := range options {
 		if err == nil {
 			err = unix.FsconfigSetFlag(fd, o)
 		}
@@ -56,13 +58,10 @@ func mountFile(path, typ string, readOnly bool) (root string, detach func(), err
 	return fmt.Sprintf("/proc/self/fd/%d", m), func() { unix.Close(m) }, nil
 }
 
-// loopOf makes a loop device of a file. It goes when its last user does.
-func loopOf(path string, readOnly bool) (*os.File, error) {
-	mode, flags := os.O_RDWR, uint32(unix.LO_FLAGS_AUTOCLEAR)
-	if readOnly {
-		mode, flags = os.O_RDONLY, flags|unix.LO_FLAGS_READ_ONLY
-	}
-	f, err := os.OpenFile(path, mode, 0)
+// loopOf makes a loop device of a file, which is never written to. It goes when its last
+// user does.
+func loopOf(path string) (*os.File, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -78,11 +77,11 @@ func loopOf(path string, readOnly bool) (*os.File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("it takes a loop device: %w", err)
 		}
-		dev, err := os.OpenFile(fmt.Sprintf("/dev/loop%d", n), mode, 0)
+		dev, err := os.Open(fmt.Sprintf("/dev/loop%d", n))
 		if err != nil {
 			return nil, fmt.Errorf("it takes a loop device: %w", err)
 		}
-		c := unix.LoopConfig{Fd: uint32(f.Fd()), Info: unix.LoopInfo64{Flags: flags}}
+		c := unix.LoopConfig{Fd: uint32(f.Fd()), Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_AUTOCLEAR | unix.LO_FLAGS_READ_ONLY}}
 		if err = unix.IoctlLoopConfigure(int(dev.Fd()), &c); err == nil {
 			return dev, nil
 		}

@@ -125,8 +125,9 @@ func TestPromoteLeavesTheReserve(t *testing.T) {
 // What is promoted is, to the byte, what the machine reads; the base's kernel goes with
 // it; and the image block that names it finds it.
 func TestPromoteOverlay(t *testing.T) {
+	providertest.Need(t, "mke2fs", "e2fsck")
 	r := newRig(t)
-	a, _ := r.artifact(1, 4<<20+512)
+	a := r.ext4(4<<20 + 512)
 	a.Kernel, a.Initrd, a.KernelVersion = provider.Blob{Digest: "sha256:kernel"}, provider.Blob{Digest: "sha256:initrd"}, "6.1"
 	r.commit(r.keeping(1, a, schema.KeepHost))
 	m := r.mustDial(nameOf("arch", a) + bootA)

@@ -52,7 +52,7 @@ func (p *Provider) PromoteOverlay(ctx context.Context, q provider.OverlayQuery, 
 			return err
 		}
 		if err := settle(ctx, path, base.Filesystem); err != nil {
-			return fmt.Errorf("%w: %w", provider.ErrUnclean, err)
+			return fmt.Errorf("%w: %w%s", provider.ErrUnclean, err, remedy(err, live))
 		}
 		made.Sealed.Root, err = p.content.SealPrivate(ctx, path)
 		return err

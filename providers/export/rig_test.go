@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -181,6 +182,27 @@ func freePort(t testing.TB) netip.AddrPort {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// ext4 seals an empty file system as a root, with random bytes in all but the first 512 KiB
+// of it, where nothing is.
+func (r *rig) ext4(size int) provider.Artifact {
+	r.t.Helper()
+	file := filepath.Join(r.t.TempDir(), "ext4")
+	if err := os.WriteFile(file, make([]byte, size), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	run(r.t, "mke2fs", "-q", "-t", "ext4", "-b", "1024", "-O", "^has_journal", file)
+	b, err := os.ReadFile(file)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	rand.NewChaCha8([32]byte{1}).Read(b[512<<10:])
+	blob, err := r.content.Put(r.t.Context(), bytes.NewReader(b))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return provider.Artifact{Recipe: "sha256:recipe", Root: blob, Filesystem: "ext4"}
 }
 
 // artifact seals random bytes as a root, which look like an ext4 that was unmounted.

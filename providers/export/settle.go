@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"os/exec"
@@ -19,8 +20,35 @@ import (
 // journal that has to be played back first is then an error, or is left out, and files
 // are torn. So what is sealed is a file system that was, or looks as if it was, unmounted.
 
-// shutDown is what always helps.
-const shutDown = "shut the machine down, so that it unmounts its disk, and promote it without --live"
+// Why no image can be made of a file system.
+var (
+	errLog     = errors.New("its btrfs has a log that has to be played back")
+	errTorn    = errors.New("its ext4 was not unmounted, and cannot be made whole here")
+	errDamaged = errors.New("its file system says that it is whole, and has errors")
+)
+
+// What helps then.
+const (
+	shutDown = "shut the machine down, so that it unmounts its disk, and promote it without --live"
+	inOrder  = "boot the machine from it once more and shut it down in order, so that it unmounts its disk; or discard it by `dlreconcile image reset`"
+	checkIt  = "have the machine check it (e2fsck -f, btrfs check); or discard it by `dlreconcile image reset`"
+)
+
+// remedy says what the operator can do about an error of settle. live says that the disk
+// may have been in use.
+func remedy(err error, live bool) string {
+	switch {
+	case errors.Is(err, errDamaged):
+		return "; " + checkIt
+	case errors.Is(err, errLog) && live:
+		return ": give `sync` on the machine and try again at once, or " + shutDown
+	case !errors.Is(err, errLog) && !errors.Is(err, errTorn):
+		return ""
+	case live:
+		return "; " + shutDown
+	}
+	return "; " + inOrder
+}
 
 // settle makes the file system in a file, a private copy of a disk, one that has nothing
 // to be played back. One that is clean is not touched. What the machine wrote is not
@@ -40,42 +68,25 @@ func settle(ctx context.Context, path, typ string) error {
 	return fmt.Errorf("whether a file system of the type %q is whole cannot be told: only ext4 and btrfs can be promoted", typ)
 }
 
-// settledBtrfs reports an error for a btrfs with a log tree: what was synced since the
-// last commit of a transaction. Apart from that it is whole at every moment. The log
-// could be dropped, but then what the machine was told is written would be lost, and only
-// a kernel can play it back.
-func settledBtrfs(f *os.File) error {
-	const at, magic, log = 64 << 10, 0x40, 0x60 // struct btrfs_super_block: magic, log_root
-	var b [log + 8]byte
-	if _, err := f.ReadAt(b[:], at); err != nil && err != io.EOF {
-		return err
-	}
-	switch {
-	case string(b[magic:magic+8]) != "_BHRfS_M":
-		return errors.New("there is no btrfs on the disk any more")
-	case binary.LittleEndian.Uint64(b[log:]) != 0:
-		return errors.New("its btrfs has a log that has to be played back: give `sync` on the machine and try again at once, or " + shutDown)
-	}
-	return nil
-}
-
 // What is read of the superblock of an ext4 (Documentation/filesystems/ext4/super.rst).
 const (
 	ext4At          = 1024
-	ext4Magic       = 0x38 // le16
-	ext4State       = 0x3a // le16
-	ext4Compat      = 0x5c // le32
-	ext4Incompat    = 0x60 // le32
-	ext4ROCompat    = 0x64 // le32
-	ext4JournalInum = 0xe0 // le32
-	ext4JournalDev  = 0xe4 // le32
-	ext4LastOrphan  = 0xe8 // le32
+	ext4Magic       = 0x38  // le16
+	ext4State       = 0x3a  // le16
+	ext4Compat      = 0x5c  // le32
+	ext4Incompat    = 0x60  // le32
+	ext4ROCompat    = 0x64  // le32
+	ext4JournalInum = 0xe0  // le32
+	ext4JournalDev  = 0xe4  // le32
+	ext4LastOrphan  = 0xe8  // le32
+	ext4Checksum    = 0x3fc // le32, of what is before it
 
 	ext4Valid         = 1       // state: unmounted, and without errors
 	ext4HasJournal    = 0x4     // compat
 	ext4Recover       = 0x4     // incompat: the journal is not empty
 	ext4IsJournal     = 0x8     // incompat: it is a journal, and no file system
 	ext4OrphanPresent = 0x10000 // ro_compat
+	ext4MetadataCsum  = 0x400   // ro_compat
 )
 
 // ext4Clean reports whether an ext4 says that it was unmounted. The error says what
@@ -93,24 +104,39 @@ func ext4Clean(f *os.File) (bool, error) {
 	case le.Uint32(b[ext4Compat:])&ext4HasJournal != 0 && (le.Uint32(b[ext4JournalInum:]) == 0 || le.Uint32(b[ext4JournalDev:]) != 0):
 		return false, errors.New("the journal of its ext4 is on another disk")
 	}
-	return le.Uint16(b[ext4State:]) == ext4Valid && incompat&ext4Recover == 0 && le.Uint32(b[ext4LastOrphan:]) == 0 &&
-		le.Uint32(b[ext4ROCompat:])&ext4OrphanPresent == 0, nil
+	roCompat := le.Uint32(b[ext4ROCompat:])
+	clean := le.Uint16(b[ext4State:]) == ext4Valid && incompat&ext4Recover == 0 && le.Uint32(b[ext4LastOrphan:]) == 0 && roCompat&ext4OrphanPresent == 0
+	if clean && roCompat&ext4MetadataCsum != 0 && ^crc32.Checksum(b[:ext4Checksum], castagnoli()) != le.Uint32(b[ext4Checksum:]) {
+		return false, fmt.Errorf("%w: the checksum of the superblock is wrong", errDamaged)
+	}
+	return clean, nil
 }
 
-// settleExt4 has the journal played back, and what is left over cleared away.
+// castagnoli is the table of CRC-32C, which both file systems use.
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+
+// settleExt4 has the journal played back, and what is left over cleared away. One that
+// says that it is clean is looked through: it is a machine that says so.
 func settleExt4(ctx context.Context, f *os.File) error {
-	if clean, err := ext4Clean(f); clean || err != nil {
+	clean, err := ext4Clean(f)
+	if err != nil {
 		return err
 	}
-	if err := e2fsck(ctx, f); err != nil {
+	how, what := "-p", errTorn
+	if clean {
+		how, what = "-n", errDamaged
+	}
+	if err := e2fsck(ctx, f, how); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return fmt.Errorf("its ext4 was not unmounted, and cannot be made whole here: %w; %s", err, shutDown)
+		if errors.As(err, new(*exec.ExitError)) {
+			return fmt.Errorf("%w: %w", what, err)
+		}
+		return err
 	}
-	clean, err := ext4Clean(f)
-	if err == nil && !clean {
-		err = errors.New("its ext4 is not clean after e2fsck; " + shutDown)
+	if clean, err = ext4Clean(f); err == nil && !clean {
+		err = fmt.Errorf("%w: it is not clean after e2fsck", errTorn)
 	}
 	return err
 }
@@ -131,10 +157,11 @@ const fsckUser = 1_999_999_001
 // 512 bytes that a file may have. It writes no core, which would hold a machine's files.
 const bounded = `ulimit -c 0 && ulimit -v "$1" && ulimit -t "$2" && ulimit -f "$3" && shift 3 && exec "$@"`
 
-// e2fsck does what is safe without asking: it plays the journal back, and finishes what
-// was under way. A file system that needs more, with files that are torn, is an error: an
-// image is not made of that.
-func e2fsck(ctx context.Context, f *os.File) error {
+// e2fsck looks a file system through. With "-p" it does what is safe without asking: it
+// plays the journal back, and finishes what was under way. With "-n" it changes nothing.
+// A file system that needs more, with files that are torn, is an error, which is an
+// exec.ExitError: an image is not made of that.
+func e2fsck(ctx context.Context, f *os.File, how string) error {
 	program, err := exec.LookPath("e2fsck")
 	if err != nil {
 		return errors.New("e2fsck is not installed (package e2fsprogs)")
@@ -146,7 +173,7 @@ func e2fsck(ctx context.Context, f *os.File) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, fsckTime, fmt.Errorf("e2fsck takes longer than %s", fsckTime))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-c", bounded, "sh", fmt.Sprint(fsckMemory), fmt.Sprint(int(fsckTime.Seconds())), fmt.Sprint(st.Size()/512+1),
-		program, "-f", "-p", "/proc/self/fd/3")
+		program, "-f", how, "/proc/self/fd/3")
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "E2FSCK_CONFIG=/dev/null"}
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{f}
@@ -178,6 +205,8 @@ func e2fsck(ctx context.Context, f *os.File) error {
 	const mended = 1 // e2fsck(8), EXIT CODE: file system errors corrected
 	var exit *exec.ExitError
 	switch {
+	case (err == nil || errors.As(err, &exit) && exit.ExitCode() == mended) && bytes.Contains(said.Bytes(), []byte("trying backup blocks")):
+		return fmt.Errorf("%w: its superblock is not readable, and a copy of it is", errDamaged)
 	case err == nil || errors.As(err, &exit) && exit.ExitCode() == mended:
 		return nil
 	case errors.As(err, &exit):

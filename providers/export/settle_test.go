@@ -2,8 +2,11 @@ package export
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -102,20 +105,50 @@ func TestSettle(t *testing.T) {
 		}
 		return file
 	}
-	btrfs := func(name string, log byte) string {
-		file := filepath.Join(dir, name)
-		run(t, "truncate", "-s", "128M", file)
-		run(t, "mkfs.btrfs", "-q", file)
+	type field struct {
+		at    int64
+		value []byte
+	}
+	change := func(file string, fields []field) {
 		f, err := os.OpenFile(file, os.O_RDWR, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		if _, err := f.WriteAt([]byte{log}, 64<<10+0x61); err != nil {
+		for _, x := range fields {
+			if _, err := f.WriteAt(x.value, x.at); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	nonsense := func(name, features string, fields ...field) string {
+		file := filepath.Join(dir, name)
+		run(t, "mke2fs", "-q", "-t", "ext4", "-O", features, file, "16M")
+		change(file, fields)
+		return file
+	}
+	// What a client wrote over the fields of a superblock that says that it is clean.
+	all := []field{{ext4At, []byte("\xff\xff\xff\xff\xff\xff\xff\xff")}, {ext4At + 0x18, []byte("\xff\xff\xff\x00")}, {ext4At + 0x150, []byte("\xff\xff\x00\x00")}}
+	btrfs := func(name string, sums string, right bool, fields ...field) string {
+		file := filepath.Join(dir, name)
+		run(t, "truncate", "-s", "128M", file)
+		run(t, "mkfs.btrfs", "-q", "--csum", sums, file)
+		change(file, fields)
+		b := make([]byte, btrfsSize)
+		f, err := os.Open(file)
+		if err != nil {
 			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.ReadAt(b, btrfsAt); err != nil {
+			t.Fatal(err)
+		}
+		if right {
+			change(file, []field{{btrfsAt, binary.LittleEndian.AppendUint32(nil, crc32.Checksum(b[btrfsSummed:], castagnoli()))}})
 		}
 		return file
 	}
+	log := field{btrfsAt + btrfsLogRoot + 1, []byte{1}}
 	sum := func(file string) [32]byte {
 		b, err := os.ReadFile(file)
 		if err != nil {
@@ -132,12 +165,24 @@ func TestSettle(t *testing.T) {
 		{ext4("clean"), "ext4", ""},
 		{ext4("unmounted-not", "set_super_value state 0"), "ext4", "mended"},
 		{ext4("errors", "set_super_value state 3"), "ext4", "mended"},
-		{ext4("torn", "clri <2>", "set_super_value state 0"), "ext4", shutDown},
+		{ext4("torn", "clri <2>", "set_super_value state 0"), "ext4", errTorn.Error()},
+		{ext4("no-root", "clri <2>"), "ext4", errDamaged.Error()},
+		{ext4("too-large", "set_super_value blocks_count 0xffffffffffff"), "ext4", errDamaged.Error()},
+		{ext4("inodes", "set_super_value inodes_count 0xffffffff"), "ext4", errDamaged.Error()},
+		{nonsense("nonsense", "metadata_csum", all...), "ext4", "checksum"},
+		{nonsense("nonsense-old", "^metadata_csum", all...), "ext4", errDamaged.Error()},
 		{ext4("elsewhere", "set_super_value journal_inum 0", "set_super_value state 0"), "ext4", "on another disk"},
 		{ext4("device", "set_super_value journal_dev 0x0801", "set_super_value state 0"), "ext4", "on another disk"},
 		{blank, "ext4", "no ext4"},
-		{btrfs("btrfs", 0), "btrfs", ""},
-		{btrfs("btrfs-log", 1), "btrfs", "`sync`"},
+		{btrfs("btrfs", "crc32c", false), "btrfs", ""},
+		{btrfs("btrfs-sha", "sha256", false), "btrfs", ""},
+		{btrfs("btrfs-xx", "xxhash", false), "btrfs", ""},
+		{btrfs("btrfs-log", "crc32c", true, log), "btrfs", errLog.Error()},
+		{btrfs("btrfs-sum", "crc32c", false, log), "btrfs", "checksum"},
+		{btrfs("btrfs-sha-sum", "sha256", false, log), "btrfs", "checksum"},
+		{btrfs("btrfs-size", "crc32c", true, field{btrfsAt + btrfsTotalBytes + 5, []byte{1}}), "btrfs", "and the disk 134217728"},
+		{btrfs("btrfs-two", "crc32c", true, field{btrfsAt + btrfsNumDevices, []byte{2}}), "btrfs", "2 devices"},
+		{btrfs("btrfs-nodes", "crc32c", true, field{btrfsAt + btrfsNodeSize, []byte{1}}), "btrfs", "nonsense"},
 		{blank, "btrfs", "no btrfs"},
 		{blank, "squashfs", `"squashfs"`},
 	} {
@@ -154,8 +199,26 @@ func TestSettle(t *testing.T) {
 		}
 	}
 	t.Setenv("PATH", dir)
-	if err := settle(t.Context(), ext4Again(t, filepath.Join(dir, "clean")), "ext4"); err == nil || !strings.Contains(err.Error(), "e2fsprogs") || !strings.Contains(err.Error(), shutDown) {
+	if err := settle(t.Context(), ext4Again(t, filepath.Join(dir, "clean")), "ext4"); err == nil || !strings.Contains(err.Error(), "e2fsprogs") || remedy(err, true) != "" {
 		t.Errorf("without e2fsck: %v", err)
+	}
+}
+
+// Who had shut the machine down was told to do so, and to leave a flag out that he had not
+// given.
+func TestRemedy(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		live bool
+		want string
+	}{
+		{errLog, true, "`sync`"}, {errLog, false, inOrder}, {errTorn, true, shutDown}, {errTorn, false, inOrder},
+		{errDamaged, true, checkIt}, {errDamaged, false, checkIt},
+	} {
+		got := remedy(fmt.Errorf("%w: so", c.err), c.live)
+		if !strings.Contains(got, c.want) || !c.live && strings.Contains(got, "--live") {
+			t.Errorf("%v, live %v: %q, want %q", c.err, c.live, got, c.want)
+		}
 	}
 }
 
@@ -182,7 +245,7 @@ func TestPromoteRefusesALog(t *testing.T) {
 	run(t, "truncate", "-s", "128M", img)
 	run(t, "mkfs.btrfs", "-q", img)
 	crashed(t, "btrfs", img, cut)
-	if err := settle(t.Context(), cut, "btrfs"); err == nil || !strings.Contains(err.Error(), "`sync`") {
+	if err := settle(t.Context(), cut, "btrfs"); err == nil || !errors.Is(err, errLog) {
 		t.Errorf("%v", err)
 	}
 	if err := settle(t.Context(), img, "btrfs"); err != nil {
