@@ -42,8 +42,10 @@ type Set[K comparable, S io.Closer] struct {
 	socks map[K]*entry[S]
 	busy  map[K]chan struct{}  // is being opened, or gone is being told of it; closed when not
 	want  map[K]func(K, error) // to be bound by Run, if possible; not in socks
-	ended bool                 // Run has closed every socket, pending ones too
-	wake  chan struct{}        // capacity 1: something to start or to stop
+
+	binding bool          // a goroutine of Run's binds those of want
+	ended   bool          // Run has closed every socket, pending ones too
+	wake    chan struct{} // capacity 1: something to start or to stop
 }
 
 type entry[S io.Closer] struct {
@@ -175,60 +177,6 @@ func (s *Set[K, S]) bind(ctx context.Context, k K) (S, error) {
 	return sock, nil
 }
 
-// Want asks for sockets that are good to have and that nothing depends on: Run
-// binds those of keys that are not bound, once, and serves them. failed is called,
-// by Run's goroutine, with each that cannot be bound.
-// Want does not block. Retire applies to these sockets too, bound or not.
-func (s *Set[K, S]) Want(keys []K, failed func(K, error)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, k := range keys {
-		if s.socks[k] == nil {
-			s.want[k] = failed
-		}
-	}
-	s.poke()
-}
-
-// bindWanted is called with the lock held.
-func (s *Set[K, S]) bindWanted(ctx context.Context) {
-	for ctx.Err() == nil {
-		k, failed, ok := s.nextWanted()
-		if !ok {
-			return
-		}
-		sock, err := s.bindUnlocked(ctx, k)
-		_, still := s.want[k]
-		delete(s.want, k)
-		switch {
-		case ctx.Err() != nil && err != nil: // nobody wants it any more
-		case err != nil:
-			s.mu.Unlock()
-			failed(k, err)
-			s.mu.Lock()
-		case !still:
-			s.shut(k, sock)
-		default:
-			s.socks[k] = &entry[S]{sock: sock, space: namespace(), active: true}
-		}
-	}
-}
-
-// nextWanted gives one that nobody is busy with. The others have their turn when it is
-// known what becomes of them.
-func (s *Set[K, S]) nextWanted() (k K, failed func(K, error), ok bool) {
-	for k, failed := range s.want {
-		if s.socks[k] != nil {
-			delete(s.want, k)
-			continue
-		}
-		if s.busy[k] == nil {
-			return k, failed, true
-		}
-	}
-	return k, nil, false
-}
-
 // shut closes a socket for good and tells of it, with the lock given back.
 func (s *Set[K, S]) shut(k K, sock S) {
 	sock.Close()
@@ -334,7 +282,6 @@ func (s *Set[K, S]) Run(ctx context.Context) error {
 	defer checks.Stop()
 	for {
 		s.mu.Lock()
-		s.bindWanted(ctx)
 		for k, e := range s.socks {
 			if !e.active || e.running {
 				continue
@@ -346,9 +293,17 @@ func (s *Set[K, S]) Run(ctx context.Context) error {
 				s.keepServing(ctx, k, e)
 			}()
 		}
+		if len(s.want) > 0 && !s.binding {
+			s.binding = true
+			wg.Add(1)
+			go func() { // beside: opening one may take seconds
+				defer wg.Done()
+				s.bindWanted(ctx)
+			}()
+		}
 		s.mu.Unlock()
 		select {
-		case <-s.wake: // a commit brought new sockets
+		case <-s.wake: // a commit brought new sockets, or one that is wanted is bound
 		case <-checks.C:
 			s.examine()
 		case <-ctx.Done():
