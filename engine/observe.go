@@ -11,9 +11,9 @@ import (
 // Observed is what a plan is compared with: what `plan` asks a daemon for, and
 // what a snapshot test keeps in a file.
 type Observed struct {
-	Record       *store.Record          `json:"record,omitempty"`  // what is served; nil: nothing
-	Built        map[string]string      `json:"built,omitempty"`   // artifact digest by recipe
-	Kernels      map[string]plan.Kernel `json:"kernels,omitempty"` // by recipe
+	Record       *store.Record          `json:"record,omitempty"` // what is served; nil: nothing
+	Built        map[string]string      `json:"built,omitzero"`   // artifact digest by recipe; nil: the store was not asked
+	Kernels      map[string]plan.Kernel `json:"kernels,omitzero"` // by recipe
 	Observations []plan.Observation     `json:"observations,omitempty"`
 }
 

@@ -51,7 +51,9 @@ against the 12 digits of it in the export's name (arch@3f2a9c1d7e08), as the ser
 says it. A copy-on-write export differs by what this machine wrote to it.
 
 A machine gets from a dlreconcile server what it would get as a client: its address
-must be known there. On the server itself the Unix socket has every image.
+must be known there. On the server itself the Unix socket has, as it was built, what
+every known machine may have: no export with allow or tls = "required", and no image that
+was promoted from a disk.
 
 A server that gives no whole answer for the time of --timeout is given up, however much
 comes of one; --within bounds everything together. The error says how far it came.

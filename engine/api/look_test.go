@@ -10,11 +10,13 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/dlreconcile/dlreconcile/engine"
 	"github.com/dlreconcile/dlreconcile/engine/node"
 	"github.com/dlreconcile/dlreconcile/engine/plan"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/schema"
 )
 
 func readerOf(s string) io.Reader { return strings.NewReader(s) }
@@ -86,6 +88,35 @@ func TestObserved(t *testing.T) {
 	d.provider.mu.Unlock()
 	if err := d.Get(t.Context(), "/v1/observed", nil, &o); err == nil || !strings.Contains(err.Error(), errBroken.Error()) {
 		t.Error(err)
+	}
+}
+
+// The map of what the store holds was left out of the answer where it is empty: a plan
+// against such a daemon did not know that anybody was asked, and did not refuse an image
+// that nothing can build.
+func TestObservedOfAnEmptyStore(t *testing.T) {
+	d := newDaemon(t)
+	d.served(1)
+	var o engine.Observed
+	if err := d.Get(t.Context(), "/v1/observed", nil, &o); err != nil {
+		t.Fatal(err)
+	}
+	if o.Built == nil || len(o.Built) != 0 || o.Kernels == nil || len(o.Kernels) != 0 {
+		t.Fatalf("built %v, kernels %v", o.Built, o.Kernels)
+	}
+	want, diags := schema.Load(fstest.MapFS{"site.hcl": &fstest.MapFile{Data: []byte(`
+image "golden" {
+  sealed {
+    digest     = "sha256:` + strings.Repeat("5", 64) + `"
+    filesystem = "ext4"
+  }
+}
+`)}}, schema.Options{})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	if p := plan.Compute(plan.Input{Want: want, Built: o.Built}); !p.Refused() {
+		t.Errorf("%+v", p.Warnings)
 	}
 }
 
