@@ -28,12 +28,14 @@ type Content struct {
 
 	journal *journal // told of what is put here; nil: none is kept
 	sealed  sync.Map // digest -> Mark of what was sealed since the start
+
+	sync func(*os.File) error // (*os.File).Sync, unless a test looks on
 }
 
 // OpenContent opens the content store below the state directory, and makes its
 // folders when they are missing.
 func OpenContent(state string) (*Content, error) {
-	c := &Content{dir: filepath.Join(state, "blobs", "sha256"), scratch: filepath.Join(state, "tmp")}
+	c := &Content{dir: filepath.Join(state, "blobs", "sha256"), scratch: filepath.Join(state, "tmp"), sync: (*os.File).Sync}
 	for _, d := range []string{c.dir, c.scratch} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return nil, fmt.Errorf("content store: %w", err)
@@ -147,7 +149,8 @@ func (c *Content) Seal(ctx context.Context, path string) (provider.Blob, error) 
 }
 
 // SealPrivate is Seal for what is only for the user of the process: as a machine's disk
-// is, where its keys are.
+// is, where its keys are. Bytes that are the root of an image that was built here stay
+// readable for whom they were.
 func (c *Content) SealPrivate(ctx context.Context, path string) (provider.Blob, error) {
 	return c.seal(ctx, path, privateMode)
 }
@@ -195,7 +198,7 @@ func (c *Content) seal(ctx context.Context, path string, mode fs.FileMode) (prov
 	if err := failpoint.Hit("store.seal.sync"); err != nil {
 		return fail(err)
 	}
-	if err := f.Sync(); err != nil {
+	if err := c.sync(f); err != nil {
 		return fail(err)
 	}
 	dst, err := c.Path(b.Digest)
@@ -226,17 +229,30 @@ func (c *Content) seal(ctx context.Context, path string, mode fs.FileMode) (prov
 	return b, syncDir(c.dir)
 }
 
-// makePrivate takes a blob from others that was sealed for everybody.
+// makePrivate takes a blob from others that was sealed for everybody, and has that on disk
+// before anything is recorded of it. A disk that nobody wrote to is the image that it
+// began as: that stays as it is.
 func (c *Content) makePrivate(digest string) error {
 	path, err := c.Path(digest)
 	if err != nil {
 		return err
 	}
-	st, err := os.Stat(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
 	if err != nil || st.Mode().Perm() == privateMode {
 		return err
 	}
-	return os.Chmod(path, privateMode)
+	if built, err := c.builtAs(digest); built || err != nil {
+		return err
+	}
+	if err := f.Chmod(privateMode); err != nil {
+		return err
+	}
+	return c.sync(f)
 }
 
 // Remove deletes a blob. A blob that is not there is not an error.

@@ -50,6 +50,17 @@ func (c *Content) ArtifactOf(digest string) (found provider.Artifact, ok bool, e
 	return found, ok, err
 }
 
+// builtAs reports whether a digest is the root of an artifact that was built, and not
+// promoted from a machine's disk.
+func (c *Content) builtAs(digest string) (built bool, err error) {
+	err = c.eachRecipe("artifact", func(recipe, _ string) error {
+		a, whole := c.Artifact(recipe)
+		built = built || whole && a.Root.Digest == digest && !a.Promoted
+		return nil
+	})
+	return built, err
+}
+
 // Kernels says what plans need to know of the kernel of every artifact that is
 // whole, by recipe.
 func (c *Content) Kernels() (map[string]plan.Kernel, error) {

@@ -106,7 +106,7 @@ func OpenReadOnly(dir string) (*Store, error) {
 	if _, err := os.ReadDir(s.dir); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	s.content = &Content{dir: filepath.Join(s.dir, "blobs", "sha256"), scratch: filepath.Join(s.dir, "tmp")}
+	s.content = &Content{dir: filepath.Join(s.dir, "blobs", "sha256"), scratch: filepath.Join(s.dir, "tmp"), sync: (*os.File).Sync}
 	return s, nil
 }
 
