@@ -264,7 +264,7 @@ func (c *Content) Remove(digest string) error {
 	if err := failpoint.Hit("store.content.remove"); err != nil {
 		return fmt.Errorf("content store: %w", err)
 	}
-	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+	if err := remove(path); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("content store: %w", err)
 	}
 	c.journal.named(provider.Blob{Digest: digest}) // by nobody, and nothing is left to remove

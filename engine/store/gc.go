@@ -156,7 +156,7 @@ func (s *Store) dropRecords(k *kept, rep *Report) error {
 		if err := failpoint.Hit("store.gc.record"); err != nil {
 			return err
 		}
-		if err := os.Remove(path); err != nil && !missing(err) {
+		if err := remove(path); err != nil && !missing(err) {
 			return err
 		}
 		delete(s.damage, path)
@@ -209,7 +209,7 @@ func removeRecipe(file string) error {
 	if err := failpoint.Hit("store.gc.recipe"); err != nil {
 		return err
 	}
-	return os.Remove(file)
+	return remove(file)
 }
 
 func (s *Store) dropBlobs(ctx context.Context, k *kept, rep *Report) error {

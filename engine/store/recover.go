@@ -189,7 +189,7 @@ func (s *Store) dropLoose() error {
 			return err
 		}
 		if path, err := c.Path(digest); err == nil {
-			if err := os.Remove(path); err != nil && !missing(err) {
+			if err := remove(path); err != nil && !missing(err) {
 				return err
 			}
 		}

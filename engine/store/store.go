@@ -127,6 +127,9 @@ func newStore(dir string, o Options) (*Store, error) {
 
 // open does what needs the lock.
 func (s *Store) open() error {
+	if err := s.ownScratch(filepath.Join(s.dir, "tmp")); err != nil {
+		return fmt.Errorf("state directory: scratch: %w", err)
+	}
 	var err error
 	if s.content, err = OpenContent(s.dir); err != nil {
 		return err

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"os"
 	"path/filepath"
 
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
@@ -52,7 +51,7 @@ func (s *Store) dropAbove(n, spare uint64) error {
 		if err := failpoint.Hit("store.unpublished.remove"); err != nil {
 			return err
 		}
-		if err := os.Remove(path); err != nil && !missing(err) {
+		if err := remove(path); err != nil && !missing(err) {
 			return err
 		}
 		delete(s.damage, path)
