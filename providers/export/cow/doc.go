@@ -21,6 +21,16 @@
 // each block in its old or its new state, as a disk does, and never as zeros that
 // nobody wrote.
 //
+// # What is damaged
+//
+// Every 32 bits of a bitmap have their checksum beside them (see form), written in the
+// same call: no cut, of the power or by kill -9, looks like damage, and no damage like
+// a cut. flushed is on stable storage, with checksums, before the overlay is made, so
+// zeros are damage too. What is flushed is live, and what is flushed is as long as the
+// base. An overlay that is otherwise is refused with ErrDamaged. Those of version 1
+// have no checksums; the latter two hold for them as well. The data has none: that is
+// for its file system.
+//
 // Below <dir> no link is followed, and only files of these names are removed, and empty
 // folders. An overlay of which a file is no regular file, or has two names, is refused.
 //

@@ -137,13 +137,13 @@ func (o *Overlay) mark(first, last int64) error {
 	if o.present.all(first, last) {
 		return nil
 	}
-	b, at := o.present.with(first, last)
+	b, at := o.liveForm.with(o.present, first, last)
 	_, err := o.live.WriteAt(b, at)
 	if err != nil { // how far it came, only the file can say
 		n, _ := o.live.ReadAt(b, at)
-		b = b[:n&^7]
+		b = b[:n]
 	}
-	o.present.add(b, at)
+	o.liveForm.add(o.present, b, at)
 	for page := at / pageSize; page*pageSize < at+int64(len(b)); page++ {
 		o.dirty[page] = struct{}{}
 	}
@@ -166,7 +166,7 @@ func (o *Overlay) Sync() error {
 	}
 	pages := make(map[int64][]byte, len(o.dirty))
 	for i := range o.dirty {
-		pages[i] = o.present.page(i)
+		pages[i] = o.flushedForm.page(o.present, i)
 	}
 	clear(o.dirty)
 	o.unsynced = false

@@ -25,7 +25,10 @@ type Overlay struct {
 	size  int64 // bytes
 	refs  int   // guarded by store.mu
 
-	data, live, flushed *os.File
+	version int // of its files
+
+	data, live, flushed   *os.File
+	liveForm, flushedForm form
 
 	present *bitmap // read by anyone; bits are set under mu, after their data was written
 
@@ -52,11 +55,12 @@ const (
 
 func blocksOf(size int64) int64 { return (size + BlockSize - 1) / BlockSize }
 
-// makeFiles makes the files of an empty overlay in dir. They need not be on stable
-// storage: what a power cut makes of them before the first Sync, openFiles mends.
-func makeFiles(d folder, size int64) error {
-	m := newBitmap(blocksOf(size))
-	for name, n := range map[string]int64{dataFile: size, liveFile: m.bytes(), flushedFile: m.bytes()} {
+// makeFiles makes the files of an empty overlay in d. flushed is on stable storage then,
+// so that zeros in it are damage ever after; the others need not be: what a power cut makes
+// of them before the first Sync, openFiles mends.
+func makeFiles(d folder, rec Record, version int) error {
+	m := newBitmap(blocksOf(rec.Base.Size))
+	for _, name := range []string{dataFile, liveFile, flushedFile} {
 		if err := d.unlink(name); err != nil { // left by who was killed, or failed
 			return err
 		}
@@ -65,9 +69,12 @@ func makeFiles(d folder, size int64) error {
 			return err
 		}
 		if name == dataFile {
-			err = f.Truncate(n)
-		} else {
-			err = allocate(f, n)
+			err = f.Truncate(rec.Base.Size)
+		} else { // with its space taken, so that a full disk stops a write of data and not the marking of it
+			err = formOf(version, rec, name).write(f, m)
+		}
+		if err == nil && name == flushedFile && version >= versionChecked {
+			err = unix.Fdatasync(int(f.Fd()))
 		}
 		f.Close()
 		if err != nil {
@@ -79,10 +86,11 @@ func makeFiles(d folder, size int64) error {
 
 // openFiles opens the files of an overlay and finds out which blocks are present.
 // trustLive says that the server was not rebooted since live was written.
-func openFiles(d folder, rec Record, base io.ReaderAt, trustLive bool) (_ *Overlay, err error) {
+func openFiles(d folder, rec Record, version int, base io.ReaderAt, trustLive bool) (_ *Overlay, err error) {
 	o := &Overlay{
 		rec: rec, base: base, size: rec.Base.Size, dirty: map[int64]struct{}{},
-		present: newBitmap(blocksOf(rec.Base.Size)),
+		present:  newBitmap(blocksOf(rec.Base.Size)),
+		liveForm: formOf(version, rec, liveFile), flushedForm: formOf(version, rec, flushedFile),
 	}
 	defer func() {
 		if err != nil {
@@ -100,46 +108,57 @@ func openFiles(d folder, rec Record, base io.ReaderAt, trustLive bool) (_ *Overl
 	if err := o.checkDataSize(); err != nil {
 		return nil, err
 	}
-	if err := o.present.load(o.live, blocksOf(o.size)); err != nil {
+	if err := o.liveForm.load(o.present, o.live, blocksOf(o.size)); err != nil {
 		return nil, err
 	}
-	// What flushed lacks is not known: the next Sync writes all of it.
+	flushed := newBitmap(blocksOf(o.size))
+	if err := o.flushedForm.load(flushed, o.flushed, blocksOf(o.size)); err != nil {
+		return nil, err
+	}
+	if block, found := o.present.lacks(flushed); found { // what is flushed was live before
+		return nil, fmt.Errorf("%w: %s: block %d is flushed, and not live", ErrDamaged, o.live.Name(), block)
+	}
+	// What flushed lacks on stable storage is not known: the next Sync writes all of it.
 	o.unsynced = true
-	for i := int64(0); i*pageSize < o.present.bytes(); i++ {
+	for i := range o.flushedForm.pages(o.present) {
 		o.dirty[i] = struct{}{}
 	}
 	return o, nil
 }
 
-// mend takes flushed for what is present, and makes live say the same. A file
-// that is too short was never synced, as a Sync makes its size stable too.
+// mend takes flushed for what is present, and makes live say the same. Data that is too
+// short was never synced, as a Sync makes its size stable too; and so it is with flushed
+// in an overlay that is not checked.
 func (o *Overlay) mend() error {
-	for f, size := range map[*os.File]int64{o.data: o.size, o.flushed: o.present.bytes()} {
-		st, err := f.Stat()
-		if err != nil {
+	if !o.flushedForm.checked {
+		if err := lengthen(o.flushed, o.flushedForm.bytes(o.present)); err != nil {
 			return err
 		}
-		if st.Size() < size {
-			if err := f.Truncate(size); err != nil {
-				return err
-			}
+	}
+	if err := o.flushedForm.load(o.present, o.flushed, blocksOf(o.size)); err != nil {
+		return err
+	}
+	if o.present.n.Load() == 0 {
+		if err := lengthen(o.data, o.size); err != nil {
+			return err
 		}
 	}
 	if err := o.checkDataSize(); err != nil {
 		return err
 	}
-	if err := o.present.load(o.flushed, blocksOf(o.size)); err != nil {
+	if err := o.live.Truncate(o.liveForm.bytes(o.present)); err != nil {
 		return err
 	}
-	if err := o.live.Truncate(o.present.bytes()); err != nil {
+	return o.liveForm.write(o.live, o.present)
+}
+
+// lengthen makes a file that is shorter than size that long.
+func lengthen(f *os.File, size int64) error {
+	st, err := f.Stat()
+	if err != nil || st.Size() >= size {
 		return err
 	}
-	for i := int64(0); i*pageSize < o.present.bytes(); i++ {
-		if _, err := o.live.WriteAt(o.present.page(i), i*pageSize); err != nil {
-			return err
-		}
-	}
-	return nil
+	return f.Truncate(size)
 }
 
 func (o *Overlay) checkDataSize() error {
@@ -148,7 +167,7 @@ func (o *Overlay) checkDataSize() error {
 		return err
 	}
 	if st.Size() != o.size {
-		return fmt.Errorf("%s: %d bytes, want %d", o.data.Name(), st.Size(), o.size)
+		return fmt.Errorf("%w: %s: %d bytes, want %d", ErrDamaged, o.data.Name(), st.Size(), o.size)
 	}
 	return nil
 }

@@ -11,13 +11,20 @@ import (
 // A disk that is full, or fails, in the middle of saying which blocks are present: what
 // it took is true for this process as well as for the next one.
 func TestMarkedInPart(t *testing.T) {
-	const blocks = pageSize * 8 // whose bits are one page
+	const blocks = pageSize * 4 // whose bits are one page
 	base, b := testBase(1, (blocks+64)*BlockSize)
 	dir := t.TempDir()
 	s := openStore(t, dir, "k")
 	o := openOverlay(t, s, base, b)
 	full := fileThatEnds(t, pageSize)
 	real := o.live
+	page := make([]byte, pageSize)
+	if _, err := real.ReadAt(page, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := full.WriteAt(page, 0); err != nil {
+		t.Fatal(err)
+	}
 	o.live = full
 	const first = blocks - 8
 	written := bytes.Repeat([]byte("w"), 16*BlockSize)
@@ -36,7 +43,6 @@ func TestMarkedInPart(t *testing.T) {
 	if !bytes.Equal(now[end:], base[from+int64(end):][:len(now)-end]) {
 		t.Error("blocks that were not marked do not read like the base")
 	}
-	page := make([]byte, pageSize)
 	if _, err := full.ReadAt(page, 0); err != nil {
 		t.Fatal(err)
 	}

@@ -58,26 +58,27 @@ type Record struct {
 }
 
 const (
-	recordVersion = 1
-	recordFile    = "meta.json"
-	maxRecord     = 64 << 10 // bytes of a record file that is still believed
+	recordVersion  = 2
+	versionChecked = 2 // from it on the bitmaps have checksums
+	recordFile     = "meta.json"
+	maxRecord      = 64 << 10 // bytes of a record file that is still believed
 )
 
 // sealed is a record as the file holds it.
 type sealed struct {
-	Version int             `json:"version"`
-	CRC32C  uint32          `json:"crc32c"` // of Record, as it stands
+	Version int             `json:"version"` // of all files of the overlay
+	CRC32C  uint32          `json:"crc32c"`  // of Record, as it stands
 	Record  json.RawMessage `json:"record"`
 }
 
 // writeRecord puts a record on stable storage, whole or not at all. One goroutine at a
-// time does so for a folder.
-func writeRecord(d folder, r Record) (err error) {
+// time does so for a folder. version is that of the overlay's other files.
+func writeRecord(d folder, r Record, version int) (err error) {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	b, err := json.Marshal(sealed{Version: recordVersion, CRC32C: checksum(body), Record: body})
+	b, err := json.Marshal(sealed{Version: version, CRC32C: checksum(body), Record: body})
 	if err != nil {
 		return err
 	}
@@ -121,48 +122,50 @@ func writeRecord(d folder, r Record) (err error) {
 
 // readRecord gives an error that is fs.ErrNotExist when there is none. It waits for
 // nothing, whatever stands in its place.
-func readRecord(d folder) (Record, error) {
+func readRecord(d folder) (Record, int, error) {
 	f, err := d.file(recordFile, unix.O_RDONLY)
 	if err != nil {
-		return Record{}, err
+		return Record{}, 0, err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
 	if err != nil {
-		return Record{}, err
+		return Record{}, 0, err
 	}
 	if len(b) > maxRecord {
-		return Record{}, d.unfit(recordFile, fmt.Sprintf("it has more than %d bytes", maxRecord))
+		return Record{}, 0, d.unfit(recordFile, fmt.Sprintf("it has more than %d bytes", maxRecord))
 	}
-	r, err := parseRecord(b)
+	r, version, err := parseRecord(b)
 	if err != nil {
-		return Record{}, fmt.Errorf("%s: %w", f.Name(), err)
+		return Record{}, 0, fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	return r, nil
+	return r, version, nil
 }
 
-func parseRecord(b []byte) (Record, error) {
+func parseRecord(b []byte) (Record, int, error) {
 	var s sealed
 	if err := json.Unmarshal(b, &s); err != nil {
-		return Record{}, err
+		return Record{}, 0, err
 	}
-	if s.Version != recordVersion {
-		return Record{}, fmt.Errorf("version %d, this program knows %d", s.Version, recordVersion)
+	if s.Version < 1 || s.Version > recordVersion {
+		return Record{}, 0, fmt.Errorf("version %d, this program knows those to %d", s.Version, recordVersion)
 	}
 	if checksum(s.Record) != s.CRC32C {
-		return Record{}, errors.New("the checksum does not match")
+		return Record{}, 0, errors.New("the checksum does not match")
 	}
 	var r Record
 	if err := json.Unmarshal(s.Record, &r); err != nil {
-		return Record{}, err
+		return Record{}, 0, err
 	}
 	if err := r.Key.check(); err != nil {
-		return Record{}, err
+		return Record{}, 0, err
 	}
 	if r.Base.Size < 0 {
-		return Record{}, fmt.Errorf("a base of %d bytes", r.Base.Size)
+		return Record{}, 0, fmt.Errorf("a base of %d bytes", r.Base.Size)
 	}
-	return r, nil
+	return r, s.Version, nil
 }
 
-func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+
+func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli()) }

@@ -83,7 +83,7 @@ func (s *Store) save(key Key) error {
 // saveSlot does save with the slot busy.
 func (s *Store) saveSlot(sl *slot) error {
 	s.mu.Lock()
-	rec, wanted := sl.rec, sl.found && sl.unsaved && sl.broken == nil
+	rec, version, wanted := sl.rec, sl.version, sl.found && sl.unsaved && sl.broken == nil
 	sl.unsaved = false
 	s.mu.Unlock()
 	if !wanted {
@@ -91,7 +91,7 @@ func (s *Store) saveSlot(sl *slot) error {
 	}
 	at, err := s.place(rec.Key, false)
 	if err == nil {
-		err = writeRecord(at.dir(), rec)
+		err = writeRecord(at.dir(), rec, version)
 		at.close()
 	}
 	if err != nil {
@@ -109,7 +109,7 @@ func (s *Store) Touched(key Key) bool {
 	sl := s.acquire(key)
 	defer s.release(sl)
 	s.mu.Lock()
-	rec, found, broken := sl.rec, sl.found, sl.broken
+	rec, version, found, broken := sl.rec, sl.version, sl.found, sl.broken
 	s.mu.Unlock()
 	switch {
 	case broken != nil || found && rec.ServerBoot != s.bootID:
@@ -117,7 +117,7 @@ func (s *Store) Touched(key Key) bool {
 	case !found || rec.Retired:
 		return false
 	}
-	m, err := s.loadLive(rec)
+	m, err := s.loadLive(rec, version)
 	if err != nil {
 		s.log.Error("what was written to an overlay cannot be read", "overlay", key.String(), "err", err)
 		return true
@@ -126,7 +126,7 @@ func (s *Store) Touched(key Key) bool {
 }
 
 // loadLive gives the blocks that are present in an overlay that is not open.
-func (s *Store) loadLive(rec Record) (*bitmap, error) {
+func (s *Store) loadLive(rec Record, version int) (*bitmap, error) {
 	at, err := s.place(rec.Key, false)
 	if err != nil {
 		return nil, err
@@ -138,7 +138,7 @@ func (s *Store) loadLive(rec Record) (*bitmap, error) {
 	}
 	defer f.Close()
 	m := newBitmap(blocksOf(rec.Base.Size))
-	return m, m.load(f, blocksOf(rec.Base.Size))
+	return m, formOf(version, rec, liveFile).load(m, f, blocksOf(rec.Base.Size))
 }
 
 // Remove deletes an overlay and forgets it, so that its key may be used anew. One
@@ -178,7 +178,7 @@ func (s *Store) remove(sl *slot) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sl.found, sl.rec, sl.unsaved, sl.forget, sl.broken = false, Record{Key: key}, false, false, nil
+	sl.found, sl.rec, sl.version, sl.unsaved, sl.forget, sl.broken = false, Record{Key: key}, 0, false, false, nil
 	return nil
 }
 

@@ -154,7 +154,7 @@ func (s *Store) scanOverlay(key Key, boot, d folder, files []string, l *strays) 
 			l.add(filepath.Join(d.Name(), name))
 		}
 	}
-	rec, err := readRecord(d)
+	rec, version, err := readRecord(d)
 	if errors.Is(err, fs.ErrNotExist) { // it never was
 		if _, err = d.empty(); err == nil {
 			_, err = boot.rmdir(key.Export)
@@ -179,6 +179,6 @@ func (s *Store) scanOverlay(key Key, boot, d folder, files []string, l *strays) 
 		s.log.Error("an overlay cannot be used", "overlay", key.String(), "err", err)
 		rec = Record{Key: key}
 	}
-	s.slots[key] = &slot{found: true, rec: rec, broken: err}
+	s.slots[key] = &slot{found: true, rec: rec, version: version, broken: err}
 	return nil
 }

@@ -23,6 +23,9 @@ import (
 var (
 	ErrBase    = errors.New("the overlay lies over another base")
 	ErrRetired = errors.New("the boot that the overlay belonged to is over")
+	// ErrDamaged says that what the files hold was not written by a store: nobody knows
+	// which blocks the machine wrote, so none is served.
+	ErrDamaged = errors.New("the overlay is damaged")
 )
 
 // Config of a store. Zero fields have defaults.
@@ -65,6 +68,7 @@ type slot struct {
 
 	found   bool   // there is an overlay on disk
 	rec     Record // Key is always set
+	version int    // of the overlay's files; 0: it is to be made
 	unsaved bool   // rec is newer than the file
 	forget  bool   // the next Sweep removes it, if it is retired
 	broken  error  // its record cannot be read: it is kept, and not opened
@@ -172,7 +176,7 @@ func (s *Store) Reopen(key Key, b Base, base io.ReaderAt) (*Overlay, error) {
 // openSlot does Open with the slot busy.
 func (s *Store) openSlot(sl *slot, b Base, base io.ReaderAt, note map[string]string) (*Overlay, error) {
 	s.mu.Lock()
-	found, rec, broken, o := sl.found, sl.rec, sl.broken, sl.open
+	found, rec, version, broken, o := sl.found, sl.rec, sl.version, sl.broken, sl.open
 	s.mu.Unlock()
 	switch {
 	case broken != nil:
@@ -186,6 +190,7 @@ func (s *Store) openSlot(sl *slot, b Base, base io.ReaderAt, note map[string]str
 		return s.use(sl, o)
 	}
 	if !found {
+		version = recordVersion
 		rec = Record{Key: rec.Key, Base: b, Created: s.now().UTC(), Note: note, ServerBoot: s.bootID}
 		if err := s.create(rec); err != nil {
 			return nil, err
@@ -196,18 +201,18 @@ func (s *Store) openSlot(sl *slot, b Base, base io.ReaderAt, note map[string]str
 		return nil, err
 	}
 	defer at.close()
-	o, err = openFiles(at.dir(), rec, base, rec.ServerBoot == s.bootID)
+	o, err = openFiles(at.dir(), rec, version, base, rec.ServerBoot == s.bootID)
 	if err != nil {
 		return nil, err
 	}
 	if rec.ServerBoot != s.bootID { // live was made from flushed just now
 		rec.ServerBoot = s.bootID
-		if err := writeRecord(at.dir(), rec); err != nil {
+		if err := writeRecord(at.dir(), rec, version); err != nil {
 			o.closeFiles()
 			return nil, err
 		}
 	}
-	o.store, o.slot, o.rec = s, sl, rec
+	o.store, o.slot, o.rec, o.version = s, sl, rec, version
 	return s.use(sl, o)
 }
 
@@ -227,7 +232,7 @@ func (s *Store) use(sl *slot, o *Overlay) (*Overlay, error) {
 		if sl.found {
 			sl.rec.Note = note // may have been added to
 		}
-		sl.found, sl.open = true, o
+		sl.found, sl.version, sl.open = true, o.version, o
 	}
 	o.refs++
 	return o, nil
@@ -266,10 +271,10 @@ func (s *Store) create(rec Record) (err error) {
 	if err := failpoint.Hit("cow.create.files"); err != nil {
 		return err
 	}
-	if err := makeFiles(d, rec.Base.Size); err != nil {
+	if err := makeFiles(d, rec, recordVersion); err != nil {
 		return err
 	}
-	if err := writeRecord(d, rec); err != nil {
+	if err := writeRecord(d, rec, recordVersion); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("cow.create.sync"); err != nil {

@@ -179,7 +179,7 @@ func TestWhatCannotBeReadIsKeptAndNotOpened(t *testing.T) {
 	for name, damaged := range map[string][]byte{
 		"empty": {}, "cut": whole[:len(whole)/2],
 		"flipped": bytes.Replace(whole, []byte("arch"), []byte("arcn"), 1),
-		"newer":   bytes.Replace(whole, []byte(`"version":1`), []byte(`"version":9`), 1),
+		"newer":   bytes.Replace(whole, []byte(`"version":2`), []byte(`"version":9`), 1),
 	} {
 		if err := os.WriteFile(path, damaged, 0o600); err != nil {
 			t.Fatal(err)
@@ -214,7 +214,7 @@ func TestHalfMadeNeverWas(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, testKey.String()), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := makeFiles(openTestFolder(t, filepath.Join(dir, testKey.String())), 10*BlockSize); err != nil {
+	if err := makeFiles(openTestFolder(t, filepath.Join(dir, testKey.String())), Record{Key: testKey, Base: Base{Size: 10 * BlockSize}}, recordVersion); err != nil {
 		t.Fatal(err)
 	}
 	s := openStore(t, dir, "k")
@@ -243,7 +243,7 @@ func TestMissingFilesAreAnError(t *testing.T) {
 
 func FuzzParseRecord(f *testing.F) {
 	dir := f.TempDir()
-	if err := writeRecord(openTestFolder(f, dir), Record{Key: testKey, Base: Base{Digest: "sha256:0", Size: 4096}}); err != nil {
+	if err := writeRecord(openTestFolder(f, dir), Record{Key: testKey, Base: Base{Digest: "sha256:0", Size: 4096}}, recordVersion); err != nil {
 		f.Fatal(err)
 	}
 	whole, err := os.ReadFile(filepath.Join(dir, recordFile))
@@ -253,7 +253,7 @@ func FuzzParseRecord(f *testing.F) {
 	f.Add(whole)
 	f.Add([]byte(`{"version":1,"crc32c":0,"record":{}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := parseRecord(b)
+		r, _, err := parseRecord(b)
 		if err != nil {
 			return
 		}
