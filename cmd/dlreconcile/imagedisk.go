@@ -76,9 +76,9 @@ func printDiff(w io.Writer, d provider.OverlayDiff) {
 	if d.Refused {
 		return
 	}
-	changed := fmt.Sprintf("%s of %s in %d pieces, which take %s", mib(d.Blocks*4096), mib(d.Size), d.Pieces, mib(d.Bytes))
+	changed := fmt.Sprintf("%s of %s in %d pieces, which take %s", amount(d.Blocks*4096), mib(d.Size), d.Pieces, amount(d.Bytes))
 	if d.Limit > 0 {
-		changed += " of the " + mib(d.Limit) + " that they may"
+		changed += " of the " + amount(d.Limit) + " that they may"
 	}
 	fmt.Fprintf(w, "  changed   %s\n", changed)
 	if d.Files == nil {
@@ -137,6 +137,17 @@ func mib(n int64) string {
 	return fmt.Sprintf("%d MiB", n>>20)
 }
 
+// amount spells what a disk holds, which is held against another: a few MiB to the KiB.
+func amount(n int64) string {
+	switch {
+	case n == 0:
+		return "nothing"
+	case n < 10<<20 && n%(1<<20) != 0:
+		return fmt.Sprintf("%d KiB", (n+1023)>>10)
+	}
+	return mib(n)
+}
+
 func (c *cli) imageResetCommand() *cobra.Command {
 	var req api.ResetRequest
 	var approve bool
@@ -176,7 +187,7 @@ Exit codes: 0 discarded, 1 failed or nothing is kept of that machine, 5 no daemo
 				return c.printJSON(list)
 			}
 			for _, o := range list {
-				fmt.Fprintf(c.out, "Discarded: %s of %s, since %s (%s).\n", o.Export, o.Machine, o.Created.Local().Format(time.DateTime), mib(o.Bytes))
+				fmt.Fprintf(c.out, "Discarded: %s of %s, since %s (%s).\n", o.Export, o.Machine, o.Created.Local().Format(time.DateTime), amount(o.Bytes))
 				if o.Refused {
 					fmt.Fprintf(c.out, "  %s\n", untilItBoots)
 				}

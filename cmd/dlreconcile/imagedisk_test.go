@@ -11,6 +11,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/api"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/schema"
 )
 
 // Ctrl-C told of every order that the daemon goes on with it. A promotion it gives up, and
@@ -53,6 +58,43 @@ func TestInterruptedOrdersOnDisks(t *testing.T) {
 		}
 		if code == exitOK || !strings.Contains(errs.String(), "interrupted") || !strings.Contains(errs.String(), means) || strings.Contains(errs.String(), "goes on") {
 			t.Errorf("%s: %d, %q, want %q", order, code, errs.String(), means)
+		}
+	}
+}
+
+// "4 MiB … which take 3 MiB of the 4 MiB" was said of 3 MiB and some KiB.
+func TestAmountsAreComparable(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "nothing", 1: "1 KiB", 4096: "4 KiB", 1 << 20: "1 MiB", 3<<20 + 4096: "3076 KiB", 4 << 20: "4 MiB",
+		10<<20 - 1: "10240 KiB", 10<<20 + 4096: "10 MiB", 2 << 30: "2048 MiB",
+	} {
+		if got := amount(n); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
+	}
+	var out bytes.Buffer
+	printDiff(&out, provider.OverlayDiff{Overlay: provider.Overlay{Size: 16 << 20, Bytes: 3<<20 + 8192, Limit: 4 << 20}, Blocks: 770, Pieces: 2})
+	if want := "  changed   3080 KiB of 16 MiB in 2 pieces, which take 3080 KiB of the 4 MiB that they may\n"; !strings.Contains(out.String(), want) {
+		t.Errorf("%s, want %s", out.String(), want)
+	}
+	out.Reset()
+	if err := (imageList{Disks: []provider.Overlay{{Machine: "m", Created: time.Unix(0, 0)}}}).print(&out); err != nil || strings.Contains(out.String(), "0 MiB") {
+		t.Errorf("%s, %v", out.String(), err)
+	}
+}
+
+// A machine with two exports of an artifact was two, and one more was "machines".
+func TestUsedByNamesEachMachineOnce(t *testing.T) {
+	for names, want := range map[string]string{
+		"h1 h1 h2": "host.h1; host.h2", "h1 h1 h2 h3 h4": "host.h1; host.h2; host.h3; 1 more machine",
+		"h1 h2 h3 h4 h5 h5": "host.h1; host.h2; host.h3; 2 more machines", "": "nobody",
+	} {
+		var a api.ArtifactEntry
+		for _, n := range strings.Fields(names) {
+			a.Machines = append(a.Machines, api.ArtifactUser{Host: schema.Addr{Kind: "host", Name: n}})
+		}
+		if got := usedBy(a); got != want {
+			t.Errorf("%s: %s, want %s", names, got, want)
 		}
 	}
 }

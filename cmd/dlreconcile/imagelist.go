@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -78,9 +79,12 @@ func (l imageList) print(out io.Writer) error {
 	}
 	fmt.Fprintln(w, "MACHINE\tHOST\tEXPORT\tKEEP\tHOLDS\tMAY HOLD\tSINCE\tOVER\tSTATE")
 	for _, o := range l.Disks {
-		limit, state := "", "attached"
+		limit, state, holds := "", "attached", "-"
+		if o.Bytes > 0 {
+			holds = amount(o.Bytes)
+		}
 		if o.Limit > 0 {
-			limit = mib(o.Limit)
+			limit = amount(o.Limit)
 		}
 		switch {
 		case o.Refused:
@@ -90,7 +94,7 @@ func (l imageList) print(out io.Writer) error {
 		case len(o.Attached) == 0:
 			state = "not attached since " + o.Seen.Local().Format(time.DateTime)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", o.Machine, o.Host, o.Family(), o.Keep, mib(o.Bytes), limit,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", o.Machine, o.Host, o.Family(), o.Keep, holds, limit,
 			o.Created.Local().Format(time.DateTime), provider.ShortDigest(o.Artifact), state)
 	}
 	return w.Flush()
@@ -123,13 +127,20 @@ func usedBy(a api.ArtifactEntry) string {
 		}
 		list = append(list, text)
 	}
-	const shown = 3
-	for i, m := range a.Machines {
-		if i == shown {
-			list = append(list, fmt.Sprintf("%d more machines", len(a.Machines)-shown))
-			break
+	var machines []string // each once, however many exports it has of it
+	for _, m := range a.Machines {
+		if who := cmp.Or(m.Host.String(), m.Machine); !slices.Contains(machines, who) {
+			machines = append(machines, who)
 		}
-		list = append(list, cmp.Or(m.Host.String(), m.Machine))
+	}
+	const shown = 3
+	switch more := len(machines) - shown; {
+	case more == 1:
+		list = append(append(list, machines[:shown]...), "1 more machine")
+	case more > 1:
+		list = append(append(list, machines[:shown]...), fmt.Sprintf("%d more machines", more))
+	default:
+		list = append(list, machines...)
 	}
 	if !a.Until.IsZero() {
 		list = append(list, "kept until "+a.Until.Local().Format(time.DateTime))

@@ -96,9 +96,9 @@ func diskOf(n node.Node, disks []provider.Overlay) string {
 			continue
 		}
 		if o.Limit > 0 {
-			return mib(o.Bytes) + " of " + mib(o.Limit)
+			return amount(o.Bytes) + " of " + amount(o.Limit)
 		}
-		return mib(o.Bytes)
+		return amount(o.Bytes)
 	}
 	return ""
 }

@@ -129,8 +129,8 @@ func (f *nbdFlags) config(address, export string) (nbdprobe.Config, error) {
 	}
 	const size = `a size such as 64KiB or 1GiB`
 	request, ok := bytesOf(f.request)
-	if !ok || request > nbdprobe.MaxRequest {
-		return c, fmt.Errorf("--request %q: want %s, of at most %d MiB", f.request, size, nbdprobe.MaxRequest>>20)
+	if !ok || request < nbdprobe.MinRequest || request > nbdprobe.MaxRequest {
+		return c, fmt.Errorf("--request %q: want %s, of 512 bytes to %d MiB", f.request, size, nbdprobe.MaxRequest>>20)
 	}
 	c.Request = int(request)
 	if f.bytes != "" {
@@ -147,14 +147,19 @@ func (f *nbdFlags) config(address, export string) (nbdprobe.Config, error) {
 		return c, fmt.Errorf("--digest %q: want sha256: and 64 hex digits, or the first 8 of them or more", f.digest)
 	case (f.cert == "") != (f.key == ""):
 		return c, errors.New("--tls-cert and --tls-key go together")
-	case f.depth < 1 || f.connections < 1:
-		return c, errors.New("--depth and --connections are 1 or more")
+	case f.depth < 1 || f.depth > nbdprobe.MaxDepth:
+		return c, fmt.Errorf("--depth %d: want 1 to %d", f.depth, nbdprobe.MaxDepth)
+	case f.connections < 1 || f.connections > nbdprobe.MaxConnections:
+		return c, fmt.Errorf("--connections %d: want 1 to %d", f.connections, nbdprobe.MaxConnections)
 	case f.timeout <= 0:
 		return c, errors.New("--timeout must be longer than nothing")
 	case f.within < 0:
 		return c, errors.New("--within must be longer than nothing")
 	}
-	return c, c.Check()
+	if err := c.Check(); err != nil {
+		return c, fmt.Errorf("--request, --depth and --connections do not go together: %w", err)
+	}
+	return c, nil
 }
 
 // secured reads the certificates, where there is to be TLS.

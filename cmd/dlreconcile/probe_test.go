@@ -60,6 +60,11 @@ func TestProbeGivesUpOnADrippingServer(t *testing.T) {
 		{[]string{"--timeout", "300ms"}, exitError, "after 0 of 1048576 bytes: no whole answer within 300ms: "},
 		{[]string{"--within", "300ms"}, exitError, "after 0 of 1048576 bytes: it was not done within 300ms"},
 		{[]string{"--within", "-1s"}, exitUsage, "--within must be longer than nothing"},
+		{[]string{"--connections", "999", "--depth", "9"}, exitUsage, "--connections 999: want 1 to 64"},
+		{[]string{"--connections", "9", "--depth", "99999"}, exitUsage, "--depth 99999: want 1 to 1024"},
+		{[]string{"--depth", "0"}, exitUsage, "--depth 0: want 1 to 1024"},
+		{[]string{"--request", "1"}, exitUsage, "--request \"1\": want"},
+		{[]string{"--connections", "64", "--depth", "1024"}, exitUsage, "--request, --depth and --connections do not go together"},
 	} {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{"probe", "nbd", ln.Addr().String(), "x"}, c.args...)...)
 		cmd.Env = append(os.Environ(), asCommand+"=1")

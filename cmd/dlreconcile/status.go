@@ -134,7 +134,7 @@ func nearLimit(o provider.Overlay) bool { return o.Limit > 0 && o.Bytes >= o.Lim
 func printFull(w io.Writer, disks []provider.Overlay) {
 	for _, o := range disks {
 		if nearLimit(o) {
-			fmt.Fprintf(w, "Disk        %s holds %s of %s over %s: `dlreconcile image diff %[1]s`\n", o.Machine, mib(o.Bytes), mib(o.Limit), o.Export)
+			fmt.Fprintf(w, "Disk        %s holds %s of %s over %s: `dlreconcile image diff %[1]s`\n", o.Machine, amount(o.Bytes), amount(o.Limit), o.Export)
 		}
 	}
 }

@@ -1,10 +1,13 @@
 package export
 
 import (
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/dlreconcile/dlreconcile/engine/plan"
@@ -361,9 +364,31 @@ func TestReadWrite(t *testing.T) {
 	r.wantData(1, "replaced")
 }
 
+// lines is what was logged.
+type lines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 // The limit is one machine's, follows the commit, and is the same after a restart.
 func TestLimit(t *testing.T) {
 	r := newRig(t)
+	log := &lines{}
+	r.stop()
+	r.logTo = slog.New(slog.NewTextHandler(log, nil))
+	r.start()
 	a, _ := r.artifact(1, 8<<20)
 	limited := func(gen uint64, limit int64) provider.Input {
 		in := r.input(gen, a)
@@ -398,6 +423,10 @@ func TestLimit(t *testing.T) {
 	e = r.events.wait(t, "refusal", kind(provider.EventFull))
 	if e.MAC != testMAC || e.Name != name || e.Bytes != 1<<20 {
 		t.Errorf("%+v", e)
+	}
+	if got := log.String(); strings.Contains(got, "level=ERROR") || strings.Count(got, "level=WARN") != 1 ||
+		!strings.Contains(got, "host="+strconv.Quote(hostWS01.String())) || !strings.Contains(got, "limit=1048576") {
+		t.Errorf("a full disk is no error of this server's, and is told once: %s", got)
 	}
 	if err := fill(m, 0, 1<<20); err != nil {
 		t.Errorf("what it holds: %v", err)

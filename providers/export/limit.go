@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
@@ -37,5 +38,15 @@ func (p *Provider) filling(f cow.Fill) {
 	ev.Generation, ev.Image = t.Generation, t.Image
 	ev.MAC, ev.Addr = machineOf(f.Record)
 	ev.Host, _ = schema.ParseAddr(f.Note[noteHost]) // written by notes
+	if f.Full {
+		log := p.log.With("machine", cmp.Or(machineText(ev.MAC, ev.Addr), holder(f.Record)), "export", ev.Name, "holds", f.Used)
+		if !ev.Host.IsZero() {
+			log = log.With("host", ev.Host.String())
+		}
+		if f.Limit > 0 {
+			log = log.With("limit", f.Limit)
+		}
+		log.Warn("what a machine writes is refused: its disk is full", "why", ev.Err)
+	}
 	p.event(ev)
 }

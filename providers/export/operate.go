@@ -52,11 +52,7 @@ func (p *Provider) listed(q provider.OverlayQuery) []found {
 			f.Keep, f.Limit = string(schema.ReadWrite), 0
 		}
 		f.Host, _ = schema.ParseAddr(r.Note[noteHost]) // written by notes
-		if mac, addr := machineOf(r); !mac.IsZero() {
-			f.Machine = mac.String()
-		} else if addr.IsValid() {
-			f.Machine = addr.String()
-		}
+		f.Machine = cmp.Or(machineText(machineOf(r)), f.Machine)
 		for _, a := range p.connsOf(r.Key) {
 			f.Attached = append(f.Attached, a.remote.String())
 			if !a.client.Host.IsZero() {

@@ -109,6 +109,17 @@ func machineOf(r cow.Record) (mac provider.MAC, addr netip.Addr) {
 	return mac, addr
 }
 
+// machineText spells what machineOf gives; "" for neither.
+func machineText(mac provider.MAC, addr netip.Addr) string {
+	switch {
+	case !mac.IsZero():
+		return mac.String()
+	case addr.IsValid():
+		return addr.String()
+	}
+	return ""
+}
+
 // The notes of an overlay's record.
 const (
 	noteName       = "name" // wire name

@@ -106,7 +106,7 @@ func New(c Config) (*Provider, error) {
 	}
 	p.server = nbd.New(handler{p}, c.Limits, p.log)
 	if p.tls != nil {
-		p.server.Secure(nbd.Security{Config: p.tls.Config})
+		p.server.Secure(nbd.Security{Config: p.tls.Config, Failed: p.tlsFailed})
 	}
 	p.socks = sock.New(p.listen, func(ctx context.Context, _ netip.AddrPort, l net.Listener) error {
 		return p.server.Serve(ctx, l)

@@ -3,6 +3,7 @@ package export
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -129,6 +130,7 @@ type rig struct {
 	stop    func()
 	reserve int64        // see Config
 	ahead   atomic.Int64 // of the clock, in nanoseconds
+	logTo   *slog.Logger // see Config
 }
 
 func newRig(t *testing.T) *rig {
@@ -150,7 +152,7 @@ func (r *rig) start() {
 	if r.content, err = store.OpenContent(r.state); err != nil {
 		r.t.Fatal(err)
 	}
-	r.Provider, err = New(Config{Content: r.content, Dir: filepath.Join(r.state, "overlays"), Clients: r.clients, Sink: r.events, Reserve: r.reserve,
+	r.Provider, err = New(Config{Content: r.content, Dir: filepath.Join(r.state, "overlays"), Clients: r.clients, Sink: r.events, Reserve: r.reserve, Log: r.logTo,
 		Now: func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }})
 	if err != nil {
 		r.t.Fatal(err)

@@ -34,6 +34,7 @@ type Config struct {
 
 // Bounds of Config.
 const (
+	MinRequest     = 512
 	MaxRequest     = 32 << 20
 	MaxDepth       = 1024
 	MaxConnections = 64
@@ -61,8 +62,8 @@ func (c *Config) withDefaults() error {
 		c.Timeout = 30 * time.Second
 	}
 	switch {
-	case c.Request < 512 || c.Request > MaxRequest:
-		return fmt.Errorf("a request has 512 bytes to %d MiB", MaxRequest>>20)
+	case c.Request < MinRequest || c.Request > MaxRequest:
+		return fmt.Errorf("a request has %d bytes to %d MiB", MinRequest, MaxRequest>>20)
 	case c.Depth < 1 || c.Depth > MaxDepth:
 		return fmt.Errorf("there are 1 to %d requests on their way", MaxDepth)
 	case c.Connections < 1 || c.Connections > MaxConnections:

@@ -141,10 +141,12 @@ type conn struct {
 
 	attached func() // see serveConn
 
-	secure *tls.Config          // nil in "NOTLS mode"
-	forced bool                 // "FORCEDTLS mode"
-	tls    *tls.ConnectionState // nil in the clear
-	form   form
+	secure *tls.Config // nil in "NOTLS mode"
+	forced bool        // "FORCEDTLS mode"
+	// tlsFailed is Security.Failed.
+	tlsFailed func(netip.AddrPort, error)
+	tls       *tls.ConnectionState // nil in the clear
+	form      form
 	// allocation names the export that base:allocation was selected for; nil when
 	// it was not.
 	allocation *string
@@ -164,7 +166,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn, remote netip.AddrPo
 	sec := s.security.Load()
 	c := &conn{
 		srv: s, raw: nc, nc: nc, remote: remote, cancel: cancel, gone: cctx.Done(), attached: attached,
-		secure: sec.Config, forced: sec.Forced,
+		secure: sec.Config, forced: sec.Forced, tlsFailed: sec.Failed,
 		in:  newInbox(nc, &s.buffers),
 		log: s.log.With("remote", remote),
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net/netip"
 
 	"github.com/pojntfx/go-nbd/pkg/protocol"
 )
@@ -18,6 +19,9 @@ type Security struct {
 	Config *tls.Config
 	// Forced lets a client do nothing without TLS ("FORCEDTLS mode").
 	Forced bool
+	// Failed is told that a client asked for TLS and why it has none; its connection is
+	// over. It is called by that connection's goroutine. nil: nobody is told.
+	Failed func(remote netip.AddrPort, err error)
 }
 
 // Secure sets how connections that come from now on are secured.
@@ -50,6 +54,9 @@ func (c *conn) startTLS(ctx context.Context, hasData bool) error {
 	}
 	secured := tls.Server(c.nc, c.secure)
 	if err := secured.HandshakeContext(ctx); err != nil {
+		if c.tlsFailed != nil && !c.dropped.Load() {
+			c.tlsFailed(c.remote, err)
+		}
 		return fmt.Errorf("TLS handshake: %w", err)
 	}
 	state := secured.ConnectionState()

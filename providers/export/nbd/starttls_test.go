@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -331,4 +332,33 @@ func TestForeignTLS(t *testing.T) {
 	foreign(t, true, "nbdcopy", "--flush", out, "nbd+unix:///rw?socket="+sock)
 	foreign(t, true, "nbdcopy", "nbd+unix:///rw?socket="+sock, out)
 	same("and back")
+}
+
+// Who failed at TLS is told, once, and who did not is not.
+func TestFailedTLSIsTold(t *testing.T) {
+	p := newPKI(t)
+	told := make(chan netip.AddrPort, 10)
+	sec := Security{Config: p.server, Failed: func(a netip.AddrPort, err error) {
+		if err == nil {
+			t.Error("no reason")
+		}
+		told <- a
+	}}
+	at := serveSecured(t, testShelf(), sec, "tcp4", "127.0.0.1:0")
+	good := connect(t, at)
+	good.greet(3)
+	if err := good.startTLS(p.client); err != nil {
+		t.Fatal(err)
+	}
+	bad := connect(t, at)
+	bad.greet(3)
+	if err := bad.startTLS(&tls.Config{RootCAs: x509.NewCertPool(), ServerName: "localhost"}); err == nil {
+		t.Fatal("it trusts nobody")
+	}
+	if got := <-told; got.String() != bad.nc.LocalAddr().String() {
+		t.Errorf("told of %s", got)
+	}
+	if len(told) != 0 {
+		t.Error("told again")
+	}
 }

@@ -174,9 +174,13 @@ func (t *transmission) inside(c command) bool {
 	return c.offset <= size && c.length <= size-c.offset
 }
 
-// failed says how a backend's error is answered, and logs it once.
+// failed says how a backend's error is answered, and logs it once. That there is no more
+// room is for the backend's owner to tell, who knows why.
 func (t *transmission) failed(op string, c command, err error) uint32 {
 	errno := errnoOf(err)
+	if errno == errnoNoSpc {
+		return errno
+	}
 	t.mu.Lock()
 	told := t.complained[errno]
 	t.complained[errno] = true
