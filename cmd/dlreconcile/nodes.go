@@ -19,7 +19,9 @@ func (c *cli) nodesCommand() *cobra.Command {
 artifact it is pinned to, and, for a host that is suspended, the generation that its next
 boots stay on, and how much of what it wrote is kept, and may be. With the MAC, name or address of one machine it also prints
 the timeline of its boots, in seconds since the first DHCP packet. A machine whose
-address is another DHCP server's is listed by that address.
+address is another DHCP server's is listed by that address. One that never booted from
+here, and has a lease or a reservation, is listed once it used an export or was refused
+one, until the daemon is restarted.
 
 With --json it prints all of that, timelines included, for each machine.
 

@@ -35,10 +35,19 @@ func (t *Tracker) Event(ev provider.Event) {
 		}
 		t.attribute(&ev)
 	}
-	if m := t.machines[ev.MAC]; m != nil && !(m.isNameless() && ev.Protocol == wireDHCP) {
+	m := t.machines[ev.MAC]
+	if m == nil {
+		m = t.sight(ev)
+	}
+	if m != nil && !(m.isNameless() && ev.Protocol == wireDHCP) {
+		quiet := ev.At.Sub(m.seen)
 		t.expire(m, ev.At)
 		t.alive(m, ev.At)
-		t.learn(m, ev, foreign)
+		if m.visit != nil {
+			t.visited(m, ev, quiet)
+		} else {
+			t.learn(m, ev, foreign)
+		}
 	}
 	told := ev
 	told.At = t.cfg.Wall(ev.At)
@@ -84,9 +93,9 @@ func (t *Tracker) learn(m *machine, ev provider.Event, foreign bool) {
 	case provider.EventDetach:
 		t.detached(m, ev)
 	case provider.EventDenied:
-		m.stage(ev.At, "denied", fmt.Sprintf("%s: %s", ev.Name, ev.Err))
+		m.note(ev.At, stageDenied, fmt.Sprintf("%s: %s", ev.Name, ev.Err))
 	case provider.EventFilling, provider.EventFull:
-		m.stage(ev.At, "disk", fmt.Sprintf("%s: %s", ev.Name, ev.Err))
+		m.note(ev.At, stageDisk, fmt.Sprintf("%s: %s", ev.Name, ev.Err))
 	case provider.EventPhone:
 		t.phoned(m, ev)
 	}
@@ -207,7 +216,7 @@ func (t *Tracker) attached(m *machine, ev provider.Event) {
 	b.Root = &root{Instance: inst, Export: name, Artifact: ev.Artifact, Image: ev.Image, Generation: gen, Addr: ev.Addr, conns: 1}
 	t.setRunning(m, b)
 	t.setAddr(m, ev.Addr)
-	b.timeline.add(ev.At, "attach", name)
+	b.timeline.add(ev.At, stageAttach, name)
 }
 
 // exportInstance takes apart the name that a client asked for, in case the server
@@ -279,6 +288,14 @@ func (t *Tracker) phoned(m *machine, ev provider.Event) {
 // acknowledgement or nothing else is going on.
 func (m *machine) stage(at time.Time, name, what string) {
 	if b := m.booting; b != nil && (b.Acked || m.running == nil) {
+		b.timeline.add(at, name, what)
+	}
+}
+
+// note adds to the timeline of the boot that is under way or running what has to do with
+// the machine's disks: that goes on for as long as it is up.
+func (m *machine) note(at time.Time, name, what string) {
+	if b := m.shown(); b != nil {
 		b.timeline.add(at, name, what)
 	}
 }

@@ -19,6 +19,8 @@ type machine struct {
 	seen   time.Time  // last sign of life
 	arch   *uint16    // client architecture that its firmware said last; nil: none
 
+	visit *visit // it never booted from here; nil: it did, or sent what opens a boot
+
 	booting *boot // the open session; nil when none is
 	running *boot // the boot whose root is attached, or was within its timeout
 

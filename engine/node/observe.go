@@ -152,7 +152,12 @@ func (m *machine) node(now time.Time, cfg *Config) Node {
 	if m.arch != nil {
 		n.Arch = new(*m.arch)
 	}
-	for _, tl := range m.timelines {
+	timelines := m.timelines
+	if m.visit != nil {
+		m.visit.show(&n)
+		timelines = []*Timeline{m.visit.timeline}
+	}
+	for _, tl := range timelines {
 		shown := tl.clone()
 		shown.Started = cfg.Wall(tl.Started).UTC()
 		n.Boots = append(n.Boots, shown)

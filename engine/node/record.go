@@ -32,6 +32,9 @@ func (t *Tracker) Fill(b *bbolt.Bucket) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for mac, m := range t.machines {
+		if m.visit != nil {
+			continue
+		}
 		v, err := m.encode()
 		if err != nil {
 			return err
@@ -249,7 +252,7 @@ func (t *Tracker) put(tx *bbolt.Tx, mac provider.MAC) (put, error) {
 	t.mu.Lock()
 	delete(t.dirty, mac)
 	m := t.machines[mac]
-	if m == nil {
+	if m == nil || m.visit != nil {
 		t.mu.Unlock()
 		return put{}, bucket.Delete(mac[:])
 	}

@@ -118,6 +118,7 @@ func (t *Tracker) open(mac provider.MAC, b *boot, now time.Time) *machine {
 	if m == nil {
 		return nil
 	}
+	m.visit = nil
 	t.close(m)
 	b.ID, b.Generation, b.Opened, b.Seen = newID(), t.cfg.Pinned(mac), now, now
 	if b.Generation == 0 {

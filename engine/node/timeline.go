@@ -15,7 +15,7 @@ import (
 
 // Timeline is one boot of one machine: which stage it reached when.
 type Timeline struct {
-	Session    string    `json:"session"`
+	Session    string    `json:"session"` // "" of a machine that did not boot from here, and uses an export
 	Generation uint64    `json:"generation"`
 	Started    time.Time `json:"started"`  // its first DISCOVER, or the first file it asked for; UTC
 	Complete   bool      `json:"complete"` // it reported userland
@@ -24,13 +24,20 @@ type Timeline struct {
 
 // Stage is one step of a boot. The names are dhcp, loader (a boot program or a part
 // of one), script (what configures it), kernel, initrd, attach (the root), what the machine itself reports (initramfs, attached, root,
-// userland, shutdown), and nak, failed, denied and the machine's own settle-failed for
+// userland, shutdown), disk (what it may write is nearly, or quite, used up), and nak, failed, denied and the machine's own settle-failed for
 // what went wrong.
 type Stage struct {
 	Name    string  `json:"stage"`
 	Seconds float64 `json:"seconds"` // since Started, to the millisecond
 	What    string  `json:"what,omitempty"`
 }
+
+// Stages that mean something here.
+const (
+	stageAttach = "attach"
+	stageDenied = "denied"
+	stageDisk   = "disk"
+)
 
 // Stages that a packet alone makes.
 const (
@@ -86,8 +93,12 @@ func (t *Timeline) Text(w io.Writer) error {
 		name = max(name, utf8.RuneCountInString(s.Name))
 	}
 	out := bufio.NewWriter(w)
-	fmt.Fprintf(out, "boot of generation %d at %s", t.Generation, t.Started.UTC().Format(time.RFC3339))
-	if !t.Complete {
+	if t.Session == "" {
+		fmt.Fprintf(out, "not booted from here; first seen at %s", t.Started.UTC().Format(time.RFC3339))
+	} else {
+		fmt.Fprintf(out, "boot of generation %d at %s", t.Generation, t.Started.UTC().Format(time.RFC3339))
+	}
+	if !t.Complete && t.Session != "" {
 		fmt.Fprint(out, ", not complete")
 	}
 	fmt.Fprintln(out)
