@@ -412,7 +412,7 @@ func TestLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := r.events.wait(t, "warning", kind(provider.EventFilling))
-	if e.MAC != testMAC || !strings.Contains(e.Err, "of the 1 MiB") {
+	if e.MAC != testMAC || !strings.Contains(e.Err, " KiB of the 1 MiB") {
 		t.Errorf("%+v", e)
 	}
 	for range 2 {

@@ -21,6 +21,14 @@ func (p *Provider) limitOverlays() {
 	}
 }
 
+// amount spells what an overlay holds, which is held against another: a few MiB to the KiB.
+func amount(n int64) string {
+	if n < 10<<20 && n%(1<<20) != 0 {
+		return fmt.Sprintf("%d KiB", (n+1023)>>10)
+	}
+	return fmt.Sprintf("%d MiB", n>>20)
+}
+
 // filling is told by the overlays.
 func (p *Provider) filling(f cow.Fill) {
 	ev := provider.Event{Kind: provider.EventFilling, Name: f.Note[noteName], Artifact: f.Base.Digest, Bytes: f.Used}
@@ -30,9 +38,9 @@ func (p *Provider) filling(f cow.Fill) {
 		ev.Err = "the file system of the state directory is full, but for what is kept in reserve: the machine's writes fail"
 	case f.Full:
 		ev.Kind = provider.EventFull
-		ev.Err = fmt.Sprintf("the overlay may hold %d MiB: the machine's writes to anything else fail", f.Limit>>20)
+		ev.Err = fmt.Sprintf("the overlay may hold %s: the machine's writes to anything else fail", amount(f.Limit))
 	default:
-		ev.Err = fmt.Sprintf("the overlay holds %d of the %d MiB that it may", f.Used>>20, f.Limit>>20)
+		ev.Err = fmt.Sprintf("the overlay holds %s of the %s that it may", amount(f.Used), amount(f.Limit))
 	}
 	t := recorded(f.Record)
 	ev.Generation, ev.Image = t.Generation, t.Image
