@@ -1,7 +1,6 @@
 package export
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,10 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
-	"syscall"
-	"time"
 )
 
 // Who mounts an image does so read-only, and may not be able to write to it at all: a
@@ -141,22 +137,6 @@ func settleExt4(ctx context.Context, f *os.File) error {
 	return err
 }
 
-// Bounds of a run of e2fsck. Memory goes with the number of files and of blocks.
-const (
-	fsckTime   = 10 * time.Minute
-	fsckMemory = 2 << 20 // KiB
-	fsckOutput = 4 << 10 // bytes that are kept of what it says
-)
-
-// fsckUser is whose process it is, where we are root: nobody else's, so that a program
-// that a crafted file system takes over finds nothing that it may read or write but the
-// copy. It lies between what systemd gives to containers and what it advises against.
-const fsckUser = 1_999_999_001
-
-// bounded runs a program within limits: memory in KiB, seconds of CPU time, and blocks of
-// 512 bytes that a file may have. It writes no core, which would hold a machine's files.
-const bounded = `ulimit -c 0 && ulimit -v "$1" && ulimit -t "$2" && ulimit -f "$3" && shift 3 && exec "$@"`
-
 // e2fsck looks a file system through. With "-p" it does what is safe without asking: it
 // plays the journal back, and finishes what was under way. With "-n" it changes nothing.
 // A file system that needs more, with files that are torn, is an error, which is an
@@ -166,59 +146,21 @@ func e2fsck(ctx context.Context, f *os.File, how string) error {
 	if err != nil {
 		return errors.New("e2fsck is not installed (package e2fsprogs)")
 	}
-	st, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, fsckTime, fmt.Errorf("e2fsck takes longer than %s", fsckTime))
+	ctx, cancel := context.WithTimeoutCause(ctx, confinedTime, fmt.Errorf("e2fsck takes longer than %s", confinedTime))
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "sh", "-c", bounded, "sh", fmt.Sprint(fsckMemory), fmt.Sprint(int(fsckTime.Seconds())), fmt.Sprint(st.Size()/512+1),
-		program, "-f", how, "/proc/self/fd/3")
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "E2FSCK_CONFIG=/dev/null"}
-	cmd.Dir = "/"
-	cmd.ExtraFiles = []*os.File{f}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if os.Geteuid() == 0 {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: fsckUser, Gid: fsckUser}
-		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
-		if err := f.Chown(fsckUser, fsckUser); err != nil {
-			return err
-		}
-		defer f.Chown(0, 0)
-	}
-	cmd.Cancel = func() error {
-		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return err
-		}
-		return os.ErrProcessDone
-	}
-	cmd.WaitDelay = 5 * time.Second
-	said := &head{}
-	cmd.Stdout, cmd.Stderr = said, said
-	// The kernel sends Pdeathsig when the thread ends that started the child.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	err = cmd.Run()
+	said, err := confined(ctx, program, f, "-f", how, confinedFile)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	const mended = 1 // e2fsck(8), EXIT CODE: file system errors corrected
 	var exit *exec.ExitError
 	switch {
-	case (err == nil || errors.As(err, &exit) && exit.ExitCode() == mended) && bytes.Contains(said.Bytes(), []byte("trying backup blocks")):
+	case (err == nil || errors.As(err, &exit) && exit.ExitCode() == mended) && strings.Contains(said, "trying backup blocks"):
 		return fmt.Errorf("%w: its superblock is not readable, and a copy of it is", errDamaged)
 	case err == nil || errors.As(err, &exit) && exit.ExitCode() == mended:
 		return nil
 	case errors.As(err, &exit):
-		return fmt.Errorf("e2fsck: %w: %s", err, strings.Join(strings.Fields(strings.ToValidUTF8(said.String(), "?")), " "))
+		return fmt.Errorf("e2fsck: %w: %s", err, strings.Join(strings.Fields(strings.ToValidUTF8(said, "?")), " "))
 	}
 	return fmt.Errorf("e2fsck: %w", err)
-}
-
-// head keeps the beginning of what is written to it.
-type head struct{ bytes.Buffer }
-
-func (h *head) Write(p []byte) (int, error) {
-	h.Buffer.Write(p[:min(len(p), fsckOutput-h.Len())])
-	return len(p), nil
 }
