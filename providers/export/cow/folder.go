@@ -90,23 +90,6 @@ func (d folder) file(name string, flag int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), filepath.Join(d.Name(), name)), nil
 }
 
-// own is file for one that is read and written, and that nobody has under another name.
-func (d folder) own(name string) (*os.File, error) {
-	f, err := d.file(name, unix.O_RDWR)
-	if err != nil {
-		return nil, err
-	}
-	var st unix.Stat_t
-	if err = unix.Fstat(int(f.Fd()), &st); err == nil && st.Nlink > 1 {
-		err = d.unfit(name, fmt.Sprintf("it has %d names (hard links), and what a machine writes would show under all", st.Nlink))
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
 // mkdir makes a folder, unless something of that name is there.
 func (d folder) mkdir(name string) error {
 	err := d.at("mkdir", name, func(at int, name string) error { return unix.Mkdirat(at, name, 0o700) })

@@ -98,7 +98,7 @@ func openFiles(d folder, rec Record, version int, base io.ReaderAt, trustLive bo
 		}
 	}()
 	for name, f := range map[string]**os.File{dataFile: &o.data, liveFile: &o.live, flushedFile: &o.flushed} {
-		if *f, err = d.own(name); err != nil {
+		if *f, err = d.file(name, unix.O_RDWR); err != nil {
 			return nil, err
 		}
 	}
