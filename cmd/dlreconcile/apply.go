@@ -152,7 +152,7 @@ func (c *cli) applyLive(ctx context.Context, client *api.Client, o applyFlags) e
 	}
 	out, err := change(ctx, "/v1/apply", req, c.followStatus())
 	if err != nil {
-		return goesOn(ctx, err)
+		return interrupted(ctx, err, goesOn)
 	}
 	if o.rev == "" && o.saved == nil && !c.settings.repoGiven {
 		c.noteEdits(ctx, out.Revision)
@@ -161,14 +161,6 @@ func (c *cli) applyLive(ctx context.Context, client *api.Client, o applyFlags) e
 		return c.onTrial(ctx, client, out)
 	}
 	return c.outcome(ctx, out, true)
-}
-
-// goesOn says what an interrupt of a command that waits for the daemon means.
-func goesOn(ctx context.Context, err error) error {
-	if ctx.Err() == nil {
-		return err
-	}
-	return errors.New("interrupted while waiting: the daemon goes on with it; see `dlreconcile status`")
 }
 
 // asks reports whether the operator is asked: on a terminal, and not about a plan

@@ -58,3 +58,21 @@ func (c *cli) needDaemon(ctx context.Context) (*api.Client, error) {
 	}
 	return client, err
 }
+
+// goesOn is what most orders mean to the daemon once they are given.
+const goesOn = "the daemon goes on with it; see `dlreconcile status`"
+
+// interrupted says what an interrupt of a command means that waits for the daemon: means,
+// if it has the order and nobody knows yet what came of it. err is what the command got.
+func interrupted(ctx context.Context, err error, means string) error {
+	var open *api.UnansweredError
+	switch {
+	case ctx.Err() == nil:
+		return err
+	case errors.As(err, &open):
+		return errors.New("interrupted while waiting: " + means)
+	case errors.Is(err, ctx.Err()), errors.Is(err, context.Cause(ctx)):
+		return errors.New("interrupted before the daemon had the order: nothing was done")
+	}
+	return err // its answer
+}

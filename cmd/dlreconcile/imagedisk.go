@@ -181,7 +181,7 @@ Exit codes: 0 discarded, 1 failed or nothing is kept of that machine, 5 no daemo
 			}
 			var list []provider.Overlay
 			if err := client.Order(cmd.Context(), "/v1/overlays/reset", req, &list); err != nil {
-				return interrupted(cmd.Context(), err, "the daemon discards it all the same; see `dlreconcile image list`")
+				return interrupted(cmd.Context(), err, "unless it refuses that, the daemon discards it all the same; see `dlreconcile image list`")
 			}
 			if c.json {
 				return c.printJSON(list)
@@ -215,15 +215,6 @@ func (c *cli) confirmReset(ctx context.Context, client *api.Client, req api.Rese
 		fmt.Fprintln(c.err, "It is taken away from under the machine, which is refused until it boots again.")
 	}
 	return c.confirm(ctx, "Discard this?")
-}
-
-// interrupted says what an interrupt of a command means that waits for the daemon; err is
-// what the command got.
-func interrupted(ctx context.Context, err error, means string) error {
-	if ctx.Err() == nil {
-		return err
-	}
-	return errors.New("interrupted while waiting: " + means)
 }
 
 func (c *cli) imagePromoteCommand() *cobra.Command {

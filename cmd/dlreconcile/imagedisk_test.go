@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -96,5 +97,54 @@ func TestUsedByNamesEachMachineOnce(t *testing.T) {
 		if got := usedBy(a); got != want {
 			t.Errorf("%s: %s, want %s", names, got, want)
 		}
+	}
+}
+
+// An interrupt while the daemon was still being reached told that it does all the same what
+// it never heard of.
+func TestInterruptedBeforeTheOrder(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, args := range [][]string{{"image", "reset", "ws01"}, {"image", "promote", "ws01"}, {"rollback", "1"}} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			defer cancel(errors.New("interrupt signal received"))
+			c, err := l.Accept()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			t.Cleanup(func() { c.Close() })
+			if _, err := c.Read(make([]byte, 1)); err != nil { // of TLS, which nobody answers
+				t.Error(err)
+			}
+		}()
+		var out, errs bytes.Buffer
+		code := run(ctx, streams{in: strings.NewReader(""), out: &out, err: &errs}, append(args, "--api", "https://"+l.Addr().String()))
+		<-done
+		if code == exitOK || !strings.Contains(errs.String(), "interrupted before the daemon had the order: nothing was done") {
+			t.Errorf("%q: %d, %q", args, code, errs.String())
+		}
+	}
+}
+
+// What the daemon had said already was lost to an interrupt that came with it.
+func TestInterruptedAndAnswered(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	refused, cut := errors.New("it is attached"), errors.New("use of closed network connection")
+	if err := interrupted(ctx, &api.UnansweredError{Err: cut}, "it goes on"); !errors.Is(err, cut) {
+		t.Errorf("not interrupted: %v", err)
+	}
+	cancel()
+	if err := interrupted(ctx, refused, "it goes on"); err != refused {
+		t.Errorf("answered: %v", err)
+	}
+	if err := interrupted(ctx, &api.UnansweredError{Err: cut}, "it goes on"); err == nil || err.Error() != "interrupted while waiting: it goes on" {
+		t.Errorf("not answered: %v", err)
 	}
 }

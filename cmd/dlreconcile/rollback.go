@@ -51,7 +51,7 @@ func (c *cli) rollback(ctx context.Context, number uint64) error {
 	if client != nil {
 		out, err := client.Change(ctx, "/v1/rollback", api.RollbackRequest{Generation: number}, c.followStatus())
 		if err != nil {
-			return goesOn(ctx, err)
+			return interrupted(ctx, err, goesOn)
 		}
 		return c.outcome(ctx, out, true)
 	}
@@ -107,7 +107,7 @@ func (c *cli) order(ctx context.Context, path string, body any, text string) err
 	}
 	out, err := client.Change(ctx, path, body, nil)
 	if err != nil {
-		return goesOn(ctx, err)
+		return interrupted(ctx, err, goesOn)
 	}
 	if c.json {
 		return c.outcome(ctx, out, true)

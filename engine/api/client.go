@@ -11,7 +11,9 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/dlreconcile/dlreconcile/engine"
@@ -38,7 +40,17 @@ func NewClient(path string) *Client {
 	return &Client{where: path, local: true, base: &url.URL{Scheme: "http", Host: "dlreconcile"}, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
 }
 
-// do asks. A header may be nil.
+// UnansweredError says that the daemon was asked, and that there is no whole answer: only
+// the daemon knows whether it did what it was asked for.
+type UnansweredError struct{ Err error }
+
+func (u *UnansweredError) Error() string { return u.Err.Error() }
+
+// Unwrap gives what was in the way.
+func (u *UnansweredError) Unwrap() error { return u.Err }
+
+// do asks. A header may be nil. An error of a request that was sent, at least in part,
+// and not answered is an *UnansweredError.
 func (c *Client) do(ctx context.Context, method, path string, q url.Values, header http.Header, body any) (*http.Response, error) {
 	var r io.Reader
 	if body != nil {
@@ -58,7 +70,12 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, head
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
+	var sent atomic.Bool
+	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }}))
 	resp, err := c.http.Do(req)
+	if err != nil && sent.Load() {
+		err = &UnansweredError{err}
+	}
 	if err != nil {
 		if !c.local {
 			return nil, c.unreached(ctx, err)
@@ -113,7 +130,7 @@ func (c *Client) Order(ctx context.Context, path string, body, v any) error {
 	}
 	defer resp.Body.Close()
 	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
-		return fmt.Errorf("the daemon's answer to %s: %w", path, err)
+		return &UnansweredError{fmt.Errorf("the daemon's answer to %s: %w", path, err)}
 	}
 	return nil
 }
@@ -182,7 +199,7 @@ func (c *Client) change(ctx context.Context, match, path string, body any, progr
 		}
 	}
 	if err := sc.Err(); err != nil {
-		return engine.Outcome{}, fmt.Errorf("the daemon's answer: %w", err)
+		return engine.Outcome{}, &UnansweredError{fmt.Errorf("the daemon's answer: %w", err)}
 	}
 	return engine.Outcome{}, errors.New("the daemon ended before the work did: see its log, and `dlreconcile status`")
 }
