@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/dlreconcile/dlreconcile/providers/export/nbd"
 )
@@ -72,6 +74,51 @@ func (b *nbdLimitsBlock) check() hcl.Diagnostics {
 		}
 	}
 	return diags
+}
+
+// What files the daemon has open, at most. A machine with an overlay takes four: its
+// connection, and data, live and flushed of the overlay. The rest is for everything else:
+// the other servers, images, the state directory, builds.
+const (
+	filesPerMachine = 4
+	filesBeside     = 1024
+)
+
+// checkFiles refuses more connections than a process that may have limit files open can
+// serve: accept and open would fail for DHCP, TFTP, HTTP and the API too. A default that
+// is more than that is only told of, as nobody wrote it.
+func (n *nbdBlock) checkFiles(limit uint64, log *slog.Logger) hcl.Diagnostics {
+	most := n.limits().WithDefaults()
+	need := func(l nbd.Limits) uint64 {
+		return uint64(l.Connections)*filesPerMachine + uint64(l.Local) + filesBeside
+	}
+	if need(most) <= limit {
+		return nil
+	}
+	beside := most
+	beside.Connections = 0
+	room := (int64(limit) - int64(need(beside))) / filesPerMachine
+	if n == nil || n.Limits == nil || n.Limits.Connections == nil {
+		log.Warn("the limit of open files is too low for as many machines as are let in", "limit", limit, "connections", most.Connections, "enough_for", max(room, 0), "raise_to", need(most))
+		return nil
+	}
+	raise := fmt.Sprintf("Raise it to %d (LimitNOFILE= of the systemd unit, or `ulimit -Hn`)", need(most))
+	if room > 0 {
+		raise += fmt.Sprintf(", or write at most %d here", room)
+	}
+	return misset(n.Limits.Connections, fmt.Sprintf(
+		"A machine with an overlay takes %d open files, and this process may have %d, of which it keeps %d for other things: that is not enough for %d machines. %s.",
+		filesPerMachine, limit, need(beside), most.Connections, raise))
+}
+
+// mayOpen gives how many files this process may have open. The soft limit is the hard one
+// from its start on: Go sees to that.
+func mayOpen() (uint64, error) {
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
+		return 0, fmt.Errorf("the limit of open files: %w", err)
+	}
+	return r.Cur, nil
 }
 
 // limits gives what the NBD server is told; what is not written has its default.

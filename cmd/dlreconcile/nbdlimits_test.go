@@ -1,11 +1,19 @@
 package main
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/dlreconcile/dlreconcile/providers/export/nbd"
 )
@@ -58,4 +66,80 @@ func TestNBDLimits(t *testing.T) {
 			t.Errorf("%q: %v\n%s", tc.text, diags, diff)
 		}
 	}
+}
+
+// More machines were let in than the process may have files open for: then accept and open
+// fail in every server.
+func TestNBDConnectionsNeedFiles(t *testing.T) {
+	parse := func(text string) *nbdBlock {
+		t.Helper()
+		file, diags := parseDaemonFile("d.hcl", []byte(text))
+		if diags.HasErrors() {
+			t.Fatal(diags)
+		}
+		return file.NBD
+	}
+	written := func(n int) string { return fmt.Sprintf("nbd {\n  limits {\n    connections = %d\n  }\n}", n) }
+	for _, tc := range []struct {
+		text   string
+		limit  uint64
+		fault  string // of the diagnostic, at the value of connections
+		logged string
+	}{
+		{text: written(16112), limit: 65536},
+		{text: written(16113), limit: 65536, fault: "keeps 1088 for other things: that is not enough for 16113 machines. Raise it to 65540 (LimitNOFILE= of the systemd unit, or `ulimit -Hn`), or write at most 16112 here."},
+		{text: written(65536), limit: 524288},
+		{text: written(1), limit: 1024, fault: "Raise it to 1092 (LimitNOFILE= of the systemd unit, or `ulimit -Hn`)."},
+		{text: "", limit: 17472},
+		{text: "", limit: 4096, logged: "limit=4096 connections=4096 enough_for=752 raise_to=17472"},
+		{text: "nbd {\n}", limit: 1024, logged: "enough_for=0"},
+		{text: "nbd {\n  limits {\n    local = 128\n  }\n}", limit: 17472, logged: "raise_to=17536"},
+	} {
+		var log bytes.Buffer
+		diags := parse(tc.text).checkFiles(tc.limit, slog.New(slog.NewTextHandler(&log, nil)))
+		if tc.fault != "" && (len(diags) != 1 || diags[0].Subject.Start.Line != 3 || diags[0].Subject.Start.Column != 19 || !strings.Contains(diags[0].Detail, tc.fault)) ||
+			tc.fault == "" && len(diags) > 0 {
+			t.Errorf("%q with %d files: %v, want %q", tc.text, tc.limit, diags, tc.fault)
+		}
+		if !strings.Contains(log.String(), tc.logged) || tc.logged == "" && log.Len() > 0 {
+			t.Errorf("%q with %d files: logged %q, want %q", tc.text, tc.limit, log.String(), tc.logged)
+		}
+	}
+
+	// The daemon asks for it before it opens anything.
+	most, err := mayOpen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := min(most, 65536)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: hardLimit(t)}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: hardLimit(t)}); err != nil {
+			t.Error(err)
+		}
+	})
+	dir := t.TempDir()
+	conf := filepath.Join(dir, "d.hcl")
+	if err := os.WriteFile(conf, []byte(written(mostNBDConnections)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	code := run(t.Context(), streams{in: strings.NewReader(""), out: &out, err: &errs}, []string{"serve", "--config", conf, "--repo", dir, "--state", filepath.Join(dir, "state")})
+	if code != exitInvalid || !strings.Contains(errs.String(), "d.hcl") || !strings.Contains(errs.String(), "Invalid connections") {
+		t.Errorf("serve: %d, %s", code, errs.String())
+	}
+	if _, err := os.Stat(filepath.Join(dir, "state")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the state directory: %v", err)
+	}
+}
+
+func hardLimit(t *testing.T) uint64 {
+	t.Helper()
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
+		t.Fatal(err)
+	}
+	return r.Max
 }

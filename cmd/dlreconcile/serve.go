@@ -54,6 +54,13 @@ func (c *cli) serve(ctx context.Context) (err error) {
 	if err := c.checkSocket(); err != nil {
 		return err
 	}
+	files, err := mayOpen()
+	if err != nil {
+		return err
+	}
+	if diags := c.settings.blocks.NBD.checkFiles(files, c.logger()); diags.HasErrors() {
+		return diags
+	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP) // which would end it, from here on
 	defer signal.Stop(hup)

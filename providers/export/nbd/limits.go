@@ -38,7 +38,8 @@ type Limits struct {
 	Memory int64
 }
 
-func (l Limits) withDefaults() Limits {
+// WithDefaults gives the limits that hold: what is not set has its default.
+func (l Limits) WithDefaults() Limits {
 	if l.Connections <= 0 {
 		l.Connections = 4096
 	}

@@ -33,7 +33,7 @@ func New(h Handler, l Limits, log *slog.Logger) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	l = l.withDefaults()
+	l = l.WithDefaults()
 	s := &Server{
 		handler: h, limits: l, log: log,
 		census: census{total: l.Connections, perAddr: l.PerAddress, halfOpen: l.HalfOpen, byAddr: map[netip.Addr]int{}},
