@@ -7,9 +7,12 @@ import (
 )
 
 // lanes bounds the READs that wait for disks at once. An address has at most as many
-// lanes as are free beside its own: whatever it asks for, and however long its disk
-// takes, somebody else finds one. Of those who wait the address that has the fewest is
-// next. All clients of Unix sockets count as one address, the zero one.
+// lanes as are free beside its own: whatever one address asks for, and however long its
+// disk takes, half of them are left to the others. Each further one whose disk hangs takes
+// half of the rest, of 64 lanes 32, 16, 8, 4, 2, 1 and 1: seven leave none. A READ that
+// hangs in the kernel cannot be ended, so nothing could be kept for an eighth for long. Of
+// those who wait the address that has the fewest is next. All clients of Unix sockets
+// count as one address, the zero one.
 type lanes struct {
 	mu    sync.Mutex // guards all below
 	free  int

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -152,6 +153,25 @@ func TestLanes(t *testing.T) {
 	l.leave(c)
 	if l.free != 4 || len(l.peers) != 0 || len(l.line) != 0 {
 		t.Errorf("%d free, %d addresses, %d in line", l.free, len(l.peers), len(l.line))
+	}
+}
+
+// Disks that hang for one address leave half of the lanes, and each further address half
+// of what is left, to the last one.
+func TestLanesOfManyWhoHang(t *testing.T) {
+	l := newLanes(64)
+	var got []int
+	for i := range byte(8) {
+		a, n := netip.AddrFrom4([4]byte{10, 0, 0, i}), 0
+		for range 100 {
+			if l.join(a, make(chan struct{}, 1)) {
+				n++
+			}
+		}
+		got = append(got, n)
+	}
+	if want := []int{32, 16, 8, 4, 2, 1, 1, 0}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

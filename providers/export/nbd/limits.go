@@ -32,6 +32,7 @@ type Limits struct {
 	// DiskReads is how many READs wait for disks at once, of all connections; default
 	// 64. Each is a thread. Of one connection 16 do, and 64 more wait for their turn; one
 	// address has at most as many as it leaves free, and all Unix sockets count as one.
+	// Disks that hang for seven addresses take all of 64.
 	DiskReads int
 	// Memory is for payload that has to be copied, of all connections, in bytes;
 	// default 16 MiB. When it is lent, pieces of 64 KiB are lent beyond it.
