@@ -148,6 +148,17 @@ func TestHandshakeCloses(t *testing.T) {
 	}
 }
 
+// Oldstyle is not spoken: the greeting is that of newstyle, and who goes on as after the
+// other one, with a request at once, is let go.
+func TestOldstyleIsRefused(t *testing.T) {
+	cl := serve(t, testShelf(), Limits{Handshake: time.Hour})()
+	if got, want := cl.recv(greetingSize), append([]byte("NBDMAGICIHAVEOPT"), be(uint16(3))...); !bytes.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	cl.send(request(0, 0, 1, 0, 512))
+	cl.wantClosed()
+}
+
 func TestAbort(t *testing.T) {
 	cl := serve(t, testShelf(), Limits{})()
 	cl.greet(3)

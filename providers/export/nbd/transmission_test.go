@@ -3,6 +3,7 @@ package nbd
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -339,6 +340,57 @@ func TestGoodbyeFinishesWhatIsOutstanding(t *testing.T) {
 		t.Errorf("answered: %v", seen)
 	}
 	cl.wantClosed()
+}
+
+// A server that stops disconnects, whatever is asked of it meanwhile, and a disk that says
+// ESHUTDOWN reads as EIO: the Linux client hands that error to the file system.
+func TestNeverESHUTDOWN(t *testing.T) {
+	h := newShelf()
+	d := h.add("x", newDisk(1<<20), Info{})
+	gate := make(chan struct{})
+	d.gate["sync"] = gate
+	h.add("going", newDisk(1<<20), Info{}).fail = func(string, int64, int64) error { return syscall.ESHUTDOWN }
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, stop := serveOn(t, ln, h, Limits{})
+	dial := func() *client {
+		nc, err := net.Dial("tcp4", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { nc.Close() })
+		nc.SetDeadline(time.Now().Add(20 * time.Second))
+		return &client{t: t, nc: nc, in: newReader(nc)}
+	}
+	cl, other, going := dial(), dial(), dial()
+	cl.attach("x")
+	other.attach("x")
+	going.attach("going")
+	going.send(request(0, 3, 1, 0, 0))
+	going.wantReply(errnoIO, 1)
+	cl.send(request(0, 3, 1, 0, 0))
+	receive(t, d.begun)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		stop()
+	}()
+	other.wantClosed() // so it is stopping
+	cl.nc.Write(request(0, 3, 2, 0, 0))
+	close(gate)
+	b, err := io.ReadAll(cl.in)
+	var ne net.Error
+	if errors.As(err, &ne) && ne.Timeout() {
+		t.Error("the server did not close")
+	}
+	for ; len(b) >= replySize; b = b[replySize:] {
+		if errno := binary.BigEndian.Uint32(b[4:]); errno != 0 {
+			t.Errorf("errno %d of request %d", errno, binary.BigEndian.Uint64(b[8:]))
+		}
+	}
+	<-stopped
 }
 
 // Drop lets the write in progress end, begins no other, and Detached comes after.
