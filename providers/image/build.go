@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -161,8 +162,16 @@ func (b *build) finish(ctx context.Context, p *Provider) (provider.Artifact, err
 	}
 	steps := slices.Concat([]func(context.Context) error{b.customise, b.findKernel}, initramfs,
 		[]func(context.Context) error{b.takeBootFiles, b.makeFilesystem})
-	for _, s := range steps {
-		if err := s(ctx); err != nil {
+	for i, s := range steps {
+		err := s(ctx)
+		var m *mistake
+		if i == 0 && errors.As(err, &m) {
+			// Told together: each costs its author a commit.
+			if kerr := b.findKernel(ctx); errors.As(kerr, &m) {
+				err = errors.Join(err, kerr)
+			}
+		}
+		if err != nil {
 			return none, err
 		}
 	}

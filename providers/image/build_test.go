@@ -286,6 +286,20 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
+// An archive without an init and with something else for a kernel was refused twice, one
+// commit after the other.
+func TestMistakesOfAnArchiveAreToldTogether(t *testing.T) {
+	p := fakeProvider(t)
+	root := with(without(fakeRoot(t), "usr/sbin/init"), entry{name: "boot/vmlinuz-" + fakeVersion, body: strings.Repeat("x", 5000)})
+	files := fstest.MapFS{}
+	_, err := prepare(t, p, files, tarImage(files, makeTar(t, root...), nil), nil)
+	var diags hcl.Diagnostics
+	if !errors.As(err, &diags) || len(diags) != 2 || diags[0].Summary != "The image cannot boot" || diags[1].Summary != "Not a kernel" {
+		t.Errorf("got %v", err)
+	}
+	noScratch(t, p.Content)
+}
+
 func TestWrongDigestIsNoArtifact(t *testing.T) {
 	p := fakeProvider(t)
 	files := fstest.MapFS{}

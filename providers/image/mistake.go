@@ -29,22 +29,37 @@ func notSealedHere(img *schema.Image) error {
 }
 
 // diagnose gives the error of a build as the engine wants it: diagnostics for a
-// mistake, and a wrapped error that names the image for everything else.
+// mistake or several that were joined, and a wrapped error that names the image for
+// everything else.
 func diagnose(img *schema.Image, err error) error {
-	var m *mistake
-	if !errors.As(err, &m) {
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	var diags hcl.Diagnostics
+	for _, err := range all {
+		var m *mistake
+		if errors.As(err, &m) {
+			diags = append(diags, m.diagnostic(img))
+		}
+	}
+	if len(diags) == 0 {
 		return fmt.Errorf("%s: %w", img.Addr, err)
 	}
+	return diags
+}
+
+func (m *mistake) diagnostic(img *schema.Image) *hcl.Diagnostic {
 	at := img.At(m.attr)
 	for _, f := range img.Files {
 		if m.file != "" && f.Path == m.file {
 			at = f.Range
 		}
 	}
-	return hcl.Diagnostics{{
+	return &hcl.Diagnostic{
 		Severity: hcl.DiagError,
 		Summary:  m.summary,
 		Detail:   fmt.Sprintf("%s: %s", img.Addr, m.detail),
 		Subject:  new(at.HCL()),
-	}}
+	}
 }
