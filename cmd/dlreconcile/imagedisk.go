@@ -161,7 +161,9 @@ One that the machine has attached is refused, unless --force is given: then its
 connections are dropped, and the machine, whose disk is gone from under it, is refused
 until it boots again. A client that names no boot, and that no boot session is known of
 (a foreign nbd-client, say), cannot be seen booting: switch it off, and reset it once
-more, without --force.
+more, without --force. A client that names no boot is refused like that too when it was
+attached less than 10 minutes ago, or the daemon has not been up for as long: it may have
+lost its connection, and come back with its file system still mounted.
 
 On a terminal it shows what there is and asks first, unless --auto-approve is given.
 

@@ -105,9 +105,9 @@ type Overlays interface {
 	// ResetOverlays discards them, and gives what was discarded: all of them, or none.
 	// One that is attached is an error that is ErrAttached, unless force is given: then
 	// its connections are dropped, and its machine is refused until it boots. One that
-	// names no boot is Refused until a boot session of it begins, or until it is reset
-	// once more: nothing else tells a disk that was taken away from one that was never
-	// there. It is on disk before anything is waited for; what comes after is an error
+	// names no boot, and was attached a short time ago or may have been, is Refused until
+	// a boot session of it begins, or until it is reset once more: nothing else tells a
+	// disk that was taken away from one that was never there. It is on disk before anything is waited for; what comes after is an error
 	// that says so.
 	ResetOverlays(ctx context.Context, q OverlayQuery, force bool) ([]Overlay, error)
 	// PromoteOverlay seals what the machine's disk reads like as an artifact of its own.

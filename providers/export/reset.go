@@ -71,13 +71,19 @@ func (p *Provider) retireAll(list []found, force bool) ([]*attachment, error) {
 		return nil, fmt.Errorf("%w: %s; switch the machine off first, or use --force, which takes its disk away from under it: it has to be booted again then", provider.ErrAttached, strings.Join(used, ", "))
 	}
 	for _, f := range list {
-		if r, ok := p.overlays.Lookup(f.key); ok && inUse[f.key] && !named(bootOf(r)) {
+		// Who names no boot may be about to connect again.
+		if r, ok := p.overlays.Lookup(f.key); ok && !named(bootOf(r)) && !isRefused(r) && (inUse[f.key] || p.now().Sub(p.lastSeen(r)) < comesBack) {
 			p.overlays.Note(f.key, noteRefused, refusedReset)
 		}
 		p.overlays.Retire(f.key)
 	}
 	return conns, nil
 }
+
+// comesBack is for how long a client without a connection may be one that has lost it,
+// and tries again with its file system still mounted: after a restart of the daemon, a
+// cable that was pulled, or by `nbd-client -persist`.
+const comesBack = 10 * time.Minute
 
 // Why an overlay was discarded from under a client that names no boot, as noted.
 const (
@@ -106,7 +112,7 @@ func (p *Provider) tookAway(boot cow.Key, session string) error {
 			p.stillAsks(r)
 			return errWroteUnnamed
 		default:
-			return denied("its disk was discarded while it was attached: it has to be booted again; where that cannot be seen from here, switch it off and give `dlreconcile image reset` once more")
+			return denied("its disk was discarded while it was attached, or a short time after: it has to be booted again; where that cannot be seen from here, switch it off and give `dlreconcile image reset` once more")
 		}
 	}
 	return nil

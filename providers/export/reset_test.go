@@ -91,6 +91,55 @@ func TestResetUnderAForeignClient(t *testing.T) {
 	}
 }
 
+// A client that names no boot has lost its connection, and will be back with its file
+// system mounted: it was not attached just then, and got a fresh disk.
+func TestResetBetweenTwoConnections(t *testing.T) {
+	for _, keep := range []schema.Keep{schema.KeepBoot, schema.KeepHost} {
+		t.Run(string(keep), func(t *testing.T) {
+			r := newRig(t)
+			a, sealed := r.artifact(1, 1<<20)
+			r.commit(r.keeping(1, a, keep))
+			name := nameOf("arch", a)
+			reset := func(refused bool) {
+				t.Helper()
+				if list, err := r.ResetOverlays(t.Context(), ofTestMachine, false); err != nil || len(list) != 1 || list[0].Refused != refused {
+					t.Fatalf("%+v, %v, want refused %t", list, err, refused)
+				}
+			}
+			begin := func() {
+				t.Helper()
+				m := r.mustDial(name)
+				m.wantText(0, string(sealed[:7]), "a fresh one")
+				m.write(0, "written")
+				m.gone(r)
+			}
+			begin()
+			reset(true)
+			r.wantDenied(name, "image reset")
+			reset(false) // it is switched off
+			begin()
+			r.ahead.Add(int64(comesBack)) // the daemon was off as long: nobody could come back
+			r.restart()
+			r.commit(r.keeping(1, a, keep))
+			reset(true)
+			r.wantDenied(name, "image reset")
+			reset(false)
+			begin()
+			r.ahead.Add(int64(comesBack))
+			reset(false) // nobody came
+			m := r.mustDial(name)
+			m.wantText(0, string(sealed[:7]), "it was away")
+			m.gone(r)
+			reset(true)
+			reset(false)
+			named := r.mustDial(name + bootA)
+			named.write(0, "written")
+			named.gone(r)
+			reset(false) // who names a boot is told apart by it
+		})
+	}
+}
+
 // A crash while a connection is waited for brought the old disk back.
 func TestResetIsOnDiskBeforeItWaits(t *testing.T) {
 	r := newRig(t)
