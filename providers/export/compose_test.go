@@ -3,10 +3,14 @@ package export
 import (
 	"context"
 	"errors"
+	"io"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/providers/export/cow"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
 
@@ -54,4 +58,87 @@ func TestAttachingEndsACopy(t *testing.T) {
 func (r *rig) second(f found) error {
 	_, _, err := r.alone(r.t.Context(), f, "use --live")
 	return err
+}
+
+// gate is a base that is not read before it is opened.
+type gate struct {
+	io.ReaderAt
+	reached func()
+	opened  chan struct{}
+}
+
+func (g gate) ReadAt(p []byte, off int64) (int, error) {
+	g.reached()
+	<-g.opened
+	return g.ReaderAt.ReadAt(p, off)
+}
+
+// told is a context that tells when somebody first asks when it ends.
+type told struct {
+	context.Context
+	asked func()
+}
+
+func (c told) Done() <-chan struct{} {
+	c.asked()
+	return c.Context.Done()
+}
+
+// An order to promote, in the midst of its copy, is given up when the machine comes, and
+// leaves nothing.
+func TestAttachingEndsAPromotion(t *testing.T) {
+	r := newRig(t)
+	a, _ := r.artifact(1, 1<<20)
+	r.commit(r.keeping(1, a, schema.KeepHost))
+	name := nameOf("arch", a)
+	m := r.mustDial(name + bootA)
+	m.write(0, "written")
+	m.gone(r)
+	f := r.listed(ofTestMachine)[0]
+	base, err := r.content.Open(a.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer base.Close()
+	reached := make(chan struct{})
+	g := gate{base, sync.OnceFunc(func() { close(reached) }), make(chan struct{})}
+	o, err := r.overlays.Reopen(f.key, cow.Base{Digest: a.Root.Digest, Size: a.Root.Size}, g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	open := sync.OnceFunc(func() { close(g.opened) })
+	defer open()
+	writes := make(chan struct{})
+	wg.Go(func() { // what is copied waits for it, and it for the gate
+		defer close(writes)
+		if _, err := o.WriteAt([]byte("x"), 3*cow.BlockSize+1); err != nil {
+			t.Error(err)
+		}
+	})
+	<-reached
+	begun, ended := make(chan struct{}), make(chan error, 1)
+	ctx := told{t.Context(), sync.OnceFunc(func() { close(begun) })}
+	wg.Go(func() {
+		_, err := r.PromoteOverlay(ctx, ofTestMachine, false)
+		ended <- err
+	})
+	select {
+	case <-begun:
+	case err := <-ended:
+		t.Fatalf("it ended before: %v", err)
+	}
+	r.mustDial(name + bootB)
+	open()
+	if err := <-ended; !errors.Is(err, provider.ErrAttached) || !strings.Contains(err.Error(), "which came") {
+		t.Errorf("%v", err)
+	}
+	<-writes
+	for _, left := range []string{"promote*", "*/promote*", "*/*/promote*"} {
+		if list, err := filepath.Glob(filepath.Join(r.state, left)); err != nil || len(list) != 0 {
+			t.Errorf("left behind: %v, %v", list, err)
+		}
+	}
 }
