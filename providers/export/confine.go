@@ -163,6 +163,20 @@ func makeRoot(dir, program, inside, file string) error {
 			return err
 		}
 	}
+	for _, d := range []string{"/dev", "/etc"} {
+		if err := os.Mkdir(dir+d, 0o755); err != nil {
+			return err
+		}
+	}
+	for _, empty := range []string{"/dev/null", "/etc/mtab"} { // e2fsck complains where it cannot open them
+		err := os.WriteFile(dir+empty, nil, 0o666)
+		if err == nil {
+			err = os.Chmod(dir+empty, 0o666)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	for _, b := range []struct {
 		from, to string
 		attr     uint64

@@ -50,7 +50,7 @@ bash -c 'echo > /dev/tcp/127.0.0.1/%d' 2>&- && echo connected
 exit 8
 `, l.Addr().(*net.TCPAddr).Port))
 	err = settle(t.Context(), file, "ext4")
-	want := regexp.MustCompile(fmt.Sprintf(`: as %d:%[1]d:%[1]d, %d KiB, %d blocks, process 1 writable( /(bin|sbin|usr|e2fsck|disk|lib[^ ]*))+$`,
+	want := regexp.MustCompile(fmt.Sprintf(`: as %d:%[1]d:%[1]d, %d KiB, %d blocks, process 1 writable( /(bin|sbin|usr|dev|etc|e2fsck|disk|lib[^ ]*))+$`,
 		confinedUser, confinedMemory, 16<<20/512+1))
 	if err == nil || !want.MatchString(err.Error()) {
 		t.Errorf("%v, want %s", err, want)
