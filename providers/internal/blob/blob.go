@@ -39,6 +39,7 @@ type File struct {
 
 	holes   atomic.Pointer[holes]   // nil until somebody asked
 	mapping atomic.Pointer[mapping] // nil until somebody fetched; of what file was then
+	tried   atomic.Pointer[os.File] // was to be mapped, and is or cannot be; nil until somebody fetched
 	mapMu   sync.Mutex              // one maps at a time; guards mappings
 	// mappings are all that were made: somebody may be sending from any.
 	mappings []*mapping

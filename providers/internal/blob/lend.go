@@ -58,8 +58,12 @@ func (f *File) Fetch(off, n int64) error {
 }
 
 // ReadNow fills p from off on, or reports false when that would wait for the disk;
-// then p has anything.
-func (f *File) ReadNow(p []byte, off int64) bool { return ReadNow(f.file.Load(), p, off) }
+// then p has anything. It does so, too, of a file of which nobody fetched anything yet:
+// whoever reads here and there, and only what is in memory, would never be lent anything.
+func (f *File) ReadNow(p []byte, off int64) bool {
+	now := f.file.Load()
+	return f.tried.Load() == now && ReadNow(now, p, off)
+}
 
 // ReadNow is File.ReadNow of any file.
 func ReadNow(f *os.File, p []byte, off int64) bool {

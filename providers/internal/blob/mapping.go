@@ -70,6 +70,7 @@ func (f *File) mapped() (*mapping, error) {
 	if m := f.mapping.Load(); m != nil && m.of == now {
 		return m, nil
 	}
+	defer f.tried.Store(now)
 	st, err := now.Stat()
 	if err != nil {
 		return nil, err
