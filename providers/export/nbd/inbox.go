@@ -24,6 +24,7 @@ type inbox struct {
 	err     error
 	step    func(fd uintptr) bool // receive, made once
 	waited  bool                  // the last look found nothing there
+	linger  linger
 }
 
 // newInbox makes the inbox of a connection.
@@ -170,10 +171,13 @@ func (in *inbox) receive(fd uintptr) bool {
 		case err == syscall.EINTR:
 			continue
 		case err == syscall.EAGAIN:
+			in.waited = true
+			if in.linger.more(fd) {
+				continue
+			}
 			if in.w == 0 {
 				in.close()
 			}
-			in.waited = true
 			return false
 		case err != nil:
 			in.got, in.err = 0, err
@@ -181,6 +185,7 @@ func (in *inbox) receive(fd uintptr) bool {
 			in.got, in.err = 0, io.EOF
 		default:
 			in.got, in.err = n, nil
+			in.linger.came()
 		}
 		return true
 	}

@@ -64,6 +64,8 @@ type loadConn struct {
 	have    int   // of head
 	payload int64 // still to come
 	slot    int
+	asked   []int // slots of small reads, in order
+	dropped int   // bytes of replies to them that were not counted yet
 }
 
 type loadRun struct {
@@ -218,6 +220,9 @@ func (r *loadRun) issue(c *loadConn, now time.Time) error {
 		}
 		c.issued += int64(r.Block)
 		c.since[slot] = now
+		if r.small() {
+			c.asked = append(c.asked, slot)
+		}
 	}
 	for b := r.wire; len(b) > 0; {
 		n, err := unix.Write(c.fd, b)
@@ -235,9 +240,14 @@ func (r *loadRun) issue(c *loadConn, now time.Time) error {
 	return nil
 }
 
-// whole is the length of a payload from which on it costs less to have it dropped than to
-// copy it together with others.
+// whole is the length of a payload from which on replies are received one by one, and their
+// payload is dropped.
 const whole = 32 << 10
+
+// small reports whether what comes is dropped as it comes, headers and payload of many
+// replies, and only counted: all are as long, unless one is an error, and then the last
+// one never comes.
+func (l load) small() bool { return l.Block < whole && !l.Write }
 
 // receive takes what there is, for a while.
 func (r *loadRun) receive(c *loadConn) error {
@@ -248,6 +258,8 @@ func (r *loadRun) receive(c *loadConn) error {
 			b, flags = b[:min(c.payload, int64(len(b)))], unix.MSG_TRUNC
 		case r.Block >= whole && !r.Write: // no more than a header
 			b = b[:replySize-c.have]
+		case r.small():
+			flags = unix.MSG_TRUNC
 		}
 		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), uintptr(flags|unix.MSG_DONTWAIT), 0, 0)
 		switch {
@@ -258,7 +270,9 @@ func (r *loadRun) receive(c *loadConn) error {
 		case n == 0:
 			return errors.New("the server closed")
 		}
-		if err := r.take(c, b[:n]); err != nil {
+		if r.small() {
+			r.count(c, int(n))
+		} else if err := r.take(c, b[:n]); err != nil {
 			return err
 		}
 		if int(n) < len(b) {
@@ -266,6 +280,15 @@ func (r *loadRun) receive(c *loadConn) error {
 		}
 	}
 	return nil
+}
+
+// count counts what was dropped. Which of them was answered first, nobody knows.
+func (r *loadRun) count(c *loadConn, n int) {
+	now := time.Now()
+	for c.dropped += n; c.dropped >= replySize+r.Block; c.dropped -= replySize + r.Block {
+		r.done(c, c.asked[0], now)
+		c.asked = c.asked[1:]
+	}
 }
 
 // take reads what was received.
@@ -276,7 +299,7 @@ func (r *loadRun) take(c *loadConn, b []byte) error {
 			n := min(c.payload, int64(len(b)))
 			c.payload, b = c.payload-n, b[n:]
 			if c.payload == 0 {
-				r.done(c, now)
+				r.done(c, c.slot, now)
 			}
 			continue
 		}
@@ -295,7 +318,7 @@ func (r *loadRun) take(c *loadConn, b []byte) error {
 			r.out.Errors++
 		}
 		if failed || r.Write {
-			r.done(c, now)
+			r.done(c, c.slot, now)
 		} else {
 			c.payload = int64(r.Block)
 		}
@@ -303,11 +326,11 @@ func (r *loadRun) take(c *loadConn, b []byte) error {
 	return nil
 }
 
-func (r *loadRun) done(c *loadConn, now time.Time) {
-	c.free = append(c.free, c.slot)
+func (r *loadRun) done(c *loadConn, slot int, now time.Time) {
+	c.free = append(c.free, slot)
 	r.out.Ops++
 	r.out.Bytes += int64(r.Block)
 	if len(r.latency) < cap(r.latency) {
-		r.latency = append(r.latency, now.Sub(c.since[c.slot]))
+		r.latency = append(r.latency, now.Sub(c.since[slot]))
 	}
 }

@@ -86,6 +86,7 @@ func (t *transmission) loop() error {
 	replies, bytes := 0, 0 // of this turn
 	for {
 		if t.in.buffered() < size || out.turnOver() {
+			t.in.linger.may = out.count >= lingerRequests && out.size <= lingerBytes && t.srv.turns.few()
 			replies, bytes = replies+out.count, bytes+out.size
 			if err := out.flush(); err != nil { // about to wait, or enough
 				return err
