@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -252,7 +253,9 @@ func TestTrialIsReplaced(t *testing.T) {
 	h.clock.sleep(time.Minute)
 	h.Poke()
 	s = h.wait("going back", func(s Status) bool { return s.Try == nil && s.Phase == PhaseIdle })
-	if s.Generation != base+3 || h.current().RolledBackTo == 0 || h.served() != h.servedBy(base) {
+	at := slices.IndexFunc(h.store.List(), func(g store.Header) bool { return g.Number == base+3 && g.RolledBackTo != 0 })
+	// The tip, which was on trial and was never refused, may have been applied since.
+	if s.Generation < base+3 || at < 0 || s.Generation == base+3 && h.served() != h.servedBy(base) {
 		t.Errorf("%+v", s)
 	}
 }

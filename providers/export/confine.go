@@ -17,7 +17,7 @@ import (
 
 // What a machine wrote may be made to take over a program that reads it. So such a
 // program runs as nobody else does, with a root that holds the file, /usr and itself,
-// all but the file read-only; in process, network and IPC namespaces of its own; and
+// all but the file (and a /dev/null and an mtab of its own) read-only; in process, network and IPC namespaces of its own; and
 // within bounds. Beside the file it finds what any Debian package has in /usr, and the
 // kernel: no file, socket or process of the server's.
 

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"strings"
 	"time"
 
 	"github.com/dlreconcile/dlreconcile/providers/export/cow"
@@ -28,6 +29,9 @@ func (p *Provider) keptKey(t target, boot cow.Key, session string) (w writable, 
 	var live *cow.Record
 	over, discarded := false, false
 	for _, r := range p.overlays.Of(key.Machine, key.Export) {
+		if r.Base.Digest == "" && strings.HasPrefix(r.Instance, keptInstance) {
+			return w, denied("it has a disk whose record cannot be read: the log of the daemon's start says why, and where it is")
+		}
 		if recorded(r).keeps != t.keeps {
 			continue
 		}

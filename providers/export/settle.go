@@ -126,7 +126,7 @@ func settleExt4(ctx context.Context, f *os.File) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if errors.As(err, new(*exec.ExitError)) {
+		if foundErrors(err) {
 			return fmt.Errorf("%w: %w", what, err)
 		}
 		return err
@@ -135,6 +135,18 @@ func settleExt4(ctx context.Context, f *os.File) error {
 		err = fmt.Errorf("%w: it is not clean after e2fsck", errTorn)
 	}
 	return err
+}
+
+// foundErrors reports whether an error of e2fsck is about the file system, and not about
+// e2fsck: one that was killed, or came to the end of its memory, says nothing about that.
+func foundErrors(err error) bool {
+	const left, operational = 4, 8 // e2fsck(8), EXIT CODE
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	code := exit.ExitCode()
+	return code > 0 && code < 32 && (code&left != 0 || code == operational && !strings.Contains(err.Error(), "emory"))
 }
 
 // e2fsck looks a file system through. With "-p" it does what is safe without asking: it

@@ -32,7 +32,7 @@
 // for its file system.
 //
 // Below <dir> no link is followed, and only files of these names are removed, and empty
-// folders. An overlay of which a file is no regular file, or has two names, is refused.
+// folders. An overlay of which a file is no regular file is refused.
 //
 // meta.json is written last when an overlay is made, and a folder without one is
 // an overlay that never was.

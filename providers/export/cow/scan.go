@@ -167,8 +167,8 @@ func (s *Store) scanOverlay(key Key, boot, d folder, files []string, l *strays) 
 	}
 	for _, name := range files { // what a killed process did not come to rename
 		if pending.MatchString(name) {
-			if err := d.unlink(name); err != nil {
-				return err
+			if err := d.unlink(name); err != nil { // it does no harm
+				l.add(fmt.Sprintf("%s (%v)", filepath.Join(d.Name(), name), reason(err)))
 			}
 		}
 	}

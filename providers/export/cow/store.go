@@ -103,7 +103,7 @@ func OpenStore(dir string, c Config) (*Store, error) {
 		s.log.Error("overlays of former boots cannot be cleared away", "err", err)
 	}
 	if err := s.prune(); err != nil {
-		return nil, fmt.Errorf("overlays: %w", err)
+		s.log.Error("empty folders of overlays cannot be removed", "err", err)
 	}
 	return s, nil
 }
@@ -257,11 +257,15 @@ func (s *Store) create(rec Record) (err error) {
 	}
 	defer at.close()
 	d := at.dir()
-	if f, err := d.file(recordFile, unix.O_RDONLY); !errors.Is(err, fs.ErrNotExist) {
-		if err == nil {
-			f.Close()
-		}
+	f, err := d.file(recordFile, unix.O_RDONLY)
+	switch {
+	case err == nil:
+		f.Close()
+		fallthrough
+	case errors.As(err, new(*statefile.UnfitError)):
 		return d.unfit(recordFile, "it came when the store was open already; nothing is made in its place before the next start")
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
 	}
 	defer func() {
 		if err != nil {

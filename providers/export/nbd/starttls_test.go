@@ -362,3 +362,43 @@ func TestFailedTLSIsTold(t *testing.T) {
 		t.Error("told again")
 	}
 }
+
+// Over TLS nothing can be lent. What is in memory is answered without waiting for a turn
+// at the disk all the same, once the first READ has had one.
+func TestReadNowOverTLS(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "image")
+	if err := os.WriteFile(path, bytes.Repeat([]byte("tls!"), 64<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, err := openSealed(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Release)
+	h := newShelf()
+	h.exports["x"] = Export{Info: Info{Name: "x", Size: 256 << 10, ReadOnly: true}, Backend: d}
+	p := newPKI(t)
+	cl := connect(t, serveSecured(t, h, Security{Config: p.server}, "tcp4", "127.0.0.1:0"))
+	cl.greet(3)
+	if err := cl.startTLS(p.client); err != nil {
+		t.Fatal(err)
+	}
+	if got := cl.last(7, infoData("x")); got != ack {
+		t.Fatalf("GO: %#x", got)
+	}
+	b := make([]byte, 4096)
+	if d.ReadNow(b, 8192) {
+		t.Fatal("nobody fetched anything yet: the test shows nothing")
+	}
+	cl.send(request(0, 0, 1, 4096, 4096))
+	cl.wantReply(0, 1)
+	cl.recv(4096)
+	if !d.ReadNow(b, 8192) {
+		t.Error("every READ has to wait for a turn at the disk")
+	}
+	cl.send(request(0, 0, 2, 8192, 4096), request(0, 2, 0, 0, 0))
+	cl.wantReply(0, 2)
+	if got := cl.recv(4096); !bytes.Equal(got, b) {
+		t.Errorf("read %q", got[:8])
+	}
+}

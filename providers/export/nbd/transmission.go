@@ -28,6 +28,7 @@ type transmission struct {
 	stats Stats
 
 	lender  Lender    // nil also where bytes cannot be lent: TLS
+	fetcher Lender    // the same, there too
 	now     NowReader // or nil
 	mayWait bool      // the backend says which READs wait; one that does not is never waited for
 
@@ -42,8 +43,11 @@ type transmission struct {
 func (c *conn) transmit(exp Export) Stats {
 	t := &transmission{conn: c, exp: exp, to: newSender(c), complained: map[uint32]bool{}}
 	lender, lends := exp.Backend.(Lender)
-	if lends && c.in.raw != nil {
-		t.lender = lender
+	if lends {
+		t.fetcher = lender
+		if c.in.raw != nil {
+			t.lender = lender
+		}
 	}
 	var now bool
 	t.now, now = exp.Backend.(NowReader)

@@ -75,6 +75,12 @@ func TestLend(t *testing.T) {
 func TestReadNow(t *testing.T) {
 	_, f, want := openImage(t)
 	p := make([]byte, 5000)
+	if f.ReadNow(p, 2<<20-100) {
+		t.Error("nobody fetched anything, so nothing is mapped yet")
+	}
+	if err := f.Fetch(0, 1); err != nil {
+		t.Fatal(err)
+	}
 	if !f.ReadNow(p, 2<<20-100) {
 		t.Skip("this file system does not say what waits")
 	}
