@@ -2,7 +2,6 @@ package sock
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -15,19 +14,7 @@ func TestGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var gone []string
 		broken := make(chan struct{})
-		s := New(func(context.Context, string) (*fake, error) { return &fake{make(chan struct{})}, nil }, func(ctx context.Context, k string, f *fake) error {
-			var breaks chan struct{}
-			if k == "breaks" {
-				breaks = broken
-			}
-			select {
-			case <-f.closed:
-			case <-breaks:
-				return errors.New("broken")
-			case <-ctx.Done():
-			}
-			return nil
-		}).Gone(func(k string) { gone = append(gone, k) })
+		s := New(func(context.Context, string) (*fake, error) { return &fake{make(chan struct{})}, nil }, breaking("breaks", broken)).Gone(func(k string) { gone = append(gone, k) })
 		told := func(what string, want ...string) {
 			t.Helper()
 			synctest.Wait()

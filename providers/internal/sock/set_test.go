@@ -159,6 +159,23 @@ func (f *fake) Close() error {
 	return nil
 }
 
+// breaking serves until the socket is closed; that of key breaks when broken says so.
+func breaking(key string, broken <-chan struct{}) func(context.Context, string, *fake) error {
+	return func(ctx context.Context, k string, f *fake) error {
+		var breaks <-chan struct{}
+		if k == key {
+			breaks = broken
+		}
+		select {
+		case <-f.closed:
+		case <-breaks:
+			return errors.New("broken")
+		case <-ctx.Done():
+		}
+		return nil
+	}
+}
+
 func TestFailedServeWasNeverStartedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := errors.New("broken")

@@ -27,19 +27,7 @@ func TestLostSocketHeldUpTheOthers(t *testing.T) {
 				}
 			}
 			return &fake{make(chan struct{})}, nil
-		}, func(ctx context.Context, k string, f *fake) error {
-			var breaks chan struct{}
-			if k == "lost" {
-				breaks = broken
-			}
-			select {
-			case <-f.closed:
-			case <-breaks:
-				return errors.New("broken")
-			case <-ctx.Done():
-			}
-			return nil
-		}).Gone(func(k string) { gone = append(gone, k) })
+		}, breaking("lost", broken)).Gone(func(k string) { gone = append(gone, k) })
 		prepare := func(keys ...string) *Pending[string, *fake] {
 			t.Helper()
 			p, err := s.Prepare(t.Context(), keys)
