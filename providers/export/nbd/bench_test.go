@@ -98,57 +98,12 @@ func benchRows() []benchRow {
 func benchServers(t testing.TB) {
 	providertest.Need(t, "nbd-server", "nbdkit", "qemu-nbd", "qemu-img", "ip")
 	apart(t)
+	idle, asleep := awake(t)
 	image := benchFile(t)
 	plain, layered := startServers(t, image, false), startServers(t, image, true)
 	var table strings.Builder
-	fmt.Fprintf(&table, "%-48s %-12s", "", "")
-	for _, s := range plain {
-		fmt.Fprintf(&table, " %20s", s.name)
-	}
-	fmt.Fprintf(&table, "  %6s  %s\n", "ratio", "aim")
-	for _, row := range benchRows() {
-		servers := plain
-		if row.load.Write {
-			servers = layered
-		}
-		runs := make([][]measured, len(servers))
-		for range benchRounds {
-			for i, s := range servers {
-				runs[i] = append(runs[i], s.measure(t, row.load))
-			}
-		}
-		for k, f := range row.figures {
-			name := row.name
-			if k > 0 {
-				name = ""
-			}
-			fmt.Fprintf(&table, "%-48s %-12s", name, f.name)
-			var medians []float64
-			for i := range plain {
-				if i >= len(servers) {
-					fmt.Fprintf(&table, " %20s", "–")
-					continue
-				}
-				var list []float64
-				for _, m := range runs[i] {
-					list = append(list, f.of(m))
-				}
-				slices.Sort(list)
-				medians = append(medians, list[len(list)/2])
-				fmt.Fprintf(&table, " %20s", fmt.Sprintf("%.4g (%.3g…%.3g)", list[len(list)/2], list[0], list[len(list)-1]))
-			}
-			best := slices.Min(medians[1:])
-			if f.more {
-				best = slices.Max(medians[1:])
-			}
-			fmt.Fprintf(&table, "  %6.2f", medians[0]/best)
-			if f.aim != nil {
-				said, met := f.aim(medians[0], best)
-				fmt.Fprintf(&table, "  %s: %s", said, map[bool]string{true: "met", false: "NOT MET"}[met])
-			}
-			fmt.Fprintln(&table)
-		}
-	}
+	fmt.Fprintln(&table, idle)
+	benchTable(t, &table, plain, layered, benchRows())
 	whole := load{Conns: benchStorm, Depth: 2, Block: 128 << 10, Bytes: benchImage}
 	for range 3 {
 		m := plain[0].measure(t, whole)
@@ -169,8 +124,71 @@ func benchServers(t testing.TB) {
 		}
 		fmt.Fprintln(&table)
 	}
+	if asleep != nil {
+		asleep()
+		fmt.Fprintln(&table, "idle processors halt at once, as this machine has it:")
+		benchTable(t, &table, plain, layered, slices.DeleteFunc(benchRows(), func(r benchRow) bool { return !r.load.Random }))
+	}
 	fmt.Println() // testing cuts what a benchmark logs
 	fmt.Println(table.String())
+}
+
+// benchTable measures rows, and writes them.
+func benchTable(t testing.TB, table *strings.Builder, plain, layered []*benchServer, rows []benchRow) {
+	fmt.Fprintf(table, "%-48s %-12s", "", "")
+	for _, s := range plain {
+		fmt.Fprintf(table, " %20s", s.name)
+	}
+	fmt.Fprintf(table, "  %6s  %s\n", "ratio", "aim")
+	for _, row := range rows {
+		servers := plain
+		if row.load.Write {
+			servers = layered
+		}
+		runs := make([][]measured, len(servers))
+		for range benchRounds {
+			for i, s := range servers {
+				runs[i] = append(runs[i], s.measure(t, row.load))
+			}
+		}
+		for k, f := range row.figures {
+			name := row.name
+			if k > 0 {
+				name = ""
+			}
+			fmt.Fprintf(table, "%-48s %-12s", name, f.name)
+			benchFigure(table, f, runs, len(plain))
+		}
+	}
+}
+
+// benchFigure writes the medians of one figure of all servers, ours first, and what that
+// is beside the best of the others.
+func benchFigure(table *strings.Builder, f figure, runs [][]measured, columns int) {
+	var medians []float64
+	for i := range columns {
+		if i >= len(runs) {
+			fmt.Fprintf(table, " %20s", "–")
+			continue
+		}
+		var list []float64
+		for _, m := range runs[i] {
+			list = append(list, f.of(m))
+		}
+		slices.Sort(list)
+		medians = append(medians, list[len(list)/2])
+		fmt.Fprintf(table, " %20s", fmt.Sprintf("%.4g (%.3g…%.3g)", list[len(list)/2], list[0], list[len(list)-1]))
+	}
+	best := slices.Min(medians[1:])
+	if f.more {
+		best = slices.Max(medians[1:])
+	}
+	fmt.Fprintf(table, "  %6.2f", medians[0]/best)
+	if f.aim != nil {
+		said, met := f.aim(medians[0], best)
+		fmt.Fprintf(table, "  %s: %s", said, map[bool]string{true: "met", false: "NOT MET"}[met])
+	}
+	fmt.Fprintln(table)
 }
 
 // benchFile makes an image of random bytes, all of it in memory.
