@@ -100,36 +100,42 @@ func TestWithin(t *testing.T) {
 	}
 }
 
-// No more is asked for at once than Depth on each connection, however answers are
-// ordered, and no more is held than MaxMemory.
+// No more is asked for at once than Depth on each connection, and no less, however answers
+// are ordered, and no more is held than MaxMemory.
 func TestNoMoreThanDepth(t *testing.T) {
 	const depth, conns, each, size = 5, 3, 4096, 100*4096 + 512
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	most := make(chan int, conns)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for range conns {
-			nc, err := ln.Accept()
-			if err != nil {
-				return
+	synctest.Test(t, func(t *testing.T) {
+		conf := Config{Request: each, Depth: depth, Connections: conns, Hash: true}
+		if err := conf.withDefaults(); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		var links []*link
+		most := make([]int, conns)
+		for i := range conns {
+			ours, theirs := net.Pipe()
+			wg.Go(func() { most[i] = answerBackwards(theirs, size) })
+			l := &link{nc: ours, in: bufio.NewReaderSize(ours, readBuffer)}
+			defer ours.Close()
+			if err := l.negotiate(t.Context(), "x", nil); err != nil {
+				t.Fatal(err)
 			}
-			wg.Go(func() { most <- answerBackwards(nc, size) })
+			links = append(links, l)
+		}
+		r := &Result{Export: links[0].export}
+		if err := conf.read(t.Context(), links, r); err != nil || r.Bytes != size {
+			t.Errorf("%d bytes, %v", r.Bytes, err)
+		}
+		for _, l := range links {
+			l.close()
+		}
+		wg.Wait()
+		for i, n := range most {
+			if n != depth {
+				t.Errorf("connection %d: %d requests at once, want %d", i, n, depth)
+			}
 		}
 	})
-	r, err := Probe(t.Context(), Config{Network: "tcp", Address: ln.Addr().String(), Export: "x", Request: each, Depth: depth, Connections: conns, Hash: true, Timeout: 10 * time.Second})
-	if err != nil || r.Bytes != size {
-		t.Errorf("%d bytes, %v", r.Bytes, err)
-	}
-	wg.Wait()
-	for range conns {
-		if n := <-most; n < 1 || n > depth {
-			t.Errorf("%d requests at once, want up to %d", n, depth)
-		}
-	}
 
 	s := newSequence(1<<20, 512, ahead*depth, true)
 	var held []*piece
@@ -148,33 +154,44 @@ func TestNoMoreThanDepth(t *testing.T) {
 	}
 }
 
-// answerBackwards serves a connection, and gives how many requests there were at once.
-// It answers when nothing more comes, the last first.
+// answerBackwards serves a connection in a synctest bubble, and gives how many requests
+// there were at once. It answers when nothing more comes, the last first: its pause ends
+// when everybody waits.
 func answerBackwards(nc net.Conn, size uint64) (most int) {
 	defer nc.Close()
-	b := be(greeting, noChunks, uint64(replyMagic), uint32(optGo), uint32(repInfo), uint32(12), uint16(infoExport), size, uint16(1|flagReadOnly|flagMultiConn), attached)
-	nc.Write(b)
-	in := bufio.NewReader(nc)
-	if _, err := in.Discard(4 + 16 + 16 + 4 + 1 + 2 + 3*2); err != nil {
-		return 0
-	}
+	requests := make(chan []byte, size/MinRequest+1) // all: a pipe holds nothing
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		defer close(requests)
+		in := bufio.NewReader(nc)
+		if _, err := in.Discard(4 + 16 + 16 + 4 + 1 + 2 + 3*2); err != nil {
+			return
+		}
+		for {
+			req := make([]byte, 28)
+			if _, err := io.ReadFull(in, req); err != nil || binary.BigEndian.Uint16(req[6:]) == cmdDisconnect {
+				return
+			}
+			requests <- req
+		}
+	})
+	nc.Write(be(greeting, noChunks, uint64(replyMagic), uint32(optGo), uint32(repInfo), uint32(12), uint16(infoExport), size, uint16(1|flagReadOnly|flagMultiConn), attached))
 	var waiting [][]byte
 	for {
-		nc.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-		req := make([]byte, 28)
-		_, err := io.ReadFull(in, req)
-		if t, ok := err.(net.Error); ok && t.Timeout() {
+		select {
+		case req, more := <-requests:
+			if !more {
+				return most
+			}
+			reply := be(uint32(simpleMagic), uint32(0), req[8:16], make([]byte, binary.BigEndian.Uint32(req[24:])))
+			waiting = append([][]byte{reply}, waiting...)
+			most = max(most, len(waiting))
+		case <-time.After(time.Millisecond):
 			for _, w := range waiting {
 				nc.Write(w)
 			}
 			waiting = nil
-			continue
 		}
-		if err != nil || binary.BigEndian.Uint16(req[6:]) == cmdDisconnect {
-			return most
-		}
-		reply := be(uint32(simpleMagic), uint32(0), req[8:16], make([]byte, binary.BigEndian.Uint32(req[24:])))
-		waiting = append([][]byte{reply}, waiting...)
-		most = max(most, len(waiting))
 	}
 }
