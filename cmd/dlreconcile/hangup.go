@@ -27,15 +27,25 @@ func (c *cli) hangups(ctx context.Context, hup <-chan os.Signal, h *house) error
 	}
 }
 
-// tellSettings says what daemon.hcl has that this process does not have.
+// tellSettings says what daemon.hcl has that this process does not have, or what the next
+// start would refuse of it. It changes nothing.
 func (c *cli) tellSettings(log *slog.Logger) {
 	now, err := os.ReadFile(c.settings.Config)
 	if err != nil && !(os.IsNotExist(err) && len(c.settings.source) == 0) {
 		log.Error("daemon.hcl cannot be read", "error", err)
 		return
 	}
-	if _, diags := parseDaemonFile(c.settings.Config, now); diags.HasErrors() {
-		log.Error("daemon.hcl is wrong: the next start would fail", "error", diags)
+	file, diags := parseDaemonFile(c.settings.Config, now)
+	if !diags.HasErrors() {
+		files, err := mayOpen()
+		if err != nil {
+			log.Error("whether daemon.hcl asks for too much cannot be told", "error", err)
+			return
+		}
+		diags = file.NBD.checkFiles(files, log)
+	}
+	if diags.HasErrors() {
+		log.Error("daemon.hcl is wrong: the next start would fail, and what this one began with stays in force", "error", diags)
 		return
 	}
 	if names := changedSettings(c.settings.source, now); len(names) > 0 {

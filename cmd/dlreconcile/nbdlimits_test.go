@@ -107,19 +107,7 @@ func TestNBDConnectionsNeedFiles(t *testing.T) {
 	}
 
 	// The daemon asks for it before it opens anything.
-	most, err := mayOpen()
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := min(most, 65536)
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: hardLimit(t)}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: hardLimit(t)}); err != nil {
-			t.Error(err)
-		}
-	})
+	fewFiles(t)
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "d.hcl")
 	if err := os.WriteFile(conf, []byte(written(mostNBDConnections)), 0o600); err != nil {
@@ -133,6 +121,66 @@ func TestNBDConnectionsNeedFiles(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "state")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the state directory: %v", err)
 	}
+}
+
+// A reload told of an edit that the next start would refuse as of one that counts from then
+// on.
+func TestReloadTellsOfTooManyConnections(t *testing.T) {
+	files := fewFiles(t)
+	conf := filepath.Join(t.TempDir(), "d.hcl")
+	written := func(n int) []byte { return fmt.Appendf(nil, "nbd {\n  limits {\n    connections = %d\n  }\n}", n) }
+	file, diags := parseDaemonFile(conf, written(10))
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	c := &cli{settings: settings{Config: conf, source: written(10), blocks: file.daemonBlocks}}
+	for _, tc := range []struct {
+		now  int
+		want []string // of the log; none: nothing is told
+	}{
+		{now: 10},
+		{now: 11, want: []string{"level=WARN", "counts from the next start on", "settings=nbd"}},
+		{now: mostNBDConnections, want: []string{"level=ERROR", "the next start would fail", "stays in force", conf + ":3,19-24: Invalid connections", fmt.Sprintf("this process may have %d", files)}},
+		{now: mostNBDConnections + 1, want: []string{"level=ERROR", "the next start would fail", conf + ":3,19-24: Invalid connections", "from 1 to 65536"}},
+		{now: 10},
+	} {
+		if err := os.WriteFile(conf, written(tc.now), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		c.tellSettings(slog.New(slog.NewTextHandler(&log, nil)))
+		if n := strings.Count(log.String(), "\n"); n != min(1, len(tc.want)) {
+			t.Errorf("%d: told in %d lines: %s", tc.now, n, log.String())
+		}
+		for _, want := range tc.want {
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("%d: %q is not in %s", tc.now, want, log.String())
+			}
+		}
+		if got := c.settings.blocks.NBD.limits().Connections; got != 10 {
+			t.Errorf("%d: %d connections are in force", tc.now, got)
+		}
+	}
+}
+
+// fewFiles has this process open no more files than fit a small site, until t ends, and
+// gives how many that are.
+func fewFiles(t *testing.T) uint64 {
+	t.Helper()
+	most, err := mayOpen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := min(most, 65536)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: hardLimit(t)}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: hardLimit(t)}); err != nil {
+			t.Error(err)
+		}
+	})
+	return files
 }
 
 func hardLimit(t *testing.T) uint64 {
