@@ -181,7 +181,7 @@ func (a *attachment) open(ctx context.Context, before []*attachment) error {
 	case keepsHost, keepsCopy:
 		// That another boot has it now, or that what it had lay over another artifact,
 		// must be known after a crash too, before this one writes.
-		if err := a.p.overlays.Save(a.boot.Machine, workingCopy); err != nil {
+		if err := a.p.overlays.Save(a.p.concerned(a.boot.Machine, a.key.Export)...); err != nil {
 			return err
 		}
 	}

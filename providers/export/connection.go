@@ -92,8 +92,10 @@ func (p *Provider) endConnection(key, boot cow.Key, wrote bool) error {
 	return nil
 }
 
-// endConnections does so for the connections of a process that is gone.
-func (p *Provider) endConnections() error {
+// endConnections does so for the connections of a process that is gone. What cannot be put
+// on disk, because that is full, say, is tried again by and by, and by the next start; it
+// keeps nobody else from being served.
+func (p *Provider) endConnections() {
 	for _, r := range p.overlays.List() {
 		if r.Retired || recorded(r).keeps != keepsConnection {
 			continue
@@ -101,8 +103,10 @@ func (p *Provider) endConnections() error {
 		wrote := p.overlays.Touched(r.Key)
 		boot := cow.Key{Machine: r.Machine, Instance: bootOf(r), Export: r.Export}
 		if err := p.endConnection(r.Key, boot, wrote); err != nil {
-			return err
+			p.log.Error("the overlay of a connection of the process before cannot be removed", "overlay", r.Key.String(), "err", err)
 		}
 	}
-	return p.overlays.Sweep()
+	if err := p.overlays.Sweep(); err != nil {
+		p.log.Error("overlays of former connections cannot be cleared away", "err", err)
+	}
 }

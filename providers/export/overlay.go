@@ -84,6 +84,19 @@ func (p *Provider) overlaysOf(machine, family string) []cow.Record {
 	return slices.DeleteFunc(list, func(r cow.Record) bool { return holder(r) != machine })
 }
 
+// concerned gives the overlays that attaching to an export may have said something of: the
+// machine's, and the export's working copies, which may have been another card's. Those of
+// other machines are none of its business, whatever is wrong with them.
+func (p *Provider) concerned(machine, family string) []cow.Key {
+	var keys []cow.Key
+	for _, r := range append(p.overlaysOf(machine, ""), p.overlays.Of(workingCopy, family)...) {
+		if !slices.Contains(keys, r.Key) {
+			keys = append(keys, r.Key)
+		}
+	}
+	return keys
+}
+
 // holder says which machine has an overlay, as in keys.
 func holder(r cow.Record) string {
 	if r.Machine == workingCopy {

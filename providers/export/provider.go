@@ -101,9 +101,7 @@ func New(c Config) (*Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("export: %w", err)
 	}
-	if err := p.endConnections(); err != nil {
-		return nil, fmt.Errorf("export: %w", err)
-	}
+	p.endConnections()
 	p.server = nbd.New(handler{p}, c.Limits, p.log)
 	if p.tls != nil {
 		p.server.Secure(nbd.Security{Config: p.tls.Config, Failed: p.tlsFailed})

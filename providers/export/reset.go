@@ -17,18 +17,18 @@ func (p *Provider) ResetOverlays(ctx context.Context, q provider.OverlayQuery, f
 	if err != nil {
 		return nil, err
 	}
-	machines := []string{}
+	var keys []cow.Key
 	out := make([]provider.Overlay, len(list))
 	for i, f := range list {
 		f.Bytes = p.overlays.Bytes(f.key)
-		machines, out[i] = append(machines, f.key.Machine), f.Overlay
+		keys, out[i] = append(keys, f.key), f.Overlay
 	}
 	dropped, err := p.retireAll(list, force)
 	if err != nil {
 		return nil, err
 	}
 	// First of all: a crash must not bring them back.
-	if err = p.overlays.Save(machines...); err != nil {
+	if err = p.overlays.Save(keys...); err != nil {
 		err = fmt.Errorf("they are discarded, but that is not on disk, and a crash would bring them back: %w", err)
 	}
 	for _, a := range dropped {
@@ -48,7 +48,7 @@ func (p *Provider) ResetOverlays(ctx context.Context, q provider.OverlayQuery, f
 		r, ok := p.overlays.Lookup(f.key)
 		out[i].Refused = ok && isRefused(r)
 	}
-	if err = errors.Join(err, p.overlays.Sweep()); err != nil {
+	if err = errors.Join(err, p.overlays.Sweep(keys...)); err != nil {
 		return nil, err
 	}
 	return out, nil

@@ -8,12 +8,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dlreconcile/dlreconcile/engine/provider/providertest"
 	"github.com/dlreconcile/dlreconcile/engine/statefile"
 )
 
@@ -157,6 +159,28 @@ func TestStraysAreLeftAloneAndTold(t *testing.T) {
 	o.Close()
 	if l := open().List(); len(l) != 1 {
 		t.Errorf("List() = %v", l)
+	}
+}
+
+// What never became an overlay, and cannot be removed, kept the daemon from starting.
+func TestStartBesideWhatCannotBeRemoved(t *testing.T) {
+	providertest.NeedRoot(t)
+	runtime.LockOSThread() // the thread, and its name space with it, ends with the test
+	must(t, unix.Unshare(unix.CLONE_FS|unix.CLONE_NEWNS))
+	must(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	dir := t.TempDir()
+	data := filepath.Join(dir, "m", "i", "half", dataFile)
+	must(t, os.MkdirAll(filepath.Dir(data), 0o700))
+	must(t, os.WriteFile(data, nil, 0o600))
+	must(t, unix.Mount(data, data, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { unix.Unmount(data, unix.MNT_DETACH) }) // on the same thread
+	var log bytes.Buffer
+	s, err := OpenStore(dir, Config{BootID: "k", Log: slog.New(slog.NewTextHandler(&log, nil))})
+	must(t, err)
+	base, b := testBase(1, 4*BlockSize)
+	openOverlay(t, s, base, b).Close()
+	if !strings.Contains(log.String(), filepath.Dir(data)+" (device or resource busy)") {
+		t.Errorf("not told: %s", log.String())
 	}
 }
 

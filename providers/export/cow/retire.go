@@ -56,16 +56,9 @@ func (s *Store) Note(key Key, name, value string) {
 	sl.rec.Note, sl.unsaved = note, true
 }
 
-// Save puts on disk what Retire and Note said of the overlays of some machines.
-func (s *Store) Save(machines ...string) error {
-	s.mu.Lock()
-	var keys []Key
-	for k, sl := range s.slots {
-		if sl.unsaved && slices.Contains(machines, k.Machine) {
-			keys = append(keys, k)
-		}
-	}
-	s.mu.Unlock()
+// Save puts on disk what Retire and Note said of some overlays. What somebody else is
+// about to put there it waits for.
+func (s *Store) Save(keys ...Key) error {
 	for _, k := range keys {
 		if err := s.save(k); err != nil {
 			return fmt.Errorf("overlay %s: %w", k, err)
@@ -183,8 +176,9 @@ func (s *Store) remove(sl *slot) error {
 }
 
 // Sweep puts on disk what Retire and Note said, gives back the space of retired
-// overlays that nobody has open, and forgets the oldest of them. Idempotent.
-func (s *Store) Sweep() error {
+// overlays that nobody has open, and forgets the oldest of them: of those of some keys, or
+// of all when none is given. Idempotent.
+func (s *Store) Sweep(only ...Key) error {
 	all := s.List()
 	slices.SortStableFunc(all, func(a, b Record) int { return b.Created.Compare(a.Created) }) // newest first
 	var errs []error
@@ -195,6 +189,9 @@ func (s *Store) Sweep() error {
 			family := [2]string{r.Machine, r.Export}
 			retired[family]++
 			forget = retired[family] > keepRetired
+		}
+		if len(only) > 0 && !slices.Contains(only, r.Key) {
+			continue
 		}
 		if err := s.sweep(r.Key, forget); err != nil {
 			errs = append(errs, fmt.Errorf("overlay %s: %w", r.Key, err))

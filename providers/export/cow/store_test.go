@@ -318,3 +318,32 @@ func TestForget(t *testing.T) {
 	openOverlay(t, s, base, b).Close()
 	step(1, "made anew")
 }
+
+// Save said that a record is on disk while somebody else was only about to write it.
+func TestSaveWaitsForWhoIsAboutToSave(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, "k")
+	base, b := testBase(1, 4*BlockSize)
+	openOverlay(t, s, base, b).Close()
+	s.Retire(testKey)
+	sl := s.acquire(testKey) // as Sweep does
+	s.mu.Lock()
+	sl.unsaved = false
+	s.mu.Unlock()
+	saved := make(chan error, 1)
+	go func() { saved <- s.Save(testKey) }()
+	select {
+	case err := <-saved:
+		t.Errorf("it waits for nobody, and says %v", err)
+		saved <- nil
+	case <-time.After(50 * time.Millisecond): // for who does not wait
+	}
+	s.mu.Lock()
+	sl.unsaved = true // that one failed
+	s.mu.Unlock()
+	s.release(sl)
+	must(t, <-saved)
+	if r, ok := openStore(t, dir, "k").Lookup(testKey); !ok || !r.Retired {
+		t.Errorf("on disk: %+v", r)
+	}
+}
