@@ -33,6 +33,9 @@ import (
 const asCommand = "DLRECONCILE_TEST_AS_COMMAND"
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(confinedTo); dir != "" {
+		panic(confine(dir, os.Args[1:]))
+	}
 	if os.Getenv(asCommand) != "" {
 		if at := os.Getenv(gaugesAt); at != "" {
 			if err := showGauges(at); err != nil {

@@ -54,6 +54,29 @@ type fiftySite struct {
 	daemon *exec.Cmd
 }
 
+// newFiftySite makes one whose daemon is not started, and collects with each commit.
+func newFiftySite(t *testing.T, name string) *fiftySite {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "dlreconcile")
+	build := exec.Command("go", "build", "-tags", "failpoints", "-o", bin, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	t.Setenv("DLRECONCILE_TEST_HURRY", "machines")
+	s := &fiftySite{nbdSite: newNBDSite(t, name), t: t, dir: t.TempDir(), chance: rand.New(rand.NewPCG(50, 2))}
+	s.bin, s.logged = bin, filepath.Join(s.dir, "daemon.log")
+	s.settings()
+	t.Cleanup(func() {
+		s.end()
+		if t.Failed() {
+			log, _ := os.ReadFile(s.logged)
+			t.Logf("the daemon's log:\n%s", tail(log, 4000))
+		}
+	})
+	return s
+}
+
 // run starts the daemon.
 func (s *fiftySite) run() {
 	s.t.Helper()

@@ -2,9 +2,7 @@ package main
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,23 +21,7 @@ func TestFiftyGenerations(t *testing.T) {
 	if os.Getenv("DLRECONCILE_TEST_FULL") == "" {
 		t.Skip("it takes a minute; set DLRECONCILE_TEST_FULL=1")
 	}
-	bin := filepath.Join(t.TempDir(), "dlreconcile")
-	build := exec.Command("go", "build", "-tags", "failpoints", "-o", bin, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	t.Setenv("DLRECONCILE_TEST_HURRY", "machines")
-	s := &fiftySite{nbdSite: newNBDSite(t, "fifty"), t: t, dir: t.TempDir(), chance: rand.New(rand.NewPCG(50, 2))}
-	s.bin, s.logged = bin, filepath.Join(s.dir, "daemon.log")
-	s.settings()
-	t.Cleanup(func() {
-		s.end()
-		if t.Failed() {
-			log, _ := os.ReadFile(s.logged)
-			t.Logf("the daemon's log:\n%s", tail(log, 4000))
-		}
-	})
+	s := newFiftySite(t, "fifty")
 	alone := s.alone()
 	rev := s.commit(s.files(1, 1, true))
 	s.run()
