@@ -48,6 +48,7 @@ func (p *Provider) ResetOverlays(ctx context.Context, q provider.OverlayQuery, f
 		r, ok := p.overlays.Lookup(f.key)
 		out[i].Refused = ok && isRefused(r)
 	}
+	p.pokeSweeper() // older ones may be forgotten now; what is wrong with them is nothing of this
 	if err = errors.Join(err, p.overlays.Sweep(keys...)); err != nil {
 		return nil, err
 	}
