@@ -226,27 +226,53 @@ func TestOverlayWithoutChecksums(t *testing.T) {
 	wantContent(t, o, base, "after the power cut")
 }
 
+// FuzzLoadBitmap has bitmaps of up to three pieces read, whose file has other bytes in one
+// place. What is accepted is what would be written.
 func FuzzLoadBitmap(f *testing.F) {
-	const blocks = 700
-	rec := Record{Key: testKey, Base: Base{Size: blocks * BlockSize}}
-	m := newBitmap(blocks)
+	const most = 3 * loadPiece / 8 * 64 // blocks
+	rec := Record{Key: testKey, Base: Base{Digest: "sha256:0", Size: BlockSize}}
+	m := newBitmap(700)
 	m.set(3, 90)
 	for version := 1; version <= recordVersion; version++ {
-		f.Add(formOf(version, rec, liveFile).page(m, 0), version == 1)
+		f.Add(uint32(699), uint32(3), uint32(90), formOf(version, rec, liveFile).page(m, 0), uint32(0), version == 1)
+		for _, blocks := range []uint32{most / 6, most/6 + 1, most/3 + 64, most/2 + 777, most/3*2 + 1, most - 64} {
+			f.Add(blocks-1, blocks-70, blocks-2, []byte(nil), uint32(0), version == 1)
+			f.Add(blocks-1, blocks/2, blocks-1, []byte{255}, uint32(loadPiece), version == 1)
+		}
 	}
-	f.Fuzz(func(t *testing.T, b []byte, plain bool) {
+	f.Fuzz(func(t *testing.T, blocks, first, last uint32, b []byte, at uint32, plain bool) {
 		version := recordVersion
 		if plain {
 			version = 1
 		}
+		n := int64(blocks%most) + 1
+		form, want := formOf(version, rec, liveFile), newBitmap(n)
+		if from, to := int64(first)%n, int64(last)%n; from <= to {
+			want.set(from, to)
+		}
 		file, err := os.CreateTemp(t.TempDir(), "bits")
 		must(t, err)
 		defer file.Close()
-		_, err = file.Write(b)
+		must(t, form.write(file, want))
+		size := form.bytes(want)
+		off := int64(at) % size
+		b = b[:min(int64(len(b)), size-off)]
+		_, err = file.WriteAt(b, off)
 		must(t, err)
-		got, form := newBitmap(blocks), formOf(version, rec, liveFile)
-		if err := form.load(got, file, blocks); err == nil && !bytes.Equal(form.page(got, 0), b) {
-			t.Error("accepted what it would not write")
+		stands, err := os.ReadFile(file.Name())
+		must(t, err)
+		got := newBitmap(n)
+		if err := form.load(got, file, n); err != nil {
+			if len(b) == 0 {
+				t.Errorf("%d blocks: refused what it wrote: %v", n, err)
+			}
+			return
+		}
+		must(t, form.write(file, got))
+		again, err := os.ReadFile(file.Name())
+		must(t, err)
+		if !bytes.Equal(again, stands) {
+			t.Errorf("%d blocks: accepted what it would not write", n)
 		}
 	})
 }

@@ -114,6 +114,9 @@ func (f form) write(to *os.File, m *bitmap) error {
 	return nil
 }
 
+// loadPiece is how many bytes of a file load reads at once: whole units.
+const loadPiece = 64 << 10
+
 // load takes the bits of a file. What cannot have been written, bits beyond the last block
 // too, is ErrDamaged.
 func (f form) load(m *bitmap, from *os.File, blocks int64) error {
@@ -125,25 +128,24 @@ func (f form) load(m *bitmap, from *os.File, blocks int64) error {
 	if st.Size() != size {
 		return fmt.Errorf("%w: %s: %d bytes, want %d", ErrDamaged, from.Name(), st.Size(), size)
 	}
-	n, b := int64(0), make([]byte, min(size, 64<<10))
-	for w := range int64(len(m.words)) {
-		at := w * f.unit() % int64(len(b))
-		if at == 0 {
-			b = b[:min(int64(len(b)), size-w*f.unit())]
-			if _, err := from.ReadAt(b, w*f.unit()); err != nil {
-				return fmt.Errorf("%s: %w", from.Name(), err)
+	n, buf := int64(0), make([]byte, min(size, loadPiece))
+	for at := int64(0); at < size; at += int64(len(buf)) {
+		b := buf[:min(int64(len(buf)), size-at)] // the last piece is shorter
+		if _, err := from.ReadAt(b, at); err != nil {
+			return fmt.Errorf("%s: %w", from.Name(), err)
+		}
+		for w := at / f.unit(); len(b) > 0; w, b = w+1, b[f.unit():] {
+			v, sound := f.value(b, w)
+			if !sound {
+				return fmt.Errorf("%w: %s: the checksum of blocks %d to %d does not match", ErrDamaged, from.Name(), w*64, w*64+63)
 			}
-		}
-		v, sound := f.value(b[at:], w)
-		if !sound {
-			return fmt.Errorf("%w: %s: the checksum of blocks %d to %d does not match", ErrDamaged, from.Name(), w*64, w*64+63)
-		}
-		if last := blocks - 1 - w*64; last < 63 && v>>(last+1) != 0 {
-			return fmt.Errorf("%w: %s: blocks beyond the end", ErrDamaged, from.Name())
-		}
-		if v != 0 { // memory that is all zeros is not touched
-			m.words[w].Store(v)
-			n += int64(bits.OnesCount64(v))
+			if last := blocks - 1 - w*64; last < 63 && v>>(last+1) != 0 {
+				return fmt.Errorf("%w: %s: blocks beyond the end", ErrDamaged, from.Name())
+			}
+			if v != 0 { // memory that is all zeros is not touched
+				m.words[w].Store(v)
+				n += int64(bits.OnesCount64(v))
+			}
 		}
 	}
 	m.n.Store(n)
