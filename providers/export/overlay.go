@@ -208,6 +208,9 @@ func isOver(old cow.Record, now, key cow.Key, session string, inUse bool) bool {
 	if old.Retired || old.Key == key || bootOf(old) == now.Instance {
 		return false
 	}
+	if old.Base.Digest == "" {
+		return false // it cannot be read: nobody knows whose it is, or what it waits for
+	}
 	if k := recorded(old).keeps; (k == keepsHost || k == keepsCopy) && old.Export != now.Export {
 		return false // it waits for a boot from that export
 	}

@@ -17,14 +17,16 @@ import (
 const keepRetired = 8
 
 // Retire ends an overlay: no Open of it succeeds after this returned. Who has it
-// open keeps it until Close. Idempotent; a key without an overlay is no error.
+// open keeps it until Close. Idempotent; a key without an overlay is no error. One whose
+// record cannot be read is left as it is: the record may be sound again at the next start,
+// and nobody knows meanwhile what ends it.
 //
 // It touches memory only, so that it may be called with locks held. Sweep puts it
 // on disk and gives the space back.
 func (s *Store) Retire(key Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sl := s.slots[key]; sl != nil && sl.found && !sl.rec.Retired {
+	if sl := s.slots[key]; sl != nil && sl.found && sl.broken == nil && !sl.rec.Retired {
 		sl.rec.Retired, sl.unsaved = true, true
 	}
 }
@@ -205,10 +207,10 @@ func (s *Store) sweep(key Key, forget bool) error {
 	sl := s.acquire(key)
 	defer s.release(sl)
 	s.mu.Lock()
-	rec, inUse, broken := sl.rec, sl.open != nil, sl.broken != nil
+	rec, inUse := sl.rec, sl.open != nil
 	forget = forget || sl.forget
 	s.mu.Unlock()
-	if rec.Retired && !inUse && (forget || broken) {
+	if rec.Retired && !inUse && forget {
 		return s.remove(sl)
 	}
 	if err := s.saveSlot(sl); err != nil {

@@ -197,12 +197,23 @@ func TestWhatCannotBeReadIsKeptAndNotOpened(t *testing.T) {
 			t.Errorf("%s: List() = %v", name, l)
 		}
 	}
-	// Its boot being over, it goes.
+	// A boot that is thought to be over takes nothing of it along: it once went with all.
+	damaged, err := os.ReadFile(path)
+	must(t, err)
 	s := openStore(t, dir, "k")
 	s.Retire(testKey)
-	if err := s.Sweep(); err != nil {
-		t.Fatal(err)
+	s.Forget(testKey)
+	must(t, s.Sweep())
+	if l := s.List(); len(l) != 1 || l[0].Retired {
+		t.Errorf("List() = %+v", l)
 	}
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, damaged) {
+		t.Errorf("its record: %q, %v", got, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, testKey.String(), dataFile)); err != nil {
+		t.Error(err)
+	}
+	must(t, s.Remove(testKey)) // an order does
 	if l := s.List(); len(l) != 0 {
 		t.Errorf("List() = %v", l)
 	}
