@@ -195,6 +195,9 @@ func (s *Store) openSlot(sl *slot, b Base, base io.ReaderAt, note map[string]str
 		if err := s.create(rec); err != nil {
 			return nil, err
 		}
+		s.mu.Lock() // whatever fails from here on, it is on disk
+		sl.found, sl.rec, sl.version = true, rec, version
+		s.mu.Unlock()
 	}
 	at, err := s.place(rec.Key, false)
 	if err != nil {
@@ -229,10 +232,8 @@ func (s *Store) use(sl *slot, o *Overlay) (*Overlay, error) {
 	if sl.open == nil {
 		note := sl.rec.Note
 		sl.rec = o.rec
-		if sl.found {
-			sl.rec.Note = note // may have been added to
-		}
-		sl.found, sl.version, sl.open = true, o.version, o
+		sl.rec.Note = note // may have been added to
+		sl.open = o
 	}
 	o.refs++
 	return o, nil
@@ -269,7 +270,7 @@ func (s *Store) create(rec Record) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			_ = s.clear(rec.Key) // without a record it never was
+			_ = s.clearAt(at, rec.Key) // without a record it never was
 		}
 	}()
 	if err := failpoint.Hit("cow.create.files"); err != nil {
@@ -303,6 +304,11 @@ func (s *Store) clear(key Key) error {
 		return err
 	}
 	defer at.close()
+	return s.clearAt(at, key)
+}
+
+// clearAt does clear in folders that are open, so that it takes no descriptors.
+func (s *Store) clearAt(at *place, key Key) error {
 	left, err := at.dir().empty()
 	if err != nil {
 		return err
