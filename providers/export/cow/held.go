@@ -80,7 +80,7 @@ func (o *Overlay) absent(where span, f func(span)) {
 
 // admit says whether blocks may be written: those that take no space yet have to fit.
 // The error is ENOSPC. It gives how many bytes of the store's room are reserved for
-// them; who fails to write them calls undone. The caller holds mu.
+// them: who wrote them calls done, and who failed to calls undone. The caller holds mu.
 func (o *Overlay) admit(where ...span) (reserved int64, err error) {
 	limit := o.limit.Load()
 	if limit > 0 {
@@ -131,18 +131,23 @@ func (o *Overlay) lacking(where []span) int64 {
 // held is what takes space on disk now, and what was reserved beyond that is free again.
 // The caller holds mu.
 func (o *Overlay) undone(where span, reserved int64) {
-	had := int64(0)
+	had, unused := int64(0), reserved
 	if o.held != nil {
 		had = o.held.among(where.first, where.last)
 	}
 	_ = o.settle(where) // who needs to know counts
 	if o.held != nil {
 		got := o.held.among(where.first, where.last) - had
-		reserved -= max(0, got) * BlockSize
+		unused = max(0, reserved-max(0, got)*BlockSize)
 		o.eased(got)
 	}
+	o.done(reserved, unused)
+}
+
+// done ends what admit reserved, of which unused bytes were not taken.
+func (o *Overlay) done(reserved, unused int64) {
 	if o.store != nil && reserved > 0 {
-		o.store.room.giveBack(reserved)
+		o.store.room.done(reserved, unused)
 	}
 }
 

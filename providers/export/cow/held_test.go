@@ -127,15 +127,18 @@ func TestFailedOperationsTakeNothing(t *testing.T) {
 					continue
 				}
 				when := fmt.Sprintf("limit %d, fault of %s, %s", limit, f.name, name)
-				left := o.store.room.left.Load()
+				left := o.store.room.left
 				f.begin()
 				err := op()
 				f.end()
 				if err == nil {
 					t.Fatalf("%s: no error", when)
 				}
-				if now := o.store.room.left.Load(); left > 0 && now != left {
+				if now := o.store.room.left; left > 0 && now != left {
 					t.Errorf("%s: %d blocks of the room stay reserved", when, (left-now)/BlockSize)
+				}
+				if o.store.room.granted != 0 {
+					t.Errorf("%s: %d bytes stay granted", when, o.store.room.granted)
 				}
 				if o.Written() != 4*BlockSize {
 					t.Errorf("%s: %d blocks are present", when, o.Written()/BlockSize)
@@ -345,7 +348,7 @@ func TestToldAgainAfterThereWasRoom(t *testing.T) {
 	o.SetLimit(0)
 	full := func(blocks int64) {
 		free = 80 + blocks
-		s.room.left.Store(0)
+		s.room.left = 0
 	}
 	for _, limit := range []int64{0, 300} {
 		o.SetLimit(limit * BlockSize)

@@ -70,6 +70,7 @@ func (o *Overlay) WriteAt(p []byte, off int64) (n int, err error) {
 		o.undone(where, reserved)
 		return n, err
 	}
+	o.done(reserved, 0)
 	o.take(where.first, where.last)
 	return n, nil
 }

@@ -89,7 +89,7 @@ func TestGivenBackIsNotLeft(t *testing.T) {
 	if !r.take(much) {
 		t.Fatal("there is room")
 	}
-	r.giveBack(much)
+	r.done(much, much)
 	free = 33 << 20
 	for taken < much && r.take(1<<20) {
 		taken += 1 << 20

@@ -95,32 +95,44 @@ type room struct {
 	reserve int64 // bytes; 0: DefaultReserve; negative: none
 	statfs  func() (free, total int64, err error)
 
-	left  atomic.Int64  // bytes that may be taken before the file system is asked again
 	times atomic.Uint64 // how often it got full, with room for more in between
-	mu    sync.Mutex    // one asks; guards full
-	full  bool
+
+	mu      sync.Mutex // one asks; guards below
+	left    int64      // bytes that may be granted before the file system is asked again
+	granted int64      // bytes whose writers are not done: the file system may not know of them
+	full    bool
 }
 
-// slack bounds what is taken without asking: others write there too.
+// slack bounds what is granted without asking: others write there too.
 const slack = 16 << 20
 
-// take reports whether n bytes may be taken.
+// take reports whether n bytes may be taken. Who may says when that is done.
+//
+// What others were granted counts as taken, so together they keep the reserve, however
+// many ask at once. What of it is written already counts twice until they are done: near
+// the reserve one may be refused early, by as much as is being written at that moment.
 func (r *room) take(n int64) bool {
-	if r.reserve < 0 || r.left.Add(-n) >= 0 {
+	if r.reserve < 0 {
 		return true
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.left >= n {
+		r.left -= n
+		r.granted += n
+		return true
+	}
 	free, total, err := r.statfs()
 	if err != nil {
+		r.granted += n
 		return true // the write will say what is wrong
 	}
 	reserve := r.reserve
 	if reserve == 0 {
 		reserve = DefaultReserve(total)
 	}
-	free -= reserve + n
-	r.left.Store(min(max(free, 0)/8, slack))
+	free -= reserve + r.granted + n
+	r.left = min(max(free, 0)/8, slack)
 	switch {
 	case free < 0 && !r.full:
 		r.full = true
@@ -128,25 +140,30 @@ func (r *room) take(n int64) bool {
 	case free >= reserve/8: // less comes and goes all the time
 		r.full = false
 	}
-	return free >= 0
+	if free < 0 {
+		return false
+	}
+	r.granted += n
+	return true
 }
 
-// giveBack gives back n bytes that were taken and not used. They may have been the answer
-// of a file system that was asked, so what is left stays within slack.
-func (r *room) giveBack(n int64) {
+// done ends what take allowed n bytes for, of which unused were not taken in the end. They
+// may have been the answer of a file system that was asked, so what is left stays within
+// slack.
+func (r *room) done(n, unused int64) {
 	if r.reserve < 0 {
 		return
 	}
-	for {
-		left := r.left.Load()
-		if r.left.CompareAndSwap(left, min(left+n, max(left, slack))) {
-			return
-		}
-	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.granted -= n
+	r.left = min(r.left+unused, max(r.left, slack))
 }
 
 // spare gives how many bytes are free beside the reserve.
 func (r *room) spare() (int64, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	free, total, err := r.statfs()
 	switch {
 	case err != nil:
@@ -156,7 +173,7 @@ func (r *room) spare() (int64, error) {
 	case r.reserve > 0:
 		free -= r.reserve
 	}
-	return max(free, 0), nil
+	return max(free-r.granted, 0), nil
 }
 
 // Spare gives how many bytes copies of disks may take on the store's file system, so

@@ -3,8 +3,10 @@ package cow
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -161,6 +163,67 @@ func TestReserve(t *testing.T) {
 		if got := DefaultReserve(total); got != want {
 			t.Errorf("of %d: %d, want %d", total, got, want)
 		}
+	}
+}
+
+// Several writers that asked at once were each shown the same free space, and took it all
+// together, reserve and all.
+func TestReserveIsKeptAgainstWritersAtOnce(t *testing.T) {
+	const reserve, total = 10 << 20, 1 << 30
+	written := int64(0)
+	r := &room{reserve: reserve, statfs: func() (int64, int64, error) { return 100<<20 - written, total, nil }}
+	if !r.take(80 << 20) {
+		t.Fatal("there is room")
+	}
+	if r.take(80 << 20) {
+		t.Error("it was granted already")
+	}
+	if got, err := r.spare(); err != nil || got != 10<<20 {
+		t.Errorf("%d bytes (%v) for copies beside what is granted", got, err)
+	}
+	r.done(80<<20, 80<<20)
+	if !r.take(80 << 20) {
+		t.Error("it was not used")
+	}
+	written += 80 << 20
+	r.done(80<<20, 0)
+	if got, err := r.spare(); err != nil || got != 10<<20 {
+		t.Errorf("%d bytes (%v) for copies beside what is written", got, err)
+	}
+	// Any order of asking, writing and failing.
+	rng := rand.New(rand.NewPCG(6, 6))
+	written, r = 0, &room{reserve: reserve, statfs: r.statfs}
+	granted, refused := []int64{}, 0
+	for range 5000 {
+		if n := rng.Int64N(3 << 20); rng.IntN(3) > 0 {
+			if r.take(n) {
+				granted = append(granted, n)
+			} else {
+				refused++
+			}
+		} else if len(granted) > 0 {
+			i := rng.IntN(len(granted))
+			n, used := granted[i], rng.Int64N(granted[i]+1)/64
+			granted = slices.Delete(granted, i, i+1)
+			written += used
+			r.done(n, n-used)
+		}
+		all := written
+		for _, n := range granted {
+			all += n
+		}
+		if all > 90<<20 {
+			t.Fatalf("%d bytes are granted or written, of %d", all, 90<<20)
+		}
+	}
+	if refused == 0 {
+		t.Error("it never got full: the test shows nothing")
+	}
+	for _, n := range granted {
+		r.done(n, n)
+	}
+	if r.granted != 0 {
+		t.Errorf("%d bytes are granted to nobody", r.granted)
 	}
 }
 

@@ -48,11 +48,12 @@ func (o *Overlay) ZeroRange(off, length int64, noHole, fast bool) error {
 	if err == nil {
 		err = o.mark(where.first, where.last)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		o.undone(where, reserved)
 		return err
-	case !hole:
+	}
+	o.done(reserved, 0)
+	if !hole {
 		o.take(where.first, where.last)
 		return nil
 	}
