@@ -229,7 +229,7 @@ func TestOverlayWithoutChecksums(t *testing.T) {
 // FuzzLoadBitmap has bitmaps of up to three pieces read, whose file has other bytes in one
 // place. What is accepted is what would be written.
 func FuzzLoadBitmap(f *testing.F) {
-	const most = 3 * loadPiece / 8 * 64 // blocks
+	const most = 3 * pieceSize / 8 * 64 // blocks
 	rec := Record{Key: testKey, Base: Base{Digest: "sha256:0", Size: BlockSize}}
 	m := newBitmap(700)
 	m.set(3, 90)
@@ -237,7 +237,7 @@ func FuzzLoadBitmap(f *testing.F) {
 		f.Add(uint32(699), uint32(3), uint32(90), formOf(version, rec, liveFile).page(m, 0), uint32(0), version == 1)
 		for _, blocks := range []uint32{most / 6, most/6 + 1, most/3 + 64, most/2 + 777, most/3*2 + 1, most - 64} {
 			f.Add(blocks-1, blocks-70, blocks-2, []byte(nil), uint32(0), version == 1)
-			f.Add(blocks-1, blocks/2, blocks-1, []byte{255}, uint32(loadPiece), version == 1)
+			f.Add(blocks-1, blocks/2, blocks-1, []byte{255}, uint32(pieceSize), version == 1)
 		}
 	}
 	f.Fuzz(func(t *testing.T, blocks, first, last uint32, b []byte, at uint32, plain bool) {

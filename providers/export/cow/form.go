@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"math/bits"
 	"os"
+	"slices"
 )
 
 // form is how a bitmap stands in its file. Block n is bit n%8 of byte n/8; a checked form
@@ -43,6 +44,13 @@ func (f form) bytes(m *bitmap) int64 { return int64(len(m.words)) * f.unit() }
 // pages gives how many pages the file has; the last may be short.
 func (f form) pages(m *bitmap) int64 { return (f.bytes(m) + pageSize - 1) / pageSize }
 
+// pieceOf gives the last block of the piece that a block's bits are in. A piece is so many
+// pages that one call is well used, and so few that they are nothing to hold in memory.
+func (f form) pieceOf(block int64) (last int64) {
+	n := int64(pieceSize) / f.unit() * 64
+	return (block/n+1)*n - 1
+}
+
 // append adds word w of a bitmap with that value.
 func (f form) append(b []byte, w int64, v uint64) []byte {
 	if !f.checked {
@@ -76,9 +84,10 @@ func (f form) value(b []byte, w int64) (v uint64, sound bool) {
 	return v, true
 }
 
-// with gives the file form of the words that blocks first to last touch, as it will be
-// once they are set, and where in the file it goes.
-func (f form) with(m *bitmap, first, last int64) (b []byte, off int64) {
+// with adds to b the file form of the words that blocks first to last touch, as it will be
+// once they are set, and says where in the file it goes.
+func (f form) with(b []byte, m *bitmap, first, last int64) (_ []byte, off int64) {
+	b = slices.Grow(b, int((last/64-first/64+1)*f.unit()))
 	for w := first / 64; w <= last/64; w++ {
 		b = f.append(b, w, m.words[w].Load()|mask(w, first, last))
 	}
@@ -114,8 +123,8 @@ func (f form) write(to *os.File, m *bitmap) error {
 	return nil
 }
 
-// loadPiece is how many bytes of a file load reads at once: whole units.
-const loadPiece = 64 << 10
+// pieceSize is how many bytes of a file are read or marked at once: whole pages.
+const pieceSize = 16 * pageSize
 
 // load takes the bits of a file. What cannot have been written, bits beyond the last block
 // too, is ErrDamaged.
@@ -128,7 +137,7 @@ func (f form) load(m *bitmap, from *os.File, blocks int64) error {
 	if st.Size() != size {
 		return fmt.Errorf("%w: %s: %d bytes, want %d", ErrDamaged, from.Name(), st.Size(), size)
 	}
-	n, buf := int64(0), make([]byte, min(size, loadPiece))
+	n, buf := int64(0), make([]byte, min(size, pieceSize))
 	for at := int64(0); at < size; at += int64(len(buf)) {
 		b := buf[:min(int64(len(buf)), size-at)] // the last piece is shorter
 		if _, err := from.ReadAt(b, at); err != nil {

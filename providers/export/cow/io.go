@@ -132,21 +132,35 @@ func (o *Overlay) copyUp(block int64) error {
 }
 
 // mark makes blocks present whose data is written: in live first, so that memory says
-// what a killed process leaves, no more and no less. When it fails, the first of them may
-// be present. The caller holds mu.
+// what a killed process leaves, no more and no less. It goes by pieces, as a disk may be
+// trimmed whole: who is killed in between, or fails, leaves the first of them present, and
+// the others as they were. The caller holds mu.
 func (o *Overlay) mark(first, last int64) error {
-	if o.present.all(first, last) {
-		return nil
+	var b []byte
+	for first <= last {
+		end := min(last, o.liveForm.pieceOf(first))
+		if !o.present.all(first, end) {
+			at := int64(0)
+			b, at = o.liveForm.with(b[:0], o.present, first, end)
+			if err := o.markPiece(b, at); err != nil {
+				return err
+			}
+		}
+		first = end + 1
 	}
-	b, at := o.liveForm.with(o.present, first, last)
+	return nil
+}
+
+// markPiece writes b, which says what is to be present, into live at that place.
+func (o *Overlay) markPiece(b []byte, at int64) error {
 	_, err := o.live.WriteAt(b, at)
 	if err != nil { // how far it came, only the file can say
 		n, _ := o.live.ReadAt(b, at)
 		b = b[:n]
 	}
 	o.liveForm.add(o.present, b, at)
-	for page := at / pageSize; page*pageSize < at+int64(len(b)); page++ {
-		o.dirty[page] = struct{}{}
+	if len(b) > 0 {
+		o.dirty.set(at/pageSize, (at+int64(len(b))-1)/pageSize)
 	}
 	return err
 }
@@ -161,26 +175,63 @@ func (o *Overlay) Sync() error {
 		return o.failed
 	}
 	o.mu.Lock()
-	if !o.unsynced && len(o.dirty) == 0 {
+	if !o.unsynced && o.dirty.n.Load() == 0 {
 		o.mu.Unlock()
 		return nil
 	}
-	pages := make(map[int64][]byte, len(o.dirty))
-	for i := range o.dirty {
-		pages[i] = o.flushedForm.page(o.present, i)
-	}
-	clear(o.dirty)
+	dirty := o.dirty
+	o.dirty = newBitmap(o.flushedForm.pages(o.present))
 	o.unsynced = false
+	pages := o.dirtyPages(dirty)
 	o.mu.Unlock()
 
-	if err := o.syncPages(pages); err != nil {
+	err := o.syncPages(pages)
+	for err == nil && dirty.n.Load() > 0 {
+		o.mu.Lock()
+		pages = o.dirtyPages(dirty)
+		o.mu.Unlock()
+		err = o.syncPages(pages)
+	}
+	if err == nil && len(pages) > 0 {
+		err = o.syncFlushed()
+	}
+	if err != nil {
 		o.failed = fmt.Errorf("overlay %s: sync: %w", o.rec.Key, err)
 	}
 	return o.failed
 }
 
-// syncPages makes data stable first, and only then the bits that speak of it.
-func (o *Overlay) syncPages(pages map[int64][]byte) error {
+// flushedAtOnce is how many pages of flushed are held in memory: those of 64 GiB of disk.
+const flushedAtOnce = 1024
+
+// flushedPage is a page of flushed as it is to be.
+type flushedPage struct {
+	number int64
+	bytes  []byte
+}
+
+// dirtyPages takes the first pages out of a set, and gives what they are to be: what is
+// present now, so what has to be on stable storage before they are written. The caller
+// holds mu.
+func (o *Overlay) dirtyPages(dirty *bitmap) (pages []flushedPage) {
+	if dirty.n.Load() == 0 {
+		return nil
+	}
+	dirty.each(0, o.flushedForm.pages(o.present)-1, func(first, last int64) bool {
+		last = min(last, first+flushedAtOnce-1-int64(len(pages)))
+		for i := first; i <= last; i++ {
+			pages = append(pages, flushedPage{i, o.flushedForm.page(o.present, i)})
+		}
+		return len(pages) < flushedAtOnce
+	})
+	for _, p := range pages {
+		dirty.clear(p.number, p.number)
+	}
+	return pages
+}
+
+// syncPages makes data stable first, and only then writes the bits that speak of it.
+func (o *Overlay) syncPages(pages []flushedPage) error {
 	if err := failpoint.Hit("cow.sync.data"); err != nil {
 		return err
 	}
@@ -193,11 +244,16 @@ func (o *Overlay) syncPages(pages map[int64][]byte) error {
 	if err := failpoint.Hit("cow.sync.bitmap"); err != nil {
 		return err
 	}
-	for i, b := range pages {
-		if _, err := o.flushed.WriteAt(b, i*pageSize); err != nil {
+	for _, p := range pages {
+		if _, err := o.flushed.WriteAt(p.bytes, p.number*pageSize); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// syncFlushed makes the bits stable.
+func (o *Overlay) syncFlushed() error {
 	if err := failpoint.Hit("cow.sync.flushed"); err != nil {
 		return err
 	}

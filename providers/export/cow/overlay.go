@@ -40,7 +40,7 @@ type Overlay struct {
 	told      int        // what the owner was told of that
 	toldTimes uint64     // which time that the store was full the owner was told of last
 	unsynced  bool       // data was written since the last Sync began
-	dirty     map[int64]struct{}
+	dirty     *bitmap    // pages of flushed that lack what is present
 	scratch   [BlockSize]byte
 
 	syncMu sync.Mutex // one Sync at a time; guards failed
@@ -88,10 +88,11 @@ func makeFiles(d folder, rec Record, version int) error {
 // trustLive says that the server was not rebooted since live was written.
 func openFiles(d folder, rec Record, version int, base io.ReaderAt, trustLive bool) (_ *Overlay, err error) {
 	o := &Overlay{
-		rec: rec, base: base, size: rec.Base.Size, dirty: map[int64]struct{}{},
+		rec: rec, base: base, size: rec.Base.Size,
 		present:  newBitmap(blocksOf(rec.Base.Size)),
 		liveForm: formOf(version, rec, liveFile), flushedForm: formOf(version, rec, flushedFile),
 	}
+	o.dirty = newBitmap(o.flushedForm.pages(o.present))
 	defer func() {
 		if err != nil {
 			o.closeFiles()
@@ -120,8 +121,8 @@ func openFiles(d folder, rec Record, version int, base io.ReaderAt, trustLive bo
 	}
 	// What flushed lacks on stable storage is not known: the next Sync writes all of it.
 	o.unsynced = true
-	for i := range o.flushedForm.pages(o.present) {
-		o.dirty[i] = struct{}{}
+	if n := o.flushedForm.pages(o.present); n > 0 {
+		o.dirty.set(0, n-1)
 	}
 	return o, nil
 }

@@ -3,6 +3,7 @@ package cow
 import (
 	"bytes"
 	"os"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -60,6 +61,97 @@ func TestMarkedInPart(t *testing.T) {
 		if !bytes.Equal(now[i:i+BlockSize], next[i:i+BlockSize]) {
 			t.Errorf("block %d begins with %x, and with %x for the next process", from/BlockSize+int64(i/BlockSize), now[i:i+4], next[i:i+4])
 		}
+	}
+}
+
+// A disk that ends between two pieces of a mark, or within one: what comes before is
+// zeros, what comes after reads like the base, and the next process sees the same.
+func TestMarkedInPieces(t *testing.T) {
+	const perPiece = pieceSize / 16 * 64 // blocks
+	const size = 3 * perPiece * BlockSize
+	for _, end := range []int64{pieceSize, 2 * pieceSize, pieceSize + 3*pageSize} {
+		dir, b := t.TempDir(), Base{Digest: "sha256:0", Size: size}
+		o, err := openStore(t, dir, "k").Open(testKey, b, evenly('b'), nil)
+		must(t, err)
+		real, full := o.live, fileThatEnds(t, end)
+		bits := make([]byte, end)
+		_, err = real.ReadAt(bits, 0)
+		must(t, err)
+		_, err = full.WriteAt(bits, 0)
+		must(t, err)
+		o.live = full
+		if err := o.Zero(BlockSize/2, size-BlockSize/2); err == nil {
+			t.Fatal("it can be marked: the test shows nothing")
+		}
+		marked := end / 16 * 64
+		check := func(o *Overlay, when string) {
+			t.Helper()
+			if got := o.present.n.Load(); got != marked {
+				t.Errorf("end at %d, %s: %d blocks are present, want %d", end, when, got, marked)
+			}
+			for block, want := range map[int64]byte{1: 0, marked - 1: 0, marked: 'b', size/BlockSize - 1: 'b'} {
+				p := make([]byte, 1)
+				if _, err := o.ReadAt(p, block*BlockSize); err != nil || p[0] != want {
+					t.Errorf("end at %d, %s: block %d reads %q (%v), want %q", end, when, block, p, err, want)
+				}
+			}
+		}
+		check(o, "at once")
+		_, err = full.ReadAt(bits, 0)
+		must(t, err)
+		_, err = real.WriteAt(bits, 0)
+		must(t, err)
+		o.live = real
+		must(t, o.Sync())
+		o.Close()
+		for _, boot := range []string{"k", "other"} {
+			o, err = openStore(t, dir, boot).Open(testKey, b, evenly('b'), nil)
+			must(t, err)
+			check(o, boot)
+			o.Close()
+		}
+	}
+}
+
+// One TRIM of a large disk had the file form of all its bits in memory at once, as had the
+// Sync after it.
+func TestTrimOfALargeDiskTakesLittleMemory(t *testing.T) {
+	const size = 256 << 30 // whose bitmaps are 16 MiB each
+	b := Base{Digest: "sha256:0", Size: size}
+	o, err := openStore(t, t.TempDir(), "k").Open(testKey, b, evenly('b'), nil)
+	must(t, err)
+	defer o.Close()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	must(t, o.Zero(0, size))
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+		t.Errorf("%d KiB were allocated", n>>10)
+	}
+	if o.Written() != size {
+		t.Errorf("%d bytes are present", o.Written())
+	}
+	pages := o.flushedForm.pages(o.present)
+	if n := o.dirty.n.Load(); n != pages || pages < 2*flushedAtOnce {
+		t.Fatalf("%d of %d pages are dirty", n, pages)
+	}
+	dirty, seen := newBitmap(pages), int64(0)
+	dirty.set(0, pages-1)
+	for dirty.n.Load() > 0 {
+		got := o.dirtyPages(dirty)
+		if len(got) > flushedAtOnce || got[0].number != seen {
+			t.Fatalf("%d pages at once, from %d on", len(got), got[0].number)
+		}
+		seen += int64(len(got))
+	}
+	if seen != pages {
+		t.Errorf("%d pages of %d", seen, pages)
+	}
+	must(t, o.Sync())
+	flushed := newBitmap(blocksOf(size))
+	must(t, o.flushedForm.load(flushed, o.flushed, blocksOf(size)))
+	if flushed.n.Load() != blocksOf(size) {
+		t.Errorf("%d blocks are flushed", flushed.n.Load())
 	}
 }
 

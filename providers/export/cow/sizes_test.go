@@ -27,7 +27,7 @@ func TestEverySizeIsReadAsItWasWritten(t *testing.T) {
 	for version := 1; version <= recordVersion; version++ {
 		form := formOf(version, Record{}, liveFile)
 		word := int64(64 * BlockSize) // bytes of disk
-		page, piece := pageSize/form.unit()*word, loadPiece/form.unit()*word
+		page, piece := pageSize/form.unit()*word, pieceSize/form.unit()*word
 		var sizes []int64
 		for n := range int64(4) {
 			for _, more := range []int64{
