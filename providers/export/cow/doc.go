@@ -1,5 +1,7 @@
 // Package cow keeps copy-on-write overlays: what one machine wrote over a sealed
-// base, in blocks of 4096 bytes, for as long as that machine's boot lasts.
+// base, in blocks of 4096 bytes, until its owner retires or removes it: when the
+// connection, or the boot, that it was for is over, or when the machine boots from
+// another base.
 //
 // # On disk
 //
