@@ -17,6 +17,7 @@ import (
 	"github.com/dlreconcile/dlreconcile/engine"
 	"github.com/dlreconcile/dlreconcile/engine/explain"
 	"github.com/dlreconcile/dlreconcile/engine/node"
+	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
 
@@ -39,13 +40,14 @@ func (c *cli) completions(root *cobra.Command) {
 		"focus": c.completeAddresses, "target": c.completeAddresses, "format": fixed("text\ttrees, for people", "dot\tfor graphviz", "json\tfor programs"),
 		"override": fixed("max_delete\tdelete or replace more than the policy lets through", "allow_empty\tleave nothing",
 			"window\tdo it outside of the policy's windows"),
-		"wait": fixed(waitable[:]...), "timeout": nothing, "within": nothing, "since": nothing, "key": nothing, "kind": nothing, "export": nothing,
+		"wait": fixed(waitable[:]...), "timeout": nothing, "within": nothing, "since": nothing, "key": nothing, "kind": nothing, "export": nothing, "unreadable": c.completeUnreadable,
 		"class": fixed("iPXE\ta machine whose own ROM is iPXE"),
 		"bytes": fixed("64MiB", "1GiB"), "request": fixed("4KiB", "64KiB", "256KiB", "1MiB"),
 		"connections": nothing, "depth": nothing, "digest": nothing, "tls-server-name": nothing,
 	}
 	byCommand := map[string]cobra.CompletionFunc{
 		"explain": c.completeMachines, "nodes": c.completeMachines, "rollback": c.completeGenerations,
+		"diff": c.completeMachines, "reset": c.completeMachines, "promote": c.completeMachines,
 		"suspend": c.completeMachines, "resume": c.completeSuspended, "release": c.completeQuarantined,
 		"apply": cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault), // a file
 		"nbd":   cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault), // a socket
@@ -136,6 +138,26 @@ func (c *cli) completeMachines(cmd *cobra.Command, args []string, _ string) ([]s
 			for _, h := range d.Hosts {
 				list = append(list, hostName(h)+"\t"+h.MAC)
 			}
+		}
+	}
+	return list, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeUnreadable offers the disks that cannot be read.
+func (c *cli) completeUnreadable(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel, err := c.completing(cmd)
+	defer cancel()
+	var disks []provider.Overlay
+	if err != nil || !c.ask(ctx, "/v1/overlays", &disks) {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var list []string
+	for _, o := range disks {
+		switch {
+		case o.Unreadable != "":
+			list = append(list, o.ID+"\t"+clean(o.Unreadable))
+		case o.ID != "":
+			list = append(list, o.ID+"\tdiscarded; refused until it boots, or is reset")
 		}
 	}
 	return list, cobra.ShellCompDirectiveNoFileComp

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,6 +77,10 @@ func printDiff(w io.Writer, d provider.OverlayDiff) {
 	if d.Refused {
 		return
 	}
+	if d.Unreadable != "" {
+		fmt.Fprintf(w, "  holds     %s\n", amount(d.Bytes))
+		return
+	}
 	changed := fmt.Sprintf("%s of %s in %d pieces, which take %s", amount(d.Blocks*4096), mib(d.Size), d.Pieces, amount(d.Bytes))
 	if d.Limit > 0 {
 		changed += " of the " + amount(d.Limit) + " that they may"
@@ -103,11 +108,11 @@ func printDiff(w io.Writer, d provider.OverlayDiff) {
 
 // printOverlay prints whose an overlay is.
 func printOverlay(w io.Writer, o provider.Overlay) {
-	who := o.Machine
-	if !o.Host.IsZero() {
-		who = o.Host.String() + " " + who
+	fmt.Fprintf(w, "%s  %s  keep = %q\n", whose(o), o.Export, o.Keep)
+	if o.Unreadable != "" {
+		fmt.Fprintf(w, "  state     it cannot be read: %s\n  disk      %s\n", clean(o.Unreadable), o.ID)
+		return
 	}
-	fmt.Fprintf(w, "%s  %s  keep = %q\n", who, o.Export, o.Keep)
 	state := "attached from " + strings.Join(o.Attached, ", ")
 	if len(o.Attached) == 0 {
 		state = "not attached"
@@ -119,8 +124,21 @@ func printOverlay(w io.Writer, o provider.Overlay) {
 		state = "discarded. " + untilItBoots
 	}
 	fmt.Fprintf(w, "  state     %s\n", state)
+	if o.ID != "" { // only since when is known
+		fmt.Fprintf(w, "  since     %s\n  disk      %s\n", o.Created.Local().Format(time.DateTime), o.ID)
+		return
+	}
 	fmt.Fprintf(w, "  since     %s, generation %d\n", o.Created.Local().Format(time.DateTime), o.Generation)
 	fmt.Fprintf(w, "  over      %s %s\n", o.Image, o.Artifact)
+}
+
+// whose says which machine an overlay is of, as far as that is known.
+func whose(o provider.Overlay) string {
+	who := o.Machine
+	if !o.Host.IsZero() {
+		who = strings.TrimSpace(o.Host.String() + " " + who)
+	}
+	return cmp.Or(who, "nobody knows whose")
 }
 
 // untilItBoots says what becomes of a machine whose disk is gone from under it.
@@ -152,7 +170,7 @@ func (c *cli) imageResetCommand() *cobra.Command {
 	var req api.ResetRequest
 	var approve bool
 	cmd := &cobra.Command{
-		Use:   "reset HOST",
+		Use:   "reset HOST | --unreadable DISK",
 		Short: "Discard what a machine wrote to its disk",
 		Long: `reset discards the overlays that are kept of a machine, for good: its next boot begins
 with the image as it was built. It takes the role admin.
@@ -165,17 +183,33 @@ more, without --force. A client that names no boot is refused like that too when
 attached less than 10 minutes ago, or the daemon has not been up for as long: it may have
 lost its connection, and come back with its file system still mounted.
 
+A disk whose record cannot be read is discarded with those of its machine, or alone by
+--unreadable and its name in ` + "`dlreconcile image list`" + `. Nobody knows which boot had it, unless
+the name says so: every client of the machine is refused after that until a boot session
+of it begins, or until it is reset once more. When it was asked for less than 10 minutes
+ago, its machine is taken to have it attached.
+
 On a terminal it shows what there is and asks first, unless --auto-approve is given.
 
 Exit codes: 0 discarded, 1 failed or nothing is kept of that machine, 5 no daemon, 6 denied.`,
-		Example: "  dlreconcile image reset render01\n  dlreconcile image reset render01 --export arch --force --auto-approve",
-		Args:    oneMachine,
+		Example: "  dlreconcile image reset render01\n  dlreconcile image reset render01 --export arch --force --auto-approve\n  dlreconcile image reset --unreadable 52-54-00-00-00-01/static/arch",
+		Args: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case req.Unreadable == "":
+				return oneMachine(cmd, args)
+			case len(args) > 0 || req.Export != "":
+				return &coded{exitUsage, errors.New("--unreadable names one disk: leave the machine, and --export, out")}
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := c.needDaemon(cmd.Context())
 			if err != nil {
 				return err
 			}
-			req.Machine = args[0]
+			if len(args) > 0 {
+				req.Machine = args[0]
+			}
 			if !approve && isTerminal(c.in) {
 				if err := c.confirmReset(cmd.Context(), client, req); err != nil {
 					return err
@@ -189,7 +223,7 @@ Exit codes: 0 discarded, 1 failed or nothing is kept of that machine, 5 no daemo
 				return c.printJSON(list)
 			}
 			for _, o := range list {
-				fmt.Fprintf(c.out, "Discarded: %s of %s, since %s (%s).\n", o.Export, o.Machine, o.Created.Local().Format(time.DateTime), amount(o.Bytes))
+				printDiscarded(c.out, o)
 				if o.Refused {
 					fmt.Fprintf(c.out, "  %s\n", untilItBoots)
 				}
@@ -199,14 +233,23 @@ Exit codes: 0 discarded, 1 failed or nothing is kept of that machine, 5 no daemo
 	}
 	cmd.Flags().BoolVar(&req.Force, "force", false, "drop the machine's connections first")
 	cmd.Flags().BoolVar(&approve, "auto-approve", false, "do not ask")
+	cmd.Flags().StringVar(&req.Unreadable, "unreadable", "", "the `DISK` that cannot be read, as image list names it")
 	exportFlag(cmd, &req.Export)
 	return cmd
+}
+
+func printDiscarded(w io.Writer, o provider.Overlay) {
+	if o.ID != "" {
+		fmt.Fprintf(w, "Discarded: %s, which could not be read (%s).\n", o.ID, amount(o.Bytes))
+		return
+	}
+	fmt.Fprintf(w, "Discarded: %s of %s, since %s (%s).\n", o.Export, o.Machine, o.Created.Local().Format(time.DateTime), amount(o.Bytes))
 }
 
 // confirmReset shows what would be discarded, and asks.
 func (c *cli) confirmReset(ctx context.Context, client *api.Client, req api.ResetRequest) error {
 	var list []provider.OverlayDiff
-	q := url.Values{"machine": {req.Machine}, "export": {req.Export}}
+	q := url.Values{"machine": {req.Machine}, "export": {req.Export}, "unreadable": {req.Unreadable}}
 	if err := client.Get(ctx, "/v1/overlays/diff", q, &list); err != nil {
 		return err
 	}
@@ -216,7 +259,30 @@ func (c *cli) confirmReset(ctx context.Context, client *api.Client, req api.Rese
 	if req.Force && slices.ContainsFunc(list, func(d provider.OverlayDiff) bool { return len(d.Attached) > 0 }) {
 		fmt.Fprintln(c.err, "It is taken away from under the machine, which is refused until it boots again.")
 	}
+	if why := refusedAfter(list, req.Force); why != "" {
+		fmt.Fprintf(c.err, "%s is refused then until it is seen booting from here, or is reset once more.\n", why)
+	}
 	return c.confirm(ctx, "Discard this?")
+}
+
+// refusedAfter says who is refused after a reset, as its boots cannot be told apart; "" when
+// nobody is. One that is attached is reset by force only.
+func refusedAfter(list []provider.OverlayDiff, force bool) string {
+	unnamed, unread := false, false
+	for _, d := range list {
+		if d.RefusedAfter && (force || len(d.Attached) == 0) {
+			unnamed, unread = unnamed || d.Unreadable == "", unread || d.Unreadable != ""
+		}
+	}
+	switch {
+	case unnamed && unread:
+		return "Its client that names no boot, and whoever may have had what cannot be read,"
+	case unnamed:
+		return "Its client, which names no boot,"
+	case unread:
+		return "Nobody knows which boot had it: its machine"
+	}
+	return ""
 }
 
 func (c *cli) imagePromoteCommand() *cobra.Command {

@@ -148,3 +148,46 @@ func TestInterruptedAndAnswered(t *testing.T) {
 		t.Errorf("not answered: %v", err)
 	}
 }
+
+// The question before a reset kept to itself who is refused after it; and of nobody else it
+// may say that.
+func TestWhoIsRefusedAfterAReset(t *testing.T) {
+	unnamed := provider.OverlayDiff{RefusedAfter: true}
+	attached := provider.OverlayDiff{RefusedAfter: true, Overlay: provider.Overlay{Attached: []string{"10.0.0.21:1"}}}
+	unread := provider.OverlayDiff{RefusedAfter: true, Overlay: provider.Overlay{Unreadable: "meta.json: EOF"}}
+	for _, c := range []struct {
+		list  []provider.OverlayDiff
+		force bool
+		want  string
+	}{
+		{list: []provider.OverlayDiff{{}, {Overlay: provider.Overlay{Refused: true}}}, force: true},
+		{list: []provider.OverlayDiff{{}, unnamed}, want: "names no boot"},
+		{list: []provider.OverlayDiff{attached}}, // it will be refused
+		{list: []provider.OverlayDiff{attached}, force: true, want: "names no boot"},
+		{list: []provider.OverlayDiff{unread}, want: "Nobody knows"},
+		{list: []provider.OverlayDiff{unnamed, unread}, want: "names no boot, and whoever"},
+	} {
+		if got := refusedAfter(c.list, c.force); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%+v, %t: %q, want %q", c.list, c.force, got, c.want)
+		}
+	}
+}
+
+// What cannot be read was not listed.
+func TestListOfWhatCannotBeRead(t *testing.T) {
+	bad := provider.Overlay{ID: "m/static/arch", Machine: "52:54:00:00:00:01", Export: "arch", Keep: "boot", Bytes: 8192, Unreadable: "meta.json: \x1bEOF"}
+	good := provider.Overlay{Machine: "52:54:00:00:00:02", Export: "arch@0123456789ab", Keep: "boot", Created: time.Unix(0, 0)}
+	for _, disks := range [][]provider.Overlay{{bad}, {good, bad}, {bad, good}} {
+		var out bytes.Buffer
+		if err := (imageList{Disks: disks}).print(&out); err != nil {
+			t.Fatal(err)
+		}
+		text := out.String()
+		if !strings.Contains(text, "\nm/static/arch    52:54:00:00:00:01        arch    boot  8 KiB  meta.json:  EOF\n") || strings.Contains(text, "0001-") {
+			t.Errorf("%s", text)
+		}
+		if n := strings.Count(text, "\nMACHINE "); n != len(disks)-1 {
+			t.Errorf("%d tables of others: %s", n, text)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -33,7 +34,8 @@ are kept, and machines that have it attached, or a disk over it. One that nobody
 collected by and by; one that was promoted is kept for a week.
 
 Below it shows the disks that are kept of what machines wrote: how much each holds, since
-when, over which artifact, and whether the machine has it attached.
+when, over which artifact, and whether the machine has it attached. Those whose record
+cannot be read come last: why, and all else that is known of them.
 
 Exit codes: 0 asked, 1 failed, 5 no daemon, 6 denied.`,
 		Example: "  dlreconcile image list\n  dlreconcile image list --json",
@@ -77,8 +79,19 @@ func (l imageList) print(out io.Writer) error {
 		fmt.Fprintln(out, "Nothing is kept that machines wrote.")
 		return nil
 	}
+	disks := slices.DeleteFunc(slices.Clone(l.Disks), func(o provider.Overlay) bool { return o.Unreadable != "" })
+	if len(disks) > 0 {
+		if err := printDisks(w, disks); err != nil || len(disks) == len(l.Disks) {
+			return err
+		}
+		fmt.Fprintln(out)
+	}
+	return printUnreadable(w, l.Disks)
+}
+
+func printDisks(w *tabwriter.Writer, disks []provider.Overlay) error {
 	fmt.Fprintln(w, "MACHINE\tHOST\tEXPORT\tKEEP\tHOLDS\tMAY HOLD\tSINCE\tOVER\tSTATE")
-	for _, o := range l.Disks {
+	for _, o := range disks {
 		limit, state, holds := "", "attached", "-"
 		if o.Bytes > 0 {
 			holds = amount(o.Bytes)
@@ -98,6 +111,26 @@ func (l imageList) print(out io.Writer) error {
 			o.Created.Local().Format(time.DateTime), provider.ShortDigest(o.Artifact), state)
 	}
 	return w.Flush()
+}
+
+// printUnreadable prints those of disks that cannot be read.
+func printUnreadable(w *tabwriter.Writer, disks []provider.Overlay) error {
+	fmt.Fprintln(w, "UNREADABLE DISK\tMACHINE\tHOST\tEXPORT\tKEEP\tHOLDS\tWHY")
+	for _, o := range disks {
+		if o.Unreadable == "" {
+			continue
+		}
+		holds := "-"
+		if o.Bytes > 0 {
+			holds = amount(o.Bytes)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", o.ID, o.Machine, o.Host, o.Export, o.Keep, holds, clean(o.Unreadable))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(w, "Machines that may have one are refused until it is discarded: `dlreconcile image reset --unreadable DISK`.")
+	return errors.Join(err, w.Flush())
 }
 
 func spelled(images []schema.Addr) string {

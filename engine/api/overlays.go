@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,8 +15,11 @@ import (
 
 // ResetRequest is the body of POST /v1/overlays/reset.
 type ResetRequest struct {
-	// Machine whose overlays are discarded: hardware address, address, or name.
-	Machine string `json:"machine"`
+	// Machine whose overlays are discarded, those that are Unreadable too: hardware address,
+	// address, or name. Either this or Unreadable must be said.
+	Machine string `json:"machine,omitempty"`
+	// Unreadable is the ID of the one overlay that is discarded, and that cannot be read.
+	Unreadable string `json:"unreadable,omitempty"`
 	// Export, by its name without digest; "" means those of all.
 	Export string `json:"export,omitempty"`
 	// Force drops the connections of those that are attached first.
@@ -31,7 +35,7 @@ type PromoteRequest struct {
 	Live bool `json:"live,omitempty"`
 }
 
-// overlays answers GET /v1/overlays?machine=NAME&export=NAME.
+// overlays answers GET /v1/overlays?machine=NAME&export=NAME&unreadable=ID.
 func (s *Server) overlays(w http.ResponseWriter, r *http.Request) {
 	list := []provider.Overlay{}
 	if s.Overlays != nil {
@@ -42,10 +46,10 @@ func (s *Server) overlays(w http.ResponseWriter, r *http.Request) {
 
 func overlayQuery(r *http.Request) provider.OverlayQuery {
 	v := r.URL.Query()
-	return provider.OverlayQuery{Machine: v.Get("machine"), Export: v.Get("export")}
+	return provider.OverlayQuery{Machine: v.Get("machine"), Export: v.Get("export"), Unreadable: v.Get("unreadable")}
 }
 
-// diffOverlays answers GET /v1/overlays/diff?machine=NAME&export=NAME&files=BOOL. The names of a
+// diffOverlays answers GET /v1/overlays/diff?machine=NAME&export=NAME&unreadable=ID&files=BOOL. The names of a
 // machine's files are not for everybody.
 func (s *Server) diffOverlays(w http.ResponseWriter, r *http.Request) {
 	files, err := strconv.ParseBool(r.URL.Query().Get("files"))
@@ -77,16 +81,24 @@ func (s *Server) diffOverlays(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) resetOverlays(w http.ResponseWriter, r *http.Request) {
 	var req ResetRequest
-	if !decode(w, r, &req, maxBody) || !s.named(w, req.Machine) {
+	if !decode(w, r, &req, maxBody) {
 		return
 	}
-	q := provider.OverlayQuery{Machine: req.Machine, Export: req.Export}
+	if req.Machine != "" && req.Unreadable != "" {
+		problem(w, http.StatusBadRequest, errors.New("machine, unreadable: say one of them"))
+		return
+	}
+	whose := cmp.Or(req.Machine, req.Unreadable)
+	if !s.named(w, whose) {
+		return
+	}
+	q := provider.OverlayQuery{Machine: req.Machine, Export: req.Export, Unreadable: req.Unreadable}
 	// It is not left half done because whoever ordered it does not wait.
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(r.Context()), resetWait, errors.New("the machine's last requests take too long"))
 	defer cancel()
 	list, err := s.Overlays.ResetOverlays(ctx, q, req.Force)
 	if len(list) > 0 || err != nil {
-		s.Engine.Ordered(store.TriggerReset, actor(r.Context()), []string{req.Machine}, "", err)
+		s.Engine.Ordered(store.TriggerReset, actor(r.Context()), []string{whose}, "", err)
 	}
 	if err != nil {
 		overlayProblem(w, err)

@@ -16,7 +16,7 @@ import (
 	"github.com/dlreconcile/dlreconcile/schema"
 )
 
-// disks is a provider.Overlays with one that is attached: ws01's.
+// disks is a provider.Overlays with one that is attached, ws01's, and one that cannot be read.
 type disks struct{}
 
 func (disks) Overlays(q provider.OverlayQuery) []provider.Overlay {
@@ -24,6 +24,14 @@ func (disks) Overlays(q provider.OverlayQuery) []provider.Overlay {
 		Machine: "52:54:00:00:00:01", Host: schema.Addr{Kind: "host", Name: "ws01"}, Export: "arch@0123456789ab", Keep: "host",
 		Image: schema.Addr{Kind: "image", Name: "arch"}, Artifact: "sha256:01", Size: 1 << 30, Generation: 1,
 		Created: time.Unix(1, 0).UTC(), Bytes: 8192, Limit: 1 << 20, Attached: []string{"10.0.0.21:1000"},
+	}
+	bad := provider.Overlay{ID: "m/static/arch", Export: "arch", Keep: "boot", Bytes: 4096, Unreadable: "meta.json: unexpected end of JSON input"}
+	switch q.Unreadable {
+	case "":
+	case bad.ID:
+		return []provider.Overlay{bad}
+	default:
+		return nil
 	}
 	if q.Machine != "" && !o.Is(q.Machine) {
 		return nil
@@ -36,7 +44,7 @@ func (d disks) of(q provider.OverlayQuery, attached bool) (provider.Overlay, err
 	switch {
 	case len(list) == 0:
 		return provider.Overlay{}, fmt.Errorf("%w: of %s", provider.ErrNoOverlay, q.Machine)
-	case !attached:
+	case !attached && len(list[0].Attached) > 0:
 		return provider.Overlay{}, fmt.Errorf("%w: by %s", provider.ErrAttached, q.Machine)
 	}
 	return list[0], nil
@@ -46,6 +54,9 @@ func (d disks) DiffOverlays(_ context.Context, q provider.OverlayQuery, files bo
 	o, err := d.of(q, true)
 	if err != nil {
 		return nil, err
+	}
+	if o.Unreadable != "" {
+		return []provider.OverlayDiff{{Overlay: o, Ranges: []provider.Range{}, RefusedAfter: true}}, nil
 	}
 	diff := provider.OverlayDiff{Overlay: o, Blocks: 3, Pieces: 1, Ranges: []provider.Range{{Offset: 4096, Length: 12288}}}
 	if files {
@@ -88,6 +99,9 @@ func TestOverlayOrdersAreAudited(t *testing.T) {
 	if err := d.Order(t.Context(), "/v1/overlays/reset", ResetRequest{Machine: "ws01", Force: true}, &list); err != nil || len(list) != 1 {
 		t.Fatalf("%+v, %v", list, err)
 	}
+	if err := d.Order(t.Context(), "/v1/overlays/reset", ResetRequest{Unreadable: "m/static/arch"}, &list); err != nil || len(list) != 1 || list[0].ID != "m/static/arch" {
+		t.Fatalf("%+v, %v", list, err)
+	}
 	var made provider.Promoted
 	if err := d.Order(t.Context(), "/v1/overlays/promote", PromoteRequest{Machine: "ws01", Live: true}, &made); err != nil {
 		t.Fatal(err)
@@ -106,7 +120,7 @@ func TestOverlayOrdersAreAudited(t *testing.T) {
 			got = append(got, fmt.Sprintf("%s %s %v by %s: %s", e.Trigger, e.Result, e.Hosts, e.Who.Via, e.Message))
 		}
 	}
-	want := []string{"reset refused [ws01] by socket: the overlay is attached: by ws01", "reset done [ws01] by socket: ", "promote done [ws01] by socket: sha256:02"}
+	want := []string{"reset refused [ws01] by socket: the overlay is attached: by ws01", "reset done [ws01] by socket: ", "reset done [m/static/arch] by socket: ", "promote done [ws01] by socket: sha256:02"}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}

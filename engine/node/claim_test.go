@@ -48,7 +48,7 @@ func TestRebootAtAnotherAddress(t *testing.T) {
 			l.up(macA, addrA, "aaaaaaaaaaaa", "boot-1")
 			l.commit(2)
 			s := l.ipxe(macA, addrB)
-			want := provider.Client{MAC: macA, Host: ws01, Subnet: lan, Session: s.ID, Generation: 2}
+			want := provider.Client{MAC: macA, Host: ws01, Subnet: lan, Session: s.ID, Began: l.began(s.ID), Generation: 2}
 			behind := func(when string) {
 				t.Helper()
 				if c, ok := l.ByAddr(addrB); !ok || c != want {

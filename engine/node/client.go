@@ -35,7 +35,7 @@ func (t *Tracker) ByAddr(addr netip.Addr) (provider.Client, bool) {
 	if m := t.machines[c.MAC]; m != nil {
 		t.expire(m, now)
 		if b := m.shown(); b != nil {
-			c.Session, c.Generation = b.ID, pin(b.served())
+			c.Session, c.Began, c.Generation = b.ID, b.Began, pin(b.served())
 		}
 	}
 	return c, true
@@ -149,7 +149,7 @@ func (t *Tracker) succeed(m *machine, addr netip.Addr) {
 }
 
 func (m *machine) client(b *boot) provider.Client {
-	return provider.Client{MAC: m.mac, Host: m.host, Subnet: m.subnet, Session: b.ID, Generation: pin(b.served())}
+	return provider.Client{MAC: m.mac, Host: m.host, Subnet: m.subnet, Session: b.ID, Began: b.Began, Generation: pin(b.served())}
 }
 
 // pin is the generation that a client of a boot on gen is answered from.

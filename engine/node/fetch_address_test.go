@@ -20,7 +20,7 @@ func TestFetchContinuesTheSessionOfTheMAC(t *testing.T) {
 			s := l.boot(macA, true, "PXEClient", "")
 			l.commit(2)
 			addressed(l)
-			want := provider.Client{MAC: macA, Host: ws01, Subnet: lan, Session: s.ID, Generation: 1}
+			want := provider.Client{MAC: macA, Host: ws01, Subnet: lan, Session: s.ID, Began: l.began(s.ID), Generation: 1}
 			l.wantSame("loader", l.alias(addrA, provider.AnswerLoader, "shimx64.efi"), want)
 			l.wantSame("script", l.alias(addrA, provider.AnswerScript, "grub/grub.cfg"), want)
 			l.load(addrA)
@@ -120,7 +120,7 @@ func TestHardwareAddressTakesPrecedence(t *testing.T) {
 	if got, ok := l.ByAddr(addrA); !ok || got != c {
 		t.Errorf("before it has fetched anything, behind the address is %+v, want %+v", got, c)
 	}
-	want := provider.Client{MAC: macA, Host: ws01, Subnet: lan, Session: s.ID, Generation: 2}
+	want := provider.Client{MAC: macA, Host: ws01, Subnet: lan, Session: s.ID, Began: l.began(s.ID), Generation: 2}
 	l.wantSame("its loader", l.alias(addrA, provider.AnswerLoader, "core.0"), want)
 	if got, ok := l.ByAddr(addrA); !ok || got != want {
 		t.Errorf("behind the address is %+v, want %+v", got, want)

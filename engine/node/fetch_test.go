@@ -52,6 +52,20 @@ func (l *lab) wantClient(when string, got provider.Client, key provider.MAC, gen
 	}
 }
 
+// began gives when a session began.
+func (l *lab) began(id string) time.Time {
+	l.t.Helper()
+	for _, m := range l.machines {
+		for _, b := range []*boot{m.booting, m.running} {
+			if b != nil && b.ID == id && !b.Began.IsZero() {
+				return b.Began
+			}
+		}
+	}
+	l.t.Fatalf("nobody saw session %q begin", id)
+	return time.Time{}
+}
+
 func (l *lab) wantSame(when string, got, want provider.Client) {
 	l.t.Helper()
 	if got != want {

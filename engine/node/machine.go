@@ -37,6 +37,9 @@ type boot struct {
 	Generation uint64    `json:"generation"` // the one that its exchanges are answered from
 	Opened     time.Time `json:"opened"`
 	Seen       time.Time `json:"seen"` // last sign of life
+	// Began is when the machine was seen to boot, whatever restarts of ours there were
+	// since; zero when nobody saw it.
+	Began time.Time `json:"began,omitzero"`
 
 	Firmware    bool       `json:"firmware,omitempty"`     // opened by firmware, not by an iPXE in the ROM
 	Acked       bool       `json:"acked,omitempty"`        // its first DHCP exchange is over

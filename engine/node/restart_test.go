@@ -311,3 +311,18 @@ func TestNoRoomAtAll(t *testing.T) {
 		t.Error("no session although the other machine is gone")
 	}
 }
+
+// A restart of ours is nobody's boot: who had his disk taken away is known by when he booted.
+func TestWhenABootBegan(t *testing.T) {
+	l := newLab(t)
+	s := l.up(macA, addrA, "aaaaaaaaaaaa", "boot-1")
+	began := l.began(s.ID)
+	for range 2 {
+		l.pass(24 * time.Hour)
+		l.restart()
+		l.attach(addrA, "aaaaaaaaaaaa", "boot-1", 1)
+		if c, ok := l.ByAddr(addrA); !ok || c.Session != s.ID || !c.Began.Equal(began) {
+			t.Errorf("%+v, want session %s of %s", c, s.ID, began)
+		}
+	}
+}

@@ -22,7 +22,7 @@ func TestSpoofedDiscoverLeavesARunningMachineAlone(t *testing.T) {
 	l.wantState(macA, StateUp)
 	l.wantLive(1, 2)
 	c, ok := l.ByAddr(addrA)
-	if want := (provider.Client{MAC: macA, Host: ws01, Subnet: lan, Session: s.ID, Generation: 1}); !ok || c != want {
+	if want := (provider.Client{MAC: macA, Host: ws01, Subnet: lan, Session: s.ID, Began: l.began(s.ID), Generation: 1}); !ok || c != want {
 		t.Errorf("behind %s is %+v, want %+v", addrA, c, want)
 	}
 
@@ -193,7 +193,7 @@ func TestByAddrFallsBackToTheLease(t *testing.T) {
 	// The lease knows the machine, the session comes from here.
 	s := l.ipxe(macB, addrA)
 	want := lease
-	want.Session, want.Generation = s.ID, 1
+	want.Session, want.Began, want.Generation = s.ID, l.began(s.ID), 1
 	if c, ok := l.ByAddr(addrB); !ok || c != want {
 		t.Errorf("got %+v %v, want %+v", c, ok, want)
 	}

@@ -120,7 +120,7 @@ func (t *Tracker) open(mac provider.MAC, b *boot, now time.Time) *machine {
 	}
 	m.visit = nil
 	t.close(m)
-	b.ID, b.Generation, b.Opened, b.Seen = newID(), t.cfg.Pinned(mac), now, now
+	b.ID, b.Generation, b.Opened, b.Began, b.Seen = newID(), t.cfg.Pinned(mac), now, now.UTC(), now
 	if b.Generation == 0 {
 		b.Generation = t.cfg.Current()
 	}

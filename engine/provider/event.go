@@ -154,6 +154,7 @@ type Client struct {
 	MAC        MAC         // AddressMAC where only the address is known
 	Host       schema.Addr // zero: no host block
 	Subnet     schema.Addr
-	Session    string // of its newest boot; "" when it never booted from here
-	Generation uint64 // it is pinned to; 0 is the current one
+	Session    string    // of its newest boot; "" when it never booted from here
+	Began      time.Time // when the machine was seen to boot; zero when nobody saw it
+	Generation uint64    // it is pinned to; 0 is the current one
 }

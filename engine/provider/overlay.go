@@ -16,17 +16,21 @@ type Overlay struct {
 	Host       schema.Addr `json:"host,omitzero"`
 	Export     string      `json:"export"` // wire name
 	Image      schema.Addr `json:"image,omitzero"`
-	Artifact   string      `json:"artifact"`             // that it lies over
-	Size       int64       `json:"size"`                 // of the disk, in bytes
-	Keep       string      `json:"keep"`                 // boot, host, connection; read-write for a working copy
+	Artifact   string      `json:"artifact"`             // that it lies over; "": it is Unreadable, or was
+	Size       int64       `json:"size"`                 // of the disk, in bytes; 0 where Artifact is ""
+	Keep       string      `json:"keep"`                 // boot, host, connection; read-write for a working copy; "": nobody knows
 	Generation uint64      `json:"generation,omitempty"` // that it was begun with
 	Boot       string      `json:"boot,omitempty"`       // that has it, as the machine named it; "": it named none
-	Created    time.Time   `json:"created"`
-	Seen       time.Time   `json:"seen,omitzero"` // when its last connection ended; zero: it has one, or never had
-	Bytes      int64       `json:"bytes"`         // that it takes on disk
+	Created    time.Time   `json:"created,omitzero"`     // zero: it is Unreadable
+	Seen       time.Time   `json:"seen,omitzero"`        // when its last connection ended; zero: it has one, or never had
+	Bytes      int64       `json:"bytes"`                // that it takes on disk
 	Limit      int64       `json:"limit,omitempty"`
 	Attached   []string    `json:"attached,omitempty"` // addresses of the connections that it has
 	Refused    bool        `json:"refused,omitempty"`  // it was discarded from under its machine, which is not seen booting since: see ResetOverlays
+	// Unreadable says why its record, or its folder, cannot be read. What is known of it its
+	// place says: Machine and Export may be "". Nobody gets it, nor another in its place.
+	Unreadable string `json:"unreadable,omitempty"`
+	ID         string `json:"id,omitempty"` // its place below the folder of overlays, of one that is Unreadable, or was when it was discarded
 }
 
 // Is reports whether an overlay is that of a machine, by its hardware address, its
@@ -65,6 +69,8 @@ type OverlayDiff struct {
 	Pieces int        `json:"pieces"`          // contiguous ranges of such blocks
 	Ranges []Range    `json:"ranges"`          // the first of them
 	Files  *FilesDiff `json:"files,omitempty"` // when it was asked for
+	// RefusedAfter says that its machine, were it reset now, would be Refused after that.
+	RefusedAfter bool `json:"refused_after_reset,omitempty"`
 }
 
 // FilesDiff says which paths of a file system changed.
@@ -89,10 +95,12 @@ type Promoted struct {
 }
 
 // OverlayQuery says which overlays are meant: of a machine, of all when it is "", and
-// of an export, without digest, of all when that is "".
+// of an export, without digest, of all when that is ""; or, by its ID, one that is
+// Unreadable, or was when it was discarded.
 type OverlayQuery struct {
-	Machine string
-	Export  string
+	Machine    string
+	Export     string
+	Unreadable string
 }
 
 // Overlays is what an operator may do with overlays. Errors say what to do instead.
@@ -107,8 +115,10 @@ type Overlays interface {
 	// its connections are dropped, and its machine is refused until it boots. One that
 	// names no boot, and was attached a short time ago or may have been, is Refused until
 	// a boot session of it begins, or until it is reset once more: nothing else tells a
-	// disk that was taken away from one that was never there. It is on disk before anything is waited for; what comes after is an error
-	// that says so.
+	// disk that was taken away from one that was never there. One that is Unreadable, and
+	// may have been of any boot, is so always; it is taken for attached when somebody asked
+	// for it a short time ago. It is on disk before anything is waited for; what comes
+	// after is an error that says so.
 	ResetOverlays(ctx context.Context, q OverlayQuery, force bool) ([]Overlay, error)
 	// PromoteOverlay seals what the machine's disk reads like as an artifact of its own.
 	// One that is attached is an error that is ErrAttached, unless live is given: then it

@@ -102,7 +102,10 @@ func (p *Provider) may(peer nbd.Peer, r request, c provider.Client) (t target, b
 		err = mayBegin(t)
 	}
 	if err == nil && t.keeps != keepsNothing {
-		err = p.tookAway(boot, c.Session)
+		err = p.cannotBeRead(t, boot, c, peer.Remote.Addr())
+	}
+	if err == nil && t.keeps != keepsNothing {
+		err = p.tookAway(boot, c)
 	}
 	if err == nil {
 		w, err = p.overlayKey(t, boot, c.Session)
@@ -175,7 +178,7 @@ func (a *attachment) open(ctx context.Context, before []*attachment) error {
 		a.backend = sealed{a.blob}
 		return nil
 	case keepsConnection:
-		if err := a.p.mayConnectAgain(a.boot, a.client.Session); err != nil {
+		if err := a.p.mayConnectAgain(a.boot, a.client); err != nil {
 			return err
 		}
 	case keepsHost, keepsCopy:

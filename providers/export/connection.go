@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/providers/export/cow"
 )
 
@@ -54,11 +55,11 @@ var (
 )
 
 // mayConnectAgain says why not, once the connections of before are gone.
-func (p *Provider) mayConnectAgain(boot cow.Key, session string) error {
+func (p *Provider) mayConnectAgain(boot cow.Key, c provider.Client) error {
 	if !named(boot.Instance) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if err := p.tookAway(boot, session); err != nil {
+		if err := p.tookAway(boot, c); err != nil {
 			return err
 		}
 	}

@@ -72,7 +72,7 @@ func (p *Provider) succeed(r cow.Record) {
 func (p *Provider) inherited(key cow.Key, k keeps) string {
 	var last *cow.Record
 	for _, r := range p.overlays.Of(key.Machine, key.Export) {
-		if recorded(r).keeps == k && r.Base.Digest != "" && (last == nil || r.Created.After(last.Created)) {
+		if recorded(r).keeps == k && r.Unreadable == nil && (last == nil || r.Created.After(last.Created)) {
 			last = &r
 		}
 	}

@@ -1,7 +1,6 @@
 package export
 
 import (
-	"strings"
 	"time"
 
 	"github.com/dlreconcile/dlreconcile/providers/export/cow"
@@ -29,9 +28,6 @@ func (p *Provider) keptKey(t target, boot cow.Key, session string) (w writable, 
 	var live *cow.Record
 	over, discarded := false, false
 	for _, r := range p.overlays.Of(key.Machine, key.Export) {
-		if r.Base.Digest == "" && strings.HasPrefix(r.Instance, keptInstance) {
-			return w, denied("it has a disk whose record cannot be read: the log of the daemon's start says why, and where it is")
-		}
 		if recorded(r).keeps != t.keeps {
 			continue
 		}
@@ -121,7 +117,7 @@ func (p *Provider) discardUnwanted(live map[uint64]bool) {
 		}
 	}
 	for _, r := range p.overlays.List() {
-		if r.Base.Digest == "" || len(p.connsOf(r.Key)) > 0 {
+		if r.Unreadable != nil || len(p.connsOf(r.Key)) > 0 {
 			continue
 		}
 		if r.Retired {

@@ -29,7 +29,7 @@ func (p *Provider) Observe(context.Context) ([]plan.Observation, error) {
 	}
 	p.mu.Unlock()
 	for _, r := range p.overlays.List() {
-		if r.Retired || r.Base.Digest == "" {
+		if r.Retired || r.Unreadable != nil {
 			continue
 		}
 		t := recorded(r)

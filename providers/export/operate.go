@@ -33,7 +33,13 @@ func (p *Provider) listed(q provider.OverlayQuery) []found {
 	pub := p.pub.Load()
 	var list []found
 	for _, r := range p.overlays.List() {
-		if r.Retired && !isRefused(r) || r.Base.Digest == "" {
+		if r.Unreadable != nil {
+			if f := p.foundUnread(r); f.meant(q) {
+				list = append(list, f)
+			}
+			continue
+		}
+		if r.Retired && !isRefused(r) {
 			continue
 		}
 		t := recorded(r)
@@ -63,7 +69,16 @@ func (p *Provider) listed(q provider.OverlayQuery) []found {
 		if len(f.Attached) == 0 {
 			f.Seen, _ = time.Parse(time.RFC3339, r.Note[noteSeen]) // zero when there is none
 		}
-		if (q.Machine == "" || f.Is(q.Machine)) && (q.Export == "" || f.Family() == q.Export || f.Export == q.Export) {
+		if r.Note[noteUnread] != "" {
+			f.ID = r.Key.String() // it may be known by nothing else
+		}
+		if f.meant(q) {
+			list = append(list, f)
+		}
+	}
+	for _, r := range p.overlays.Shut() {
+		f := p.foundUnread(r)
+		if looksOurs := f.Machine != "" || r.Machine == workingCopy; looksOurs && f.meant(q) {
 			list = append(list, f)
 		}
 	}
@@ -71,6 +86,12 @@ func (p *Provider) listed(q provider.OverlayQuery) []found {
 		return cmp.Or(cmp.Compare(a.Machine, b.Machine), cmp.Compare(a.Export, b.Export), cmp.Compare(a.key.String(), b.key.String()))
 	})
 	return list
+}
+
+// meant reports whether a query means that overlay.
+func (f found) meant(q provider.OverlayQuery) bool {
+	return (q.Machine == "" || f.Is(q.Machine)) && (q.Unreadable == "" || f.ID == q.Unreadable) &&
+		(q.Export == "" || f.Family() == q.Export || f.Export == q.Export)
 }
 
 // meant is listed for somebody who wants something done with what he means.
@@ -82,6 +103,9 @@ func (p *Provider) meant(q provider.OverlayQuery) ([]found, error) {
 	of := ""
 	if q.Export != "" {
 		of = " over " + strconv.Quote(q.Export)
+	}
+	if q.Unreadable != "" {
+		return nil, fmt.Errorf("%w: %q is none that cannot be read; `dlreconcile image list` shows those", provider.ErrNoOverlay, q.Unreadable)
 	}
 	if q.Machine == "" {
 		return nil, fmt.Errorf("%w: nothing is kept that machines wrote%s", provider.ErrNoOverlay, of)
@@ -108,8 +132,9 @@ func (p *Provider) DiffOverlays(ctx context.Context, q provider.OverlayQuery, fi
 	}
 	out := []provider.OverlayDiff{}
 	for _, f := range list {
-		d := provider.OverlayDiff{Overlay: f.Overlay, Ranges: []provider.Range{}}
-		if f.Refused { // nothing is left of it
+		d := provider.OverlayDiff{Overlay: f.Overlay, Ranges: []provider.Range{}, RefusedAfter: p.refusedAfter(f)}
+		if f.Refused || f.Unreadable != "" { // nothing is left of it, or known
+			d.Bytes = p.overlays.Bytes(f.key)
 			out = append(out, d)
 			continue
 		}
@@ -135,6 +160,14 @@ func (p *Provider) DiffOverlays(ctx context.Context, q provider.OverlayQuery, fi
 		out = append(out, d)
 	}
 	return out, nil
+}
+
+// refusedAfter reports whether a reset would leave the machine refused now.
+func (p *Provider) refusedAfter(f found) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r, ok := p.overlays.Lookup(f.key)
+	return ok && p.staysAway(r)
 }
 
 // opened calls do with the overlay open.

@@ -81,7 +81,9 @@ func bootOf(r cow.Record) string {
 // the working copy of the export, which is one machine's too.
 func (p *Provider) overlaysOf(machine, family string) []cow.Record {
 	list := append(p.overlays.Of(machine, family), p.overlays.Of(workingCopy, family)...)
-	return slices.DeleteFunc(list, func(r cow.Record) bool { return holder(r) != machine })
+	return slices.DeleteFunc(list, func(r cow.Record) bool {
+		return holder(r) != machine && !(holder(r) == "" && r.Note[noteUnread] != "") // it may have been anybody's
+	})
 }
 
 // concerned gives the overlays that attaching to an export may have said something of: the
@@ -148,6 +150,7 @@ const (
 	noteSeen       = "seen"    // when its last connection ended, RFC 3339
 	noteMachine    = "machine" // that has a working copy, as in keys
 	noteRefused    = "refused" // refusedReset or refusedLeft: see isRefused
+	noteUnread     = "unread"  // "yes": its record could not be read when it was discarded
 
 	noteFormerNames = "former" // what noteFormer was: boots, apart by spaces
 )
@@ -192,7 +195,7 @@ func recorded(r cow.Record) target {
 // come back to.
 func (p *Provider) overlayOf(boot cow.Key) (target, bool) {
 	for _, r := range p.overlaysOf(boot.Machine, boot.Export) {
-		if !r.Retired && bootOf(r) == boot.Instance {
+		if !r.Retired && r.Unreadable == nil && bootOf(r) == boot.Instance {
 			if t := recorded(r); t.keeps != keepsConnection {
 				return t, true
 			}
@@ -208,8 +211,8 @@ func isOver(old cow.Record, now, key cow.Key, session string, inUse bool) bool {
 	if old.Retired || old.Key == key || bootOf(old) == now.Instance {
 		return false
 	}
-	if old.Base.Digest == "" {
-		return false // it cannot be read: nobody knows whose it is, or what it waits for
+	if old.Unreadable != nil {
+		return false // nobody knows what it waits for
 	}
 	if k := recorded(old).keeps; (k == keepsHost || k == keepsCopy) && old.Export != now.Export {
 		return false // it waits for a boot from that export

@@ -24,6 +24,9 @@ func (p *Provider) PromoteOverlay(ctx context.Context, q provider.OverlayQuery, 
 	if list = slices.DeleteFunc(list, func(f found) bool { return f.Refused }); len(list) == 0 {
 		return none, fmt.Errorf("%w: it was discarded", provider.ErrNoOverlay)
 	}
+	if i := slices.IndexFunc(list, func(f found) bool { return f.Unreadable != "" }); i >= 0 {
+		return none, fmt.Errorf("%w: what cannot be read is %s: %s; if another is meant, say which with --export", provider.ErrUnclean, list[i].ID, list[i].Unreadable)
+	}
 	if len(list) > 1 {
 		var names []string
 		for _, f := range list {

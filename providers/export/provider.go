@@ -72,6 +72,7 @@ type Provider struct {
 	mu     sync.Mutex
 	conns  map[*attachment]struct{}
 	copies map[*copying]struct{}
+	asks   map[cow.Key]asks // for what cannot be read
 
 	told   *throttle.Table // lines about who was refused
 	denied atomic.Uint64   // clients that may not have what they asked for
@@ -85,7 +86,7 @@ func New(c Config) (*Provider, error) {
 		clients: c.Clients, sink: c.Sink, log: c.Log, now: c.Now,
 		content: c.Content,
 		sweep:   make(chan struct{}, 1),
-		conns:   map[*attachment]struct{}{}, copies: map[*copying]struct{}{}, serving: make(chan struct{}),
+		conns:   map[*attachment]struct{}{}, copies: map[*copying]struct{}{}, asks: map[cow.Key]asks{}, serving: make(chan struct{}),
 		tls: c.TLS, socket: c.Socket, kept: c.Kept,
 		told: throttle.New(refusals, nil),
 	}

@@ -22,14 +22,20 @@ func (p *Provider) ResetOverlays(ctx context.Context, q provider.OverlayQuery, f
 	for i, f := range list {
 		f.Bytes = p.overlays.Bytes(f.key)
 		keys, out[i] = append(keys, f.key), f.Overlay
+		if f.key.Export == "" {
+			return nil, fmt.Errorf("nobody knows which disks are in %s: %s. Remove it by hand, with the daemon stopped, and the machines that may have them switched off", p.overlays.Path(f.key), f.Unreadable)
+		}
 	}
-	dropped, err := p.retireAll(list, force)
+	dropped, unread, err := p.retireAll(list, force)
 	if err != nil {
 		return nil, err
 	}
 	// First of all: a crash must not bring them back.
 	if err = p.overlays.Save(keys...); err != nil {
 		err = fmt.Errorf("they are discarded, but that is not on disk, and a crash would bring them back: %w", err)
+	}
+	for key, note := range unread {
+		err = errors.Join(err, p.overlays.Discard(key, note))
 	}
 	for _, a := range dropped {
 		a.drop()
@@ -55,30 +61,47 @@ func (p *Provider) ResetOverlays(ctx context.Context, q provider.OverlayQuery, f
 	return out, nil
 }
 
-// retireAll retires overlays, all or none, and gives the connections that they have.
-func (p *Provider) retireAll(list []found, force bool) ([]*attachment, error) {
+// retireAll retires overlays, all or none, and gives the connections that they have. Those
+// that cannot be read it leaves, and gives the notes with which they are to be discarded.
+func (p *Provider) retireAll(list []found, force bool) (conns []*attachment, unread map[cow.Key]map[string]string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var conns []*attachment
 	var used []string
-	inUse := map[cow.Key]bool{}
 	for _, f := range list {
-		if of := p.connsOf(f.key); len(of) > 0 {
-			conns, inUse[f.key] = append(conns, of...), true
+		of := p.connsOf(f.key)
+		conns = append(conns, of...)
+		if len(of) > 0 {
 			used = append(used, f.Export+" by "+f.Machine)
+		} else if by := p.asking(f.key); f.Unreadable != "" && by.IsValid() {
+			used = append(used, fmt.Sprintf("%s, which cannot be read, is asked for from %s", f.Export, by))
 		}
 	}
 	if len(used) > 0 && !force {
-		return nil, fmt.Errorf("%w: %s; switch the machine off first, or use --force, which takes its disk away from under it: it has to be booted again then", provider.ErrAttached, strings.Join(used, ", "))
+		return nil, nil, fmt.Errorf("%w: %s; switch the machine off first, or use --force, which takes its disk away from under it: it has to be booted again then", provider.ErrAttached, strings.Join(used, ", "))
 	}
+	unread = map[cow.Key]map[string]string{}
 	for _, f := range list {
-		// Who names no boot may be about to connect again.
-		if r, ok := p.overlays.Lookup(f.key); ok && !named(bootOf(r)) && !isRefused(r) && (inUse[f.key] || p.now().Sub(p.lastSeen(r)) < comesBack) {
+		r, ok := p.overlays.Lookup(f.key)
+		if ok && r.Unreadable != nil {
+			unread[f.key] = p.notesUnread(f)
+			continue
+		}
+		if ok && p.staysAway(r) {
 			p.overlays.Note(f.key, noteRefused, refusedReset)
 		}
 		p.overlays.Retire(f.key)
 	}
-	return conns, nil
+	return conns, unread, nil
+}
+
+// staysAway reports whether the machine of an overlay is refused once that is discarded,
+// until it is seen booting: its client names no boot, and may be about to connect again;
+// or nobody knows which boot had it. The caller holds p.mu.
+func (p *Provider) staysAway(r cow.Record) bool {
+	if r.Unreadable != nil {
+		return !placed(r.Key).tells()
+	}
+	return !named(bootOf(r)) && !isRefused(r) && (len(p.connsOf(r.Key)) > 0 || p.now().Sub(p.lastSeen(r)) < comesBack)
 }
 
 // comesBack is for how long a client without a connection may be one that has lost it,
@@ -99,17 +122,17 @@ func isRefused(r cow.Record) bool { return r.Retired && r.Note[noteRefused] != "
 
 // tookAway says why a client may not attach: its disk was taken away from under it, and
 // nothing says that it was booted since. A boot session that began later does, and so
-// does the name of a boot. The caller holds p.mu.
-func (p *Provider) tookAway(boot cow.Key, session string) error {
-	if named(boot.Instance) {
-		return nil
-	}
+// does the name of a boot, unless nobody knows which boot had the disk. The caller holds
+// p.mu.
+func (p *Provider) tookAway(boot cow.Key, c provider.Client) error {
 	for _, r := range p.overlaysOf(boot.Machine, boot.Export) {
-		if !isRefused(r) || session != "" && session != r.Note[noteSession] {
+		if !isRefused(r) || bootedSince(r, boot, c) {
 			continue
 		}
-		switch r.Note[noteRefused] {
-		case refusedLeft:
+		switch {
+		case r.Note[noteUnread] != "":
+			return denied("its disk, whose record could not be read, was discarded: it has to be booted again; where that cannot be seen from here, switch it off and give `dlreconcile image reset` once more")
+		case r.Note[noteRefused] == refusedLeft:
 			p.stillAsks(r)
 			return errWroteUnnamed
 		default:
@@ -117,6 +140,15 @@ func (p *Provider) tookAway(boot cow.Key, session string) error {
 		}
 	}
 	return nil
+}
+
+// bootedSince reports whether a client says that its machine was booted since its disk was
+// taken away.
+func bootedSince(r cow.Record, boot cow.Key, c provider.Client) bool {
+	if r.Note[noteUnread] != "" && !(named(boot.Instance) && placed(r.Key).boot != "") {
+		return c.Session != "" && c.Began.After(r.Created) && !hadFormerly(r, boot.Instance)
+	}
+	return named(boot.Instance) || c.Session != "" && c.Session != r.Note[noteSession]
 }
 
 // stillAsks notes that a client is there whose connection took what it wrote with it: that
@@ -133,7 +165,7 @@ func (p *Provider) stillAsks(r cow.Record) {
 // that is attached now says so. The caller holds p.mu.
 func (p *Provider) givesBack(a *attachment) {
 	for _, r := range p.overlaysOf(a.boot.Machine, "") {
-		if isRefused(r) && (named(a.boot.Instance) || a.client.Session != "" && a.client.Session != r.Note[noteSession]) {
+		if isRefused(r) && bootedSince(r, a.boot, a.client) {
 			p.overlays.Note(r.Key, noteRefused, "")
 			p.pokeSweeper()
 		}

@@ -102,6 +102,9 @@ func TestResetBetweenTwoConnections(t *testing.T) {
 			name := nameOf("arch", a)
 			reset := func(refused bool) {
 				t.Helper()
+				if list, err := r.DiffOverlays(t.Context(), ofTestMachine, false); err != nil || len(list) != 1 || list[0].RefusedAfter != refused {
+					t.Errorf("before it is asked for: %+v, %v, want %t", list, err, refused)
+				}
 				if list, err := r.ResetOverlays(t.Context(), ofTestMachine, false); err != nil || len(list) != 1 || list[0].Refused != refused {
 					t.Fatalf("%+v, %v, want refused %t", list, err, refused)
 				}

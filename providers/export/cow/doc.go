@@ -34,7 +34,8 @@
 // for its file system.
 //
 // Below <dir> no link is followed, and only files of these names are removed, and empty
-// folders. An overlay of which a file is no regular file is refused.
+// folders. An overlay of which a file is no regular file is refused. One whose record, or
+// folder, cannot be read stays until Discard puts a retired record in its place.
 //
 // meta.json is written last when an overlay is made, and a folder without one is
 // an overlay that never was.

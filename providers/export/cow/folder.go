@@ -168,7 +168,12 @@ func (p *place) close() {
 
 // place opens the folder of a key, and those above it; create makes what is missing, else
 // that is fs.ErrNotExist. The caller closes it.
-func (s *Store) place(key Key, create bool) (_ *place, err error) {
+func (s *Store) place(key Key, create bool) (*place, error) {
+	return s.placeOf(create, key.Machine, key.Instance, key.Export)
+}
+
+// placeOf does place for the first parts of a key.
+func (s *Store) placeOf(create bool, parts ...string) (_ *place, err error) {
 	p := &place{}
 	defer func() {
 		if err != nil {
@@ -182,7 +187,7 @@ func (s *Store) place(key Key, create bool) (_ *place, err error) {
 		s.folders.Lock()
 		defer s.folders.Unlock()
 	}
-	for i, name := range [...]string{key.Machine, key.Instance, key.Export} {
+	for i, name := range parts {
 		if create {
 			if err := p[i].mkdir(name); err != nil {
 				return nil, err

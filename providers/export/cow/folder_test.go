@@ -83,8 +83,14 @@ func TestNothingIsDeletedThroughALink(t *testing.T) {
 				log.Reset()
 				s, err := OpenStore(store, Config{BootID: "k", Log: slog.New(slog.NewTextHandler(&log, nil))})
 				must(t, err)
-				if l := s.List(); len(l) != 0 {
-					t.Errorf("List() = %v", l)
+				shut := s.Shut()
+				for _, r := range append(shut, s.List()...) { // it is not overlooked
+					if r.Key.String() != at || r.Unreadable == nil || r.Base != (Base{}) {
+						t.Errorf("%+v", r)
+					}
+				}
+				if n := len(append(shut, s.List()...)); n != 1 {
+					t.Errorf("List() = %v, Shut() = %v", s.List(), shut)
 				}
 				if n := strings.Count(log.String(), filepath.Join(store, at)); n != 1 {
 					t.Errorf("told %d times: %s", n, log.String())

@@ -26,7 +26,7 @@ const keepRetired = 8
 func (s *Store) Retire(key Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sl := s.slots[key]; sl != nil && sl.found && sl.broken == nil && !sl.rec.Retired {
+	if sl := s.slots[key]; sl != nil && sl.found && sl.rec.Unreadable == nil && !sl.rec.Retired {
 		sl.rec.Retired, sl.unsaved = true, true
 	}
 }
@@ -78,7 +78,7 @@ func (s *Store) save(key Key) error {
 // saveSlot does save with the slot busy.
 func (s *Store) saveSlot(sl *slot) error {
 	s.mu.Lock()
-	rec, version, wanted := sl.rec, sl.version, sl.found && sl.unsaved && sl.broken == nil
+	rec, version, wanted := sl.rec, sl.version, sl.found && sl.unsaved && sl.rec.Unreadable == nil
 	sl.unsaved = false
 	s.mu.Unlock()
 	if !wanted {
@@ -104,10 +104,10 @@ func (s *Store) Touched(key Key) bool {
 	sl := s.acquire(key)
 	defer s.release(sl)
 	s.mu.Lock()
-	rec, version, found, broken := sl.rec, sl.version, sl.found, sl.broken
+	rec, version, found := sl.rec, sl.version, sl.found
 	s.mu.Unlock()
 	switch {
-	case broken != nil || found && rec.ServerBoot != s.bootID:
+	case rec.Unreadable != nil || found && rec.ServerBoot != s.bootID:
 		return true
 	case !found || rec.Retired:
 		return false
@@ -173,7 +173,7 @@ func (s *Store) remove(sl *slot) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sl.found, sl.rec, sl.version, sl.unsaved, sl.forget, sl.broken = false, Record{Key: key}, 0, false, false, nil
+	sl.found, sl.rec, sl.version, sl.unsaved, sl.forget, sl.shut = false, Record{Key: key}, 0, false, false, false
 	return nil
 }
 

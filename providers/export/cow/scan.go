@@ -46,9 +46,9 @@ func (s *Store) prune() error {
 	}, nil)
 }
 
-// folderNames calls f with the folder of each machine and what is in it. Other things go
-// to l, unless it is nil.
-func (s *Store) folderNames(f func(top folder, machine string, d folder, names []string) error, l *strays) error {
+// folderNames calls f with the folder of each machine and what is in it, and odd, unless
+// it is nil, with what inside says of others.
+func (s *Store) folderNames(f func(top folder, machine string, d folder, names []string) error, odd func(machine string, why error)) error {
 	top, err := openFolder(s.dir)
 	if err != nil {
 		return err
@@ -62,11 +62,14 @@ func (s *Store) folderNames(f func(top folder, machine string, d folder, names [
 		if machine == "lost+found" { // the file system's, when it is one of its own
 			continue
 		}
-		d, names, ok := inside(top, machine, l)
-		if !ok {
+		d, names, err := inside(top, machine)
+		if err != nil {
+			if odd != nil {
+				odd(machine, err)
+			}
 			continue
 		}
-		err := f(top, machine, d, names)
+		err = f(top, machine, d, names)
 		d.Close()
 		if err != nil {
 			return err
@@ -75,28 +78,42 @@ func (s *Store) folderNames(f func(top folder, machine string, d folder, names [
 	return nil
 }
 
-// inside opens a folder whose name may be a part of a key, and says what is in it. What
-// cannot be one goes to l.
-func inside(above folder, name string, l *strays) (folder, []string, bool) {
-	var names []string
-	err := errors.New("its name is none that the store gives")
-	d := folder{}
-	if part.MatchString(name) {
-		if d, err = above.sub(name); err == nil {
-			if names, err = d.Readdirnames(-1); err == nil {
-				_, err = d.Seek(0, 0) // for who reads it again
-			}
-			if err == nil {
-				return d, names, true
-			}
-			d.Close()
-		}
+// errName is what inside says of a name that can be no part of a key.
+var errName = errors.New("its name is none that the store gives")
+
+// inside opens a folder, and says what is in it; errName is an error of it.
+func inside(above folder, name string) (folder, []string, error) {
+	if !part.MatchString(name) {
+		return folder{}, nil, errName
 	}
-	if l != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.add(fmt.Sprintf("%s (%v)", filepath.Join(above.Name(), name), reason(err)))
+	d, err := above.sub(name)
+	if err != nil {
+		return d, nil, err
 	}
-	return folder{}, nil, false
+	names, err := d.Readdirnames(-1)
+	if err == nil {
+		_, err = d.Seek(0, 0) // for who reads it again
+	}
+	if err != nil {
+		d.Close()
+		return folder{}, nil, err
+	}
+	return d, names, nil
 }
+
+// noteShut notes a folder above those of overlays that cannot be opened, which may be any
+// number of them. It is told as a stray is.
+func (s *Store) noteShut(key Key, why error, l *strays) {
+	if errors.Is(why, fs.ErrNotExist) {
+		return
+	}
+	l.add(fmt.Sprintf("%s (%v)", s.Path(key), reason(why)))
+	if why != errName {
+		s.shut = append(s.shut, Record{Key: key, Unreadable: errShut(why)})
+	}
+}
+
+func errShut(why error) error { return fmt.Errorf("its folder cannot be opened: %w", reason(why)) }
 
 // reason is an error without the path that it begins with.
 func reason(err error) error {
@@ -115,35 +132,50 @@ func (s *Store) scan() error {
 	defer s.tell(&l)
 	return s.folderNames(func(_ folder, machine string, d folder, instances []string) error {
 		for _, instance := range instances {
-			boot, exports, ok := inside(d, instance, &l)
-			if !ok {
+			key := Key{Machine: machine, Instance: instance}
+			boot, exports, err := inside(d, instance)
+			if err != nil {
+				s.noteShut(key, err, &l)
 				continue
 			}
-			err := s.scanBoot(Key{Machine: machine, Instance: instance}, boot, exports, &l)
+			err = s.scanBoot(key, boot, exports, &l)
 			boot.Close()
 			if err != nil {
 				return err
 			}
 		}
 		return nil
-	}, &l)
+	}, func(machine string, why error) { s.noteShut(Key{Machine: machine}, why, &l) })
 }
 
 // scanBoot is scan of one folder of overlays.
 func (s *Store) scanBoot(key Key, boot folder, exports []string, l *strays) error {
 	for _, name := range exports {
-		d, files, ok := inside(boot, name, l)
-		if !ok {
+		key.Export = name
+		d, files, err := inside(boot, name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err == errName:
+			l.add(fmt.Sprintf("%s (%v)", s.Path(key), err))
+			continue
+		case err != nil:
+			s.cannotUse(key, errShut(err), true)
 			continue
 		}
-		key.Export = name
-		err := s.scanOverlay(key, boot, d, files, l)
+		err = s.scanOverlay(key, boot, d, files, l)
 		d.Close()
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// cannotUse has an overlay be there of which only its place is known.
+func (s *Store) cannotUse(key Key, why error, shut bool) {
+	s.log.Error("an overlay cannot be used", "path", s.Path(key), "err", why)
+	s.slots[key] = &slot{found: true, rec: Record{Key: key, Unreadable: why}, shut: shut}
 }
 
 func (s *Store) scanOverlay(key Key, boot, d folder, files []string, l *strays) error {
@@ -173,9 +205,9 @@ func (s *Store) scanOverlay(key Key, boot, d folder, files []string, l *strays) 
 		err = fmt.Errorf("its record is that of %s", rec.Key)
 	}
 	if err != nil {
-		s.log.Error("an overlay cannot be used", "overlay", key.String(), "err", err)
-		rec = Record{Key: key}
+		s.cannotUse(key, err, false)
+		return nil
 	}
-	s.slots[key] = &slot{found: true, rec: rec, version: version, broken: err}
+	s.slots[key] = &slot{found: true, rec: rec, version: version}
 	return nil
 }

@@ -56,6 +56,8 @@ type Store struct {
 	mu    sync.Mutex // guards slots, and in each all but busy; never held over disk work
 	slots map[Key]*slot
 
+	shut []Record // see Shut; as it was found
+
 	folders sync.Mutex // held while folders are made or given up that keys share
 }
 
@@ -71,7 +73,7 @@ type slot struct {
 	version int    // of the overlay's files; 0: it is to be made
 	unsaved bool   // rec is newer than the file
 	forget  bool   // the next Sweep removes it, if it is retired
-	broken  error  // its record cannot be read: it is kept, and not opened
+	shut    bool   // its folder cannot be opened, and rec is Unreadable
 	open    *Overlay
 }
 
@@ -176,11 +178,11 @@ func (s *Store) Reopen(key Key, b Base, base io.ReaderAt) (*Overlay, error) {
 // openSlot does Open with the slot busy.
 func (s *Store) openSlot(sl *slot, b Base, base io.ReaderAt, note map[string]string) (*Overlay, error) {
 	s.mu.Lock()
-	found, rec, version, broken, o := sl.found, sl.rec, sl.version, sl.broken, sl.open
+	found, rec, version, o := sl.found, sl.rec, sl.version, sl.open
 	s.mu.Unlock()
 	switch {
-	case broken != nil:
-		return nil, broken
+	case rec.Unreadable != nil:
+		return nil, rec.Unreadable
 	case found && rec.Retired:
 		return nil, ErrRetired
 	case found && rec.Base != b:
@@ -343,7 +345,7 @@ func (s *Store) Lookup(key Key) (Record, bool) {
 }
 
 // List gives the records of all overlays, retired ones too, in order of key. Of
-// one that cannot be read only the key is known.
+// one that is Unreadable only the key is known.
 func (s *Store) List() []Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
