@@ -66,6 +66,17 @@ func (m *plantedMachine) mark(export string) []byte {
 	return bytes.Repeat(fmt.Appendf(nil, "<%s %s>", m, export), 200)[:4096]
 }
 
+// resets says why its disk cannot be discarded by an order: "" is that it can.
+func (m *plantedMachine) resets() string {
+	switch {
+	case m.at == "meta.json" && m.what == "folder":
+		return "is a directory"
+	case m.at == "machine", m.at == "instance", m.at == "export" && m.round == "running":
+		return "it is no folder"
+	}
+	return ""
+}
+
 // instance names a boot of it.
 func (m *plantedMachine) instance(boot int) string {
 	return fmt.Sprintf("fb34709d-1dc9-49f4-9%03d-%012x", m.number, boot)

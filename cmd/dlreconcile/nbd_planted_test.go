@@ -104,11 +104,17 @@ func TestPlantedInOverlays(t *testing.T) {
 	reset := func(machines []*plantedMachine) {
 		for _, m := range machines {
 			out, code := s.order("image", "reset", m.mac(), "--auto-approve")
-			if m.isFolder() || m.at == "meta.json" {
-				continue // whose disk it is cannot be known, or where it is
-			}
-			if code != exitOK || !strings.Contains(out, "Discarded: perhost@") {
+			switch want := m.resets(); {
+			case want != "":
+				if code != exitError || !strings.Contains(out, want) {
+					t.Errorf("%s: image reset: exit %d, want %q: %s", m, code, want, out)
+				}
+				continue
+			case code != exitOK || !strings.Contains(out, "Discarded: ") || !strings.Contains(out, "perhost"):
 				t.Errorf("%s: image reset: exit %d: %s", m, code, out)
+			}
+			if m.isFolder() || m.at == "meta.json" {
+				continue // whose disk it was may not be known, and then it is refused
 			}
 			s.serves(m, "perhost", 2, s.image[plantedAt:plantedAt+4096])
 		}

@@ -58,15 +58,16 @@ func (s *Store) Note(key Key, name, value string) {
 	sl.rec.Note, sl.unsaved = note, true
 }
 
-// Save puts on disk what Retire and Note said of some overlays. What somebody else is
-// about to put there it waits for.
+// Save puts on disk what Retire and Note said of some overlays, of those that it can when
+// there is an error. What somebody else is about to put there it waits for.
 func (s *Store) Save(keys ...Key) error {
+	var errs []error
 	for _, k := range keys {
 		if err := s.save(k); err != nil {
-			return fmt.Errorf("overlay %s: %w", k, err)
+			errs = append(errs, fmt.Errorf("overlay %s: %w", k, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (s *Store) save(key Key) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -355,6 +356,28 @@ func TestSaveWaitsForWhoIsAboutToSave(t *testing.T) {
 	s.release(sl)
 	must(t, <-saved)
 	if r, ok := openStore(t, dir, "k").Lookup(testKey); !ok || !r.Retired {
+		t.Errorf("on disk: %+v", r)
+	}
+}
+
+// An overlay whose record could not be written kept those after it from being saved.
+func TestSaveGoesOnAfterAnError(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, "k")
+	base, b := testBase(1, 4*BlockSize)
+	other := testKey
+	other.Export = "other"
+	openOverlay(t, s, base, b).Close()
+	o, err := s.Open(other, b, bytes.NewReader(base), nil)
+	must(t, err)
+	o.Close()
+	must(t, os.Mkdir(filepath.Join(dir, testKey.String(), pendingFile), 0o700))
+	s.Retire(testKey)
+	s.Retire(other)
+	if err := s.Save(testKey, other); err == nil || !strings.Contains(err.Error(), testKey.String()) {
+		t.Errorf("Save: %v", err)
+	}
+	if r, ok := openStore(t, dir, "k").Lookup(other); !ok || !r.Retired {
 		t.Errorf("on disk: %+v", r)
 	}
 }
