@@ -112,26 +112,37 @@ func (t *table) hold(tr *tree, f *file) *openFile {
 		of.bytes = f.text
 		return of
 	}
+	b := t.holdBlob(f.digest)
+	if b == nil {
+		return nil
+	}
+	if of.damaged = b.Renew(); of.damaged == nil {
+		of.blob = b
+	} else {
+		b.Release()
+	}
+	return of
+}
+
+// holdBlob gives nil when the table was released.
+func (t *table) holdBlob(digest string) *blob.File {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if t.released {
 		return nil
 	}
-	b := t.blobs[f.digest]
-	if of.damaged = b.Sound(); of.damaged == nil {
-		of.blob = b.Hold()
-	}
-	return of
+	return t.blobs[digest].Hold()
 }
 
 // release gives the table's blobs back. Files that were opened stay open.
 func (t *table) release() {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.released {
+	was := t.released
+	t.released = true
+	t.mu.Unlock()
+	if was {
 		return
 	}
-	t.released = true
 	for _, b := range t.blobs {
 		b.Release()
 	}

@@ -23,16 +23,24 @@ func (f *File) Extents(off, length int64, yield func(length int64, hole bool) bo
 	return err
 }
 
+// holesOf scans a file that nobody has scanned before; whoever asks meanwhile waits for
+// that, and does not have the disk do it again.
 func (f *File) holesOf(now *os.File) (*holes, error) {
-	h := f.holes.Load()
-	if h == nil || h.of != now { // two may look at once: they find the same
-		m, err := sparse.Scan(now, f.Size)
-		if err != nil {
-			return nil, err // and the next call looks again
-		}
-		h = &holes{of: now, Map: m}
-		f.holes.Store(h)
+	if h := f.holes.Load(); h != nil && h.of == now {
+		return h, nil
 	}
+	f.holesMu.Lock()
+	defer f.holesMu.Unlock()
+	h := f.holes.Load()
+	if h != nil && h.of == now {
+		return h, nil
+	}
+	m, err := sparse.Scan(now, f.Size)
+	if err != nil {
+		return nil, err // and the next call looks again
+	}
+	h = &holes{of: now, Map: m}
+	f.holes.Store(h)
 	return h, nil
 }
 
