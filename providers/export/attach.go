@@ -59,28 +59,74 @@ func (p *Provider) attach(ctx context.Context, peer nbd.Peer, raw string) (*atta
 // all at one moment, so that a generation that is retired meanwhile is either not
 // found or stays. before lists the connections that this one takes the place of.
 func (p *Provider) register(peer nbd.Peer, r request, c provider.Client) (a *attachment, before []*attachment, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	t, boot, w, err := p.may(peer, r, c)
-	if err != nil {
-		return nil, nil, err
+	err = p.withFiles(func(base *blob.File) error {
+		t, boot, w, err := p.may(peer, r, c)
+		if err != nil {
+			return err
+		}
+		var held *blob.File
+		switch {
+		case t.served != nil:
+			held = t.served.blob.Hold()
+		case base != nil && base.Digest == t.Root.Digest:
+			held = base.Hold()
+		default:
+			return &missing{root: t.Root}
+		}
+		if w.take != nil {
+			w.take()
+		}
+		a, before = &attachment{
+			target: t, request: r, client: c, remote: peer.Remote, local: peer.Local, boot: boot, key: w.key,
+			p: p, drop: peer.Drop, blob: held, done: make(chan struct{}), most: t.limit,
+		}, w.before
+		p.conns[a] = struct{}{}
+		p.endCopies(a.key)
+		return nil
+	})
+	return a, before, err
+}
+
+// missing is a file without which a client cannot be told, or given, anything. It has to
+// be opened first, with p.mu not held: that may take as long as the disk likes, and is
+// nobody else's affair.
+type missing struct {
+	root    provider.Blob
+	damaged error // of one that is open: what the client is told unless the store has another; nil: it is to be opened
+}
+
+func (m *missing) Error() string { return "not open: " + m.root.Digest }
+
+// withFiles calls do with p.mu held, again and again until it misses no file. base is the
+// one that it missed last, if any; do holds it if it keeps it.
+func (p *Provider) withFiles(do func(base *blob.File) error) error {
+	var base *blob.File
+	defer func() {
+		if base != nil {
+			base.Release()
+		}
+	}()
+	for renewed := false; ; {
+		p.mu.Lock()
+		err := do(base)
+		p.mu.Unlock()
+		var m *missing
+		switch {
+		case !errors.As(err, &m):
+			return err
+		case m.damaged == nil:
+			if base != nil { // what is asked for has changed meanwhile
+				base.Release()
+			}
+			if base, err = p.blobs.Get(m.root); err != nil {
+				return fmt.Errorf("the base of an overlay: %w", err)
+			}
+		case renewed || p.blobs.RenewBlob(m.root) != nil:
+			return m.damaged
+		default:
+			renewed = true
+		}
 	}
-	if w.take != nil {
-		w.take()
-	}
-	key, before := w.key, w.before
-	a = &attachment{
-		target: t, request: r, client: c, remote: peer.Remote, local: peer.Local, boot: boot, key: key,
-		p: p, drop: peer.Drop, done: make(chan struct{}), most: t.limit,
-	}
-	if t.served != nil {
-		a.blob = t.served.blob.Hold()
-	} else if a.blob, err = p.blobs.Get(t.Root); err != nil {
-		return nil, nil, fmt.Errorf("the base of an overlay: %w", err)
-	}
-	p.conns[a] = struct{}{}
-	p.endCopies(key)
-	return a, before, nil
 }
 
 // writable is what a client gets that can write. It is zero where nothing can be written.
@@ -92,7 +138,7 @@ type writable struct {
 
 // may finds what a client asks for, and says why it may not have it as things are: for
 // all but the disk's own state, which open sees. It gives and takes nothing. The caller
-// holds p.mu.
+// holds p.mu, in withFiles.
 func (p *Provider) may(peer nbd.Peer, r request, c provider.Client) (t target, boot cow.Key, w writable, err error) {
 	t, boot, err = p.find(peer, r, c)
 	if err == nil && !peer.Local {
@@ -141,7 +187,7 @@ func mayBegin(t target) error {
 	if err == nil || t.mine {
 		return nil
 	}
-	return denied("the root is damaged, and waits to be replaced: %v", err)
+	return &missing{t.Root, denied("the root is damaged, and waits to be replaced: %v", err)}
 }
 
 // standsElsewhere says why a boot may not be attached from an address: the machine

@@ -119,9 +119,11 @@ func (h handler) Info(_ context.Context, peer nbd.Peer, raw string) (nbd.Info, e
 	r, c, err := p.who(peer, raw)
 	var t target
 	if err == nil {
-		p.mu.Lock()
-		t, _, _, err = p.may(peer, r, c)
-		p.mu.Unlock()
+		err = p.withFiles(func(*blob.File) error {
+			var err error
+			t, _, _, err = p.may(peer, r, c)
+			return err
+		})
 	}
 	if err != nil {
 		p.refused(peer, raw, c, err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dlreconcile/dlreconcile/engine/failpoint"
 	"github.com/dlreconcile/dlreconcile/engine/provider"
+	"github.com/dlreconcile/dlreconcile/providers/internal/published"
 	"github.com/dlreconcile/dlreconcile/providers/internal/sock"
 	"github.com/dlreconcile/dlreconcile/schema"
 )
@@ -100,14 +101,18 @@ func (x *txn) Answer(q provider.Query) []provider.Answer {
 func (x *txn) Commit() {
 	x.once.Do(func() {
 		p := x.p
+		var was *table
+		defer func() {
+			if was != nil { // the same generation, prepared anew
+				was.release()
+			}
+		}()
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		failpoint.Hit("export.commit.publish")
-		next, was := p.pub.Publish(x.table.gen, x.table, x.retained)
+		var next *published.Tables[*table]
+		next, was = p.pub.Publish(x.table.gen, x.table, x.retained)
 		failpoint.Hit("export.commit.published")
-		if was != nil { // the same generation, prepared anew
-			defer was.release()
-		}
 		if x.socks != nil {
 			x.socks.Commit()
 		}

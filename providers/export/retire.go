@@ -23,11 +23,11 @@ func (p *Provider) Retire(_ context.Context, live provider.Live) error {
 			keep[a] = true
 		}
 	}
-	for _, t := range dropped {
-		t.release()
-	}
 	p.discardUnwanted(live.Generations)
 	p.mu.Unlock()
+	for _, t := range dropped { // nobody finds them any more
+		t.release()
+	}
 	p.socks.Retire(keep)
 	return nil
 }

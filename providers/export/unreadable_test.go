@@ -385,3 +385,46 @@ func TestLateBootOfADiskThatCannotBeRead(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 }
+
+// Somebody moved a disk elsewhere and left a link, or its file system failed: its machine
+// got a fresh one beside it.
+func TestLinkInThePlaceOfADisk(t *testing.T) {
+	for _, at := range []string{"*", "*/*", "*/*/*"} {
+		t.Run(at, func(t *testing.T) {
+			r := newRig(t)
+			a, _ := r.artifact(1, 1<<20)
+			in := r.keeping(1, a, schema.KeepHost)
+			r.commit(in)
+			name := nameOf("arch", a)
+			first := r.mustDial(name + bootA)
+			first.write(1000, "precious")
+			first.gone(r)
+			r.stop()
+			list, err := filepath.Glob(filepath.Join(r.state, "overlays", at))
+			if err != nil || len(list) != 1 {
+				t.Fatal(list, err)
+			}
+			away := filepath.Join(t.TempDir(), "away")
+			if err := errors.Join(os.Rename(list[0], away), os.Symlink(away, list[0])); err != nil {
+				t.Fatal(err)
+			}
+			r.start()
+			r.commit(in)
+			for _, boot := range []string{bootA, bootB, ""} {
+				r.wantDenied(name+boot, "record cannot be read")
+			}
+			r.unread()
+			r.booted("a rescue")
+			rescue := r.mustDial(nameOf("sealed", a) + bootC)
+			rescue.read(0, 1)
+			rescue.gone(r)
+			r.stop()
+			if err := errors.Join(os.Remove(list[0]), os.Rename(away, list[0])); err != nil {
+				t.Fatal(err)
+			}
+			r.start()
+			r.commit(in)
+			r.mustDial(name+bootC).wantText(1000, "precious", "it is back")
+		})
+	}
+}

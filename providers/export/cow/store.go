@@ -224,13 +224,15 @@ func (s *Store) openSlot(sl *slot, b Base, base io.ReaderAt, note map[string]str
 // use counts one more Open of o, unless its boot ended meanwhile.
 func (s *Store) use(sl *slot, o *Overlay) (*Overlay, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if sl.rec.Retired {
-		if sl.open == nil {
+		unused := sl.open == nil
+		s.mu.Unlock()
+		if unused {
 			o.closeFiles()
 		}
 		return nil, ErrRetired
 	}
+	defer s.mu.Unlock()
 	if sl.open == nil {
 		note := sl.rec.Note
 		sl.rec = o.rec
@@ -244,10 +246,13 @@ func (s *Store) use(sl *slot, o *Overlay) (*Overlay, error) {
 // close does Overlay.Close.
 func (s *Store) close(o *Overlay) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	o.refs--
-	if o.refs == 0 {
+	last := o.refs == 0
+	if last {
 		o.slot.open = nil
+	}
+	s.mu.Unlock()
+	if last { // who opens the overlay meanwhile has files of his own
 		o.closeFiles()
 	}
 }
