@@ -52,7 +52,7 @@ var layers = map[string]struct {
 	"providers/internal/blob":       {[]string{"engine/provider", "providers/internal/sparse"}, "opens what the contract calls a blob"},
 	"providers/image":               {[]string{"schema", "engine/plan", "engine/provider", "engine/store", "engine/statefile"}, "builds into the content store"},
 	"providers/export":              {[]string{"schema", "engine/plan", "engine/provider", "engine/store", "engine/handover", "engine/throttle", "providers/export/nbd", "providers/export/cow", "providers/internal/sock", "providers/internal/blob", "providers/internal/published", "providers/internal/sparse"}, "compiles desired state into the NBD server's tables"},
-	"providers/export/nbd":          {nil, "an NBD server that makes sense as a library on its own"},
+	"providers/export/nbd":          {[]string{"engine/throttle"}, "an NBD server that makes sense as a library on its own; only how often it logs is shared"},
 	"providers/export/cow":          {[]string{"engine/statefile", "providers/internal/sparse"}, "overlays know blocks, and how much is free, not machines"},
 	"providers/bootloader":          {[]string{"schema", "engine/plan", "engine/provider", "engine/store", "engine/handover", "providers/bootloader/tftp", "providers/bootloader/httpboot", "providers/internal/sock", "providers/internal/blob", "providers/internal/published"}, "compiles desired state into boot trees"},
 	"providers/bootloader/tftp":     {nil, "a TFTP server that makes sense as a library on its own"},

@@ -73,7 +73,7 @@ func (w *worker) lendChunks(c command) (done bool, err error) {
 	for _, r := range w.runs {
 		if !r.hole {
 			before := len(w.pieces)
-			if w.lender == nil || !w.lendMore(off, int(r.length)) {
+			if !w.inPlace || !w.lendMore(off, int(r.length)) {
 				return false, nil
 			}
 			w.cuts = append(w.cuts, len(w.pieces)-before)

@@ -17,7 +17,8 @@ const (
 )
 
 // errnoOf says how a backend's error reads on the wire. EDQUOT and EFBIG are
-// ENOSPC, as "Error values" asks; what is not in its list is EIO.
+// ENOSPC, as "Error values" asks; what is not in its list is EIO. So is EOPNOTSUPP:
+// NBD_ENOTSUP answers nothing but FAST_ZERO; see zero.
 func errnoOf(err error) uint32 {
 	var e syscall.Errno
 	if !errors.As(err, &e) {
@@ -30,8 +31,6 @@ func errnoOf(err error) uint32 {
 		return protocol.TRANSMISSION_ERROR_EPERM
 	case syscall.ENOMEM:
 		return errnoNoMem
-	case syscall.EOPNOTSUPP:
-		return errnoNotSup
 	}
 	return errnoIO
 }

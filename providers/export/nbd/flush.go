@@ -73,7 +73,7 @@ func (s *syncer) run() {
 			errno = errnoOf(err)
 			if !complained {
 				complained = true
-				s.t.log.Error("nbd: sync failed", "export", s.t.exp.Name, "err", err)
+				s.t.complain("nbd: sync failed", "export", s.t.exp.Name, "err", err)
 			}
 		}
 		replies = replies[:0]

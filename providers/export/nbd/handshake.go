@@ -97,6 +97,9 @@ func (c *conn) option(ctx context.Context, id uint32, data []byte, tooBig bool) 
 	case c.wantsTLS(): // "FORCEDTLS mode"
 		reply = appendOptionReply(nil, id, repErrTLSRequired, []byte("this server speaks TLS only"))
 	case tooBig && known(id):
+		if id == optSetMeta {
+			c.allocation = nil // a SET that fails is one, too; see meta
+		}
 		reply = appendOptionReply(nil, id, repErrTooBig, []byte("more than a name and what can be asked about it"))
 	case id == protocol.NEGOTIATION_ID_OPTION_GO:
 		q, ok := parseInfoRequest(data)
@@ -182,6 +185,7 @@ func (c *conn) exportName(ctx context.Context, n uint32, flags uint32) (Export, 
 	}
 	exp, err := c.open(ctx, string(name))
 	if err != nil {
+		c.tell(ctx, string(name), err)
 		return Export{}, err
 	}
 	reply := binary.BigEndian.AppendUint64(nil, uint64(exp.Size))

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -73,6 +74,73 @@ func TestADiskThatHangsHoldsUpOneAddress(t *testing.T) {
 	}
 	if n := len(hung.begun); n != 0 {
 		t.Errorf("one address has %d lanes of %d", most+n, s.limits.DiskReads)
+	}
+}
+
+// coldBlocks is a disk whose Fetch does nothing for what it has, as an overlay's for its
+// own blocks.
+type coldBlocks struct{ *disk }
+
+func (coldBlocks) Lend(int64, int) ([]byte, *os.File) { return nil, nil }
+func (coldBlocks) Fetch(int64, int64) error           { return nil }
+func (coldBlocks) ReadNow([]byte, int64) bool         { return false }
+
+// What Fetch leaves out is read in a lane as well, over TLS as in the clear.
+func TestWhatIsNotFetchedIsReadInALane(t *testing.T) {
+	const connections, reads = 6, 4
+	p := newPKI(t)
+	for name, secured := range map[string]bool{"clear": false, "TLS": true} {
+		t.Run(name, func(t *testing.T) {
+			h := newShelf()
+			d := coldBlocks{newDisk(1 << 20)}
+			gate := make(chan struct{})
+			d.gate["read"] = gate
+			h.exports["x"] = Export{Info: Info{Name: "x", Size: 1 << 20}, Backend: d}
+			s, dial := served(t, h, Limits{DiskReads: 4})
+			open := sync.OnceFunc(func() { close(gate) })
+			t.Cleanup(open)
+			s.Secure(Security{Config: p.server})
+			var clients []*client
+			for range connections {
+				cl := dial()
+				cl.greet(3)
+				if secured {
+					if err := cl.startTLS(p.client); err != nil {
+						t.Fatal(err)
+					}
+				}
+				cl.last(7, infoData("x"))
+				for i := range uint64(reads) {
+					cl.send(request(0, 0, i, i*tier, tier))
+				}
+				clients = append(clients, cl)
+			}
+			inLine := func() (n int) {
+				s.disk.mu.Lock()
+				defer s.disk.mu.Unlock()
+				for _, p := range s.disk.peers {
+					n += len(p.wait)
+				}
+				return n
+			}
+			for deadline := time.Now().Add(10 * time.Second); inLine() < connections*reads-2; runtime.Gosched() {
+				if time.Now().After(deadline) {
+					t.Fatalf("%d READs wait for a lane, %d are with the disk", inLine(), len(d.begun))
+				}
+			}
+			receive(t, d.begun)
+			receive(t, d.begun)
+			if n := len(d.begun); n != 0 {
+				t.Errorf("%d READs with the disk, of 2", n+2)
+			}
+			open()
+			for _, cl := range clients {
+				for range reads {
+					cl.reply()
+					cl.recv(tier)
+				}
+			}
+		})
 	}
 }
 

@@ -12,7 +12,8 @@ type Lender interface {
 	// that come later show in it is the backend's affair: both were under way at once.
 	// file has the same bytes at off, and stays open as long, or it is nil.
 	Lend(off int64, n int) (b []byte, file *os.File)
-	// Fetch waits for the disk, so that Lend, or else ReadAt, has no need to.
+	// Fetch waits for the disk, so that Lend has no need to. What Lend does not give after
+	// it is read with ReadAt, which then waits.
 	Fetch(off, n int64) error
 }
 
@@ -29,10 +30,7 @@ const maxLent = 64
 // to be had. The slices are good until the next call.
 func (w *worker) lent(off int64, n int) bool {
 	w.pieces = w.pieces[:0]
-	if w.lender == nil {
-		return false
-	}
-	return w.lendMore(off, n)
+	return w.inPlace && w.lendMore(off, n)
 }
 
 // lendMore adds to pieces.
@@ -43,6 +41,19 @@ func (w *worker) lendMore(off int64, n int) bool {
 			return false
 		}
 		w.pieces = append(w.pieces, part{b, file, off})
+		off, n = off+int64(len(b)), n-len(b)
+	}
+	return true
+}
+
+// hot reports whether [off, off+n) can be lent, in however many pieces: then it can be
+// read without waiting, too.
+func (t *transmission) hot(off int64, n int) bool {
+	for n > 0 {
+		b, _ := t.lender.Lend(off, n)
+		if len(b) == 0 {
+			return false
+		}
 		off, n = off+int64(len(b)), n-len(b)
 	}
 	return true

@@ -267,6 +267,62 @@ func TestLongReadsAreLent(t *testing.T) {
 	}
 }
 
+// What is fetched is not read through only because it has more pieces than are lent.
+func TestManyPiecesAreNotReadTwice(t *testing.T) {
+	const n = (maxLent + 6) * 3 * tier
+	h := newShelf()
+	d := &tiered{disk: newDisk(4 << 20), lends: true, cold: map[int64]bool{7: true}}
+	rand.NewChaCha8([32]byte{2}).Read(d.b)
+	reads := 0
+	d.fail = func(op string, _, n int64) error {
+		if op == "read" {
+			reads += int(n)
+		}
+		return nil
+	}
+	h.exports["x"] = Export{Info: Info{Name: "x", Size: 4 << 20}, Backend: d}
+	cl := serve(t, h, Limits{})()
+	cl.attach("x")
+	cl.send(request(0, 0, 1, 0, n))
+	cl.wantReply(0, 1)
+	if !bytes.Equal(cl.recv(n), d.b[:n]) {
+		t.Error("wrong bytes")
+	}
+	cl.send(request(0, 2, 0, 0, 0))
+	receive(t, h.detached)
+	if reads != n {
+		t.Errorf("%d bytes were read for %d", reads, n)
+	}
+}
+
+// unread is a sealed disk that must not be read.
+type unread struct{ sealedDisk }
+
+func (unread) ReadAt([]byte, int64) (int, error) { return 0, syscall.EIO }
+
+// The longest READ there is, of nothing but a hole, is lent.
+func TestLongHolesAreLent(t *testing.T) {
+	const size = maxPayload + 4096
+	path := filepath.Join(t.TempDir(), "image")
+	if err := errors.Join(os.WriteFile(path, []byte{1}, 0o600), os.Truncate(path, size)); err != nil {
+		t.Fatal(err)
+	}
+	d, err := openSealed(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Release)
+	h := newShelf()
+	h.exports["x"] = Export{Info: Info{Name: "x", Size: size, ReadOnly: true}, Backend: unread{d}}
+	cl := serve(t, h, Limits{})()
+	cl.attach("x")
+	cl.send(request(0, 0, 1, 4096, maxPayload))
+	cl.wantReply(0, 1)
+	if !bytes.Equal(cl.recv(maxPayload), make([]byte, maxPayload)) {
+		t.Error("not zeros")
+	}
+}
+
 // What left the page cache is fetched, and what was fetched is lent.
 func TestEvictedPagesAreFetched(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "image")

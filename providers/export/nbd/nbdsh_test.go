@@ -67,7 +67,7 @@ h.flush()
 fails(errno.EINVAL, h.pread, 2, size - 1)
 fails(errno.ENOSPC, h.pwrite, b"ab", size - 1)
 fails(errno.ENOSPC, h.zero, 2, size - 1)
-fails(errno.ENOSPC, h.trim, 2, size - 1)
+fails(errno.EINVAL, h.trim, 2, size - 1)
 fails(errno.EINVAL, h.cache, 2, size - 1)
 fails(errno.EINVAL, h.pread, 512, 0, 1 << 15)
 seen = []

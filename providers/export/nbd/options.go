@@ -77,16 +77,31 @@ func (c *conn) goOption(ctx context.Context, q infoRequest) (Export, bool, error
 // refusal is the error reply to an option that names an export. The client may try
 // another name.
 func (c *conn) refusal(ctx context.Context, opt uint32, name string, err error) []byte {
+	c.tell(ctx, name, err)
 	switch {
 	case errors.Is(err, ErrUnknown), errors.Is(err, ErrForbidden):
 		return appendOptionReply(nil, opt, protocol.NEGOTIATION_TYPE_REPLY_ERR_UNKNOWN, []byte("no such export for this client"))
-	case errors.Is(err, ErrTLSRequired) && c.secure != nil && c.tls == nil: // "NOTLS mode" must not say so
+	case c.wantsTLSFor(err):
 		return appendOptionReply(nil, opt, repErrTLSRequired, []byte("the export is served over TLS only"))
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		return appendOptionReply(nil, opt, repErrShutdown)
 	}
-	c.log.Error("nbd: an export cannot be served", "export", name, "err", err)
 	return appendOptionReply(nil, opt, repErrPolicy, []byte("cannot be served now"))
+}
+
+// wantsTLSFor reports whether an export needs TLS that the client can have: "NOTLS mode"
+// must not say so.
+func (c *conn) wantsTLSFor(err error) bool {
+	return errors.Is(err, ErrTLSRequired) && c.secure != nil && c.tls == nil
+}
+
+// tell logs why an export cannot be served, unless that is the client's affair.
+func (c *conn) tell(ctx context.Context, name string, err error) {
+	switch {
+	case errors.Is(err, ErrUnknown), errors.Is(err, ErrForbidden), c.wantsTLSFor(err), ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return
+	}
+	c.complain("nbd: an export cannot be served", "export", name, "err", err)
 }
 
 // appendInfo gives the replies that end INFO and GO well: NBD_INFO_EXPORT always,

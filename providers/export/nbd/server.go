@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/dlreconcile/dlreconcile/engine/throttle"
 )
 
 // Server answers NBD clients. Make one with New.
@@ -24,6 +26,7 @@ type Server struct {
 	turns   turns
 	conns   sync.WaitGroup
 	counts  counts
+	told    *throttle.Table // of complaints
 	// security is never nil; see Secure.
 	security atomic.Pointer[Security]
 }
@@ -39,6 +42,7 @@ func New(h Handler, l Limits, log *slog.Logger) *Server {
 		census: census{total: l.Connections, perAddr: l.PerAddress, halfOpen: l.HalfOpen, byAddr: map[netip.Addr]int{}},
 		locals: census{total: l.Local, halfOpen: l.Local, byAddr: map[netip.Addr]int{}},
 		disk:   newLanes(l.DiskReads),
+		told:   throttle.New(complaints, nil),
 	}
 	s.buffers.budget = l.Memory
 	s.Secure(Security{})
@@ -150,6 +154,18 @@ type conn struct {
 	// allocation names the export that base:allocation was selected for; nil when
 	// it was not.
 	allocation *string
+}
+
+// complaints are how often the log tells of one address that something of ours fails:
+// five times, and then every ten seconds. Clients come back three times a second until
+// it is mended.
+var complaints = throttle.Limits{Each: 0.1, EachBurst: 5, All: 10, AllBurst: 100}
+
+// complain logs that something of ours fails for this client.
+func (c *conn) complain(msg string, args ...any) {
+	if c.srv.told.Take(c.remote.Addr()) {
+		c.log.Error(msg, args...)
+	}
 }
 
 // drop disconnects the client; see Peer.Drop.

@@ -116,7 +116,7 @@ func (w *worker) answerSlowly(c command) error {
 
 // warm waits for the disk. What fails here fails again where it is answered.
 func (w *worker) warm(off int64, n int) {
-	if w.fetcher != nil && w.fetcher.Fetch(off, int64(n)) == nil && (w.lender == nil || w.lent(off, n)) {
+	if w.lender != nil && w.lender.Fetch(off, int64(n)) == nil && w.hot(off, n) {
 		return
 	}
 	b := w.srv.buffers.get(smallPiece)

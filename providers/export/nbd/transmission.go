@@ -27,8 +27,8 @@ type transmission struct {
 	sync  *syncer // nil until the first FLUSH or FUA
 	stats Stats
 
-	lender  Lender    // nil also where bytes cannot be lent: TLS
-	fetcher Lender    // the same, there too
+	lender  Lender    // or nil
+	inPlace bool      // what it lends is sent from where it lies; over TLS nothing is
 	now     NowReader // or nil
 	mayWait bool      // the backend says which READs wait; one that does not is never waited for
 
@@ -42,14 +42,9 @@ type transmission struct {
 // touches the backend any more.
 func (c *conn) transmit(exp Export) Stats {
 	t := &transmission{conn: c, exp: exp, to: newSender(c), complained: map[uint32]bool{}}
-	lender, lends := exp.Backend.(Lender)
-	if lends {
-		t.fetcher = lender
-		if c.in.raw != nil {
-			t.lender = lender
-		}
-	}
-	var now bool
+	var lends, now bool
+	t.lender, lends = exp.Backend.(Lender)
+	t.inPlace = lends && c.in.raw != nil
 	t.now, now = exp.Backend.(NowReader)
 	t.mayWait = lends || now
 	t.main = newWorker(t, false)
@@ -191,7 +186,7 @@ func (t *transmission) failed(op string, c command, err error) uint32 {
 	t.complained[errno] = true
 	t.mu.Unlock()
 	if !told {
-		t.log.Error("nbd: "+op+" failed", "export", t.exp.Name, "offset", c.offset, "length", c.length, "err", err)
+		t.complain("nbd: "+op+" failed", "export", t.exp.Name, "offset", c.offset, "length", c.length, "err", err)
 	}
 	return errno
 }

@@ -48,6 +48,7 @@ func TestRefusals(t *testing.T) {
 		{"write with FUA to a read-only one", true, request(1, 1, 9, 0, 512), 512, eperm},
 		{"zero to a read-only one", true, request(0, 6, 9, 0, 512), 0, eperm},
 		{"trim to a read-only one", true, request(0, 4, 9, 0, 512), 0, eperm},
+		{"trim past the end", false, request(0, 4, 9, size-512, 1024), 0, einval},
 		{"flush of a read-only one", true, request(0, 3, 9, 0, 0), 0, einval},
 		{"zero past the end", false, request(0, 6, 9, size-512, 1024), 0, errnoNoSpc},
 		{"fast zero, which is not offered", false, request(16, 6, 9, 0, 512), 0, einval},
@@ -69,6 +70,18 @@ func TestRefusals(t *testing.T) {
 				t.Error("it was written all the same")
 			}
 		})
+	}
+}
+
+// NBD_ENOTSUP answers FAST_ZERO alone, whatever the disk says.
+func TestUnsupportedIsAnErrorOfTheDisk(t *testing.T) {
+	h := newShelf()
+	h.add("x", newDisk(1<<20), Info{Zeroes: true}).fail = func(string, int64, int64) error { return syscall.EOPNOTSUPP }
+	cl := serve(t, h, Limits{})()
+	cl.attach("x")
+	for typ, payload := range map[uint16]int{cmdRead: 0, cmdWrite: 512, cmdTrim: 0, cmdWriteZeroes: 0, cmdFlush: 0} {
+		cl.send(request(0, typ, uint64(typ), 0, 512), make([]byte, payload))
+		cl.wantReply(errnoIO, uint64(typ))
 	}
 }
 

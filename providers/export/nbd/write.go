@@ -33,18 +33,20 @@ func (t *transmission) write(c command) error {
 }
 
 // refuseWrite checks what WRITE, TRIM and WRITE_ZEROES have in common
-// ("Error values"): EPERM on a read-only export, EINVAL for unknown flags,
-// ENOSPC beyond the end.
+// ("Error values"): EPERM on a read-only export, EINVAL for unknown flags, and beyond
+// the end ENOSPC, or EINVAL for TRIM.
 func (t *transmission) refuseWrite(c command, flags uint16) uint32 {
 	switch {
 	case t.exp.ReadOnly:
 		return protocol.TRANSMISSION_ERROR_EPERM
 	case c.flags&^flags != 0:
 		return protocol.TRANSMISSION_ERROR_EINVAL
-	case !t.inside(c):
-		return errnoNoSpc
+	case t.inside(c):
+		return errnoNone
+	case c.typ == cmdTrim:
+		return protocol.TRANSMISSION_ERROR_EINVAL
 	}
-	return errnoNone
+	return errnoNoSpc
 }
 
 // answerWrite replies to what was written, after a sync if FUA asks for one.

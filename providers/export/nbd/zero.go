@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"errors"
 	"syscall"
 
 	"github.com/pojntfx/go-nbd/pkg/protocol"
@@ -44,7 +45,7 @@ func (t *transmission) zero(c command) error {
 	errno, err := errnoNone, t.zeroBackend(z, c)
 	switch {
 	case err == nil:
-	case c.flags&cmdFlagFastZero != 0 && errnoOf(err) == errnoNotSup:
+	case c.flags&cmdFlagFastZero != 0 && errors.Is(err, syscall.EOPNOTSUPP):
 		errno = errnoNotSup // an answer, and no failure
 	default:
 		errno = t.failed("zero", c, err)

@@ -11,8 +11,9 @@ import (
 // errNotMapped says that bytes can only be read, and not lent.
 var errNotMapped = errors.New("the file cannot be mapped")
 
-// blank is what holes are lent as. Nobody writes to it, so it takes no memory.
-var blank [256 << 10]byte
+// blank is what holes are lent as, the longest READ of them in 32 pieces. Nobody writes to
+// it, so it takes no memory.
+var blank [1 << 20]byte
 
 // Lend gives a first part of [off, off+n) in place, which lies within the file, when
 // it is in memory; nil when it is not, or not known to be. It waits for no disk.
