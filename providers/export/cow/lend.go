@@ -73,3 +73,46 @@ func (o *Overlay) ReadNow(p []byte, off int64) bool {
 	}
 	return true
 }
+
+// WriteWaits reports whether a write to [off, off+n), of bytes or of zeros, has to wait
+// for a disk to read of the base what it leaves of a block.
+func (o *Overlay) WriteWaits(off, n int64) bool {
+	base, ok := o.base.(lender)
+	if !ok || n <= 0 || o.check(off, n) != nil {
+		return false
+	}
+	edges, count := o.edges(off, off+n)
+	for _, block := range edges[:count] {
+		if o.present.has(block) {
+			continue
+		}
+		for at, end := block*BlockSize, min((block+1)*BlockSize, o.size); at < end; {
+			b, _ := base.Lend(at, int(end-at))
+			if len(b) == 0 {
+				return true
+			}
+			at += int64(len(b))
+		}
+	}
+	return false
+}
+
+// FetchForWrite waits for that. It takes no lock, so that others can write meanwhile.
+func (o *Overlay) FetchForWrite(off, n int64) error {
+	if err := o.check(off, n); err != nil || n == 0 {
+		return err
+	}
+	base, fetches := o.base.(lender)
+	edges, count := o.edges(off, off+n)
+	for _, block := range edges[:count] {
+		at := block * BlockSize
+		length := min(BlockSize, o.size-at)
+		if o.present.has(block) || fetches && base.Fetch(at, length) == nil {
+			continue
+		}
+		if _, err := o.base.ReadAt(make([]byte, length), at); err != nil && err != io.EOF {
+			return err
+		}
+	}
+	return nil
+}

@@ -14,7 +14,7 @@ import (
 type holed struct {
 	*disk
 	holes map[int64]bool // by block
-	cache []int64
+	cache chan [2]int64  // what was asked for
 	zeros []string
 	fail  error
 }
@@ -34,7 +34,7 @@ func (h *holed) Extents(off, n int64, yield func(int64, bool) bool) error {
 }
 
 func (h *holed) Cache(off, n int64) error {
-	h.cache = append(h.cache, off, n)
+	h.cache <- [2]int64{off, n}
 	return errors.New("only advice")
 }
 
@@ -125,7 +125,7 @@ func holedShelf() (*shelf, *holed) { return holedShelfOf(8 << 20) }
 
 func holedShelfOf(size int) (*shelf, *holed) {
 	h := newShelf()
-	d := &holed{disk: newDisk(size), holes: map[int64]bool{1: true, 2: true, 5: true}}
+	d := &holed{disk: newDisk(size), holes: map[int64]bool{1: true, 2: true, 5: true}, cache: make(chan [2]int64, 100)}
 	for i := range d.b {
 		if !d.holes[int64(i/4096)] {
 			d.b[i] = byte(i/4096 + i)
@@ -319,8 +319,8 @@ func TestCacheAndZeroes(t *testing.T) {
 		if diff := cmp.Diff([]string{"fast", "no hole", "zero"}, d.zeros); diff != "" {
 			t.Error(diff)
 		}
-		if diff := cmp.Diff([]int64{4096, 8192}, d.cache); diff != "" {
-			t.Error(diff)
+		if got := receive(t, d.cache); got != [2]int64{4096, 8192} {
+			t.Errorf("%v are cached", got)
 		}
 		if f == extended { // payloads where none belongs are taken off the wire
 			cl.send(f.ask(cmdFlagPayloadLen, cmdRead, 7, 0, 5), []byte("12345"))

@@ -68,8 +68,13 @@ func (s *syncer) run() {
 		if s.err != nil {
 			continue
 		}
-		errno := errnoNone
-		if err := s.t.exp.Backend.Sync(); err != nil {
+		if !s.t.srv.syncs.enter(s.t.gone) {
+			s.err = errDropped
+			continue
+		}
+		errno, err := errnoNone, s.t.exp.Backend.Sync()
+		s.t.srv.syncs.leave()
+		if err != nil {
 			errno = errnoOf(err)
 			if !complained {
 				complained = true

@@ -46,6 +46,22 @@ func (l *lanes) enter(a netip.Addr, turn chan struct{}, gone <-chan struct{}) bo
 	return false
 }
 
+// try takes a lane if one is to be had now; then leave is due.
+func (l *lanes) try(a netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.peers[a]
+	if p == nil {
+		p = &peerLanes{}
+	}
+	if len(p.wait) > 0 || p.held >= l.free {
+		return false
+	}
+	l.peers[a] = p
+	l.take(p)
+	return true
+}
+
 // join takes a lane, or else has turn wait for one.
 func (l *lanes) join(a netip.Addr, turn chan struct{}) bool {
 	l.mu.Lock()

@@ -34,6 +34,10 @@ type Limits struct {
 	// address has at most as many as it leaves free, and all Unix sockets count as one.
 	// Disks that hang for seven addresses take all of 64.
 	DiskReads int
+	// DiskWrites is how many WRITEs, TRIMs and WRITE_ZEROES are with the backends at once,
+	// of all connections, and as many syncs; default 512. Each is a thread while a disk
+	// hangs.
+	DiskWrites int
 	// Memory is for payload that has to be copied, of all connections, in bytes;
 	// default 16 MiB. When it is lent, pieces of 64 KiB are lent beyond it.
 	Memory int64
@@ -61,6 +65,9 @@ func (l Limits) WithDefaults() Limits {
 	}
 	if l.DiskReads <= 0 {
 		l.DiskReads = 64
+	}
+	if l.DiskWrites <= 0 {
+		l.DiskWrites = 512
 	}
 	if l.Memory <= 0 {
 		l.Memory = 16 << 20

@@ -23,6 +23,9 @@ type Server struct {
 	locals  census // of programs of this machine, at a Unix socket
 	buffers buffers
 	disk    *lanes // of READs that wait for a disk; see slowReads
+	ahead   *lanes // of CACHEs
+	writes  slots  // of WRITE, TRIM and WRITE_ZEROES
+	syncs   slots
 	turns   turns
 	conns   sync.WaitGroup
 	counts  counts
@@ -42,6 +45,9 @@ func New(h Handler, l Limits, log *slog.Logger) *Server {
 		census: census{total: l.Connections, perAddr: l.PerAddress, halfOpen: l.HalfOpen, byAddr: map[netip.Addr]int{}},
 		locals: census{total: l.Local, halfOpen: l.Local, byAddr: map[netip.Addr]int{}},
 		disk:   newLanes(l.DiskReads),
+		ahead:  newLanes(aheadLanes),
+		writes: newSlots(l.DiskWrites),
+		syncs:  newSlots(l.DiskWrites),
 		told:   throttle.New(complaints, nil),
 	}
 	s.buffers.budget = l.Memory

@@ -18,6 +18,7 @@ type slowReads struct {
 	t  *transmission
 	wg sync.WaitGroup
 
+	ahead   readAhead
 	mu      sync.Mutex // guards all below
 	room    sync.Cond
 	queue   []command

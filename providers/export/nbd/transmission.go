@@ -30,7 +30,11 @@ type transmission struct {
 	lender  Lender    // or nil
 	inPlace bool      // what it lends is sent from where it lies; over TLS nothing is
 	now     NowReader // or nil
-	mayWait bool      // the backend says which READs wait; one that does not is never waited for
+	// writeFetcher is the backend whose writes read, or nil.
+	writeFetcher WriteFetcher
+	mayWait      bool // the backend says which READs wait; one that does not is never waited for
+
+	myTurn chan struct{} // of the request loop, for turns and lanes
 
 	mu sync.Mutex // guards complained
 	// complained says which errnos of the backend were logged already, so that a
@@ -47,6 +51,8 @@ func (c *conn) transmit(exp Export) Stats {
 	t.inPlace = lends && c.in.raw != nil
 	t.now, now = exp.Backend.(NowReader)
 	t.mayWait = lends || now
+	t.writeFetcher, _ = exp.Backend.(WriteFetcher)
+	t.myTurn = make(chan struct{}, 1)
 	t.main = newWorker(t, false)
 	t.srv.turns.enter()
 	defer t.srv.turns.leave()
@@ -81,7 +87,7 @@ var errDropped = errors.New("dropped by the server")
 // loop returns nil when the client left between two requests.
 func (t *transmission) loop() error {
 	size, magic := t.form.requestSize(), t.form.magic()
-	out, myTurn := &t.main.out, make(chan struct{}, 1)
+	out := &t.main.out
 	replies, bytes := 0, 0 // of this turn
 	for {
 		if t.in.buffered() < size || out.turnOver() {
@@ -94,7 +100,7 @@ func (t *transmission) loop() error {
 				t.in.waited, replies, bytes = false, 0, 0
 			} else if replies >= turnReplies || bytes >= fairBytes {
 				replies, bytes = 0, 0
-				t.srv.turns.yield(myTurn)
+				t.srv.turns.yield(t.myTurn)
 			}
 		}
 		b, err := t.header(size)

@@ -66,6 +66,9 @@ func (t *transmission) takePayload(c command) (errno uint32, err error) {
 		if err != nil {
 			return errnoNone, err
 		}
+		if err := t.prepareWrite(off, int64(left)); err != nil {
+			return errnoNone, err
+		}
 		errno = t.writeBackend(c, b, off)
 		return errno, t.in.discard(left)
 	}
@@ -89,6 +92,9 @@ func (t *transmission) takePayload(c command) (errno uint32, err error) {
 			return errnoNone, unexpected(err)
 		}
 		if errno == errnoNone {
+			if err := t.prepareWrite(off, int64(len(piece))); err != nil {
+				return errnoNone, err
+			}
 			errno = t.writeBackend(c, piece, off)
 		}
 		off, left = off+int64(len(piece)), left-len(piece)
@@ -96,8 +102,40 @@ func (t *transmission) takePayload(c command) (errno uint32, err error) {
 	return errno, t.payloadDone()
 }
 
+// WriteFetcher is a backend whose writes may read first what they write only a part of.
+type WriteFetcher interface {
+	// WriteWaits reports whether to write or zero [off, off+n) waits for a disk to read.
+	WriteWaits(off, n int64) bool
+	// FetchForWrite waits for it, so that the write has no need to.
+	FetchForWrite(off, n int64) error
+}
+
+// prepareWrite gets ready what a write to [off, off+n) reads first, in a lane: backends
+// hold others up while they write. Then it waits for a slot, which writeBackend or
+// zeroBackend gives back. An error ends the connection.
+func (t *transmission) prepareWrite(off, n int64) error {
+	if t.writeFetcher != nil && t.writeFetcher.WriteWaits(off, n) {
+		// Replies that wait for company must not wait for the disk.
+		if err := t.main.out.flush(); err != nil {
+			return err
+		}
+		from := t.remote.Addr()
+		if !t.srv.disk.enter(from, t.myTurn, t.gone) {
+			return errDropped
+		}
+		// What fails here fails again where it is written.
+		_ = t.writeFetcher.FetchForWrite(off, n)
+		t.srv.disk.leave(from)
+	}
+	if !t.srv.writes.enter(t.gone) {
+		return errDropped
+	}
+	return nil
+}
+
 func (t *transmission) writeBackend(c command, b []byte, off int64) uint32 {
 	n, err := t.exp.Backend.WriteAt(b, off)
+	t.srv.writes.leave()
 	t.stats.Written += uint64(n)
 	t.srv.counts.written.Add(uint64(n))
 	if err == nil && n < len(b) {

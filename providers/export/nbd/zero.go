@@ -42,6 +42,9 @@ func (t *transmission) zero(c command) error {
 	if !ok || !t.exp.Zeroes { // not offered
 		return t.main.out.reply(protocol.TRANSMISSION_ERROR_EINVAL, c)
 	}
+	if err := t.prepareWrite(int64(c.offset), int64(c.length)); err != nil {
+		return err
+	}
 	errno, err := errnoNone, t.zeroBackend(z, c)
 	switch {
 	case err == nil:
@@ -54,6 +57,7 @@ func (t *transmission) zero(c command) error {
 }
 
 func (t *transmission) zeroBackend(z Zeroer, c command) error {
+	defer t.srv.writes.leave()
 	off, n := int64(c.offset), int64(c.length)
 	noHole, fast := c.flags&cmdFlagNoHole != 0, c.flags&cmdFlagFastZero != 0
 	if rz, ok := z.(RangeZeroer); ok {
