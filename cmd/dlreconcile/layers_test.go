@@ -105,6 +105,7 @@ var goroutines = map[string]string{
 	"providers/dhcp/dhcp4/serve.go":           "a fixed set of workers per socket; Serve waits",
 	"providers/dhcp/provider.go":              "sockets and advertisements; Run waits",
 	"providers/export/confine.go":             "one on a thread that ends with it; its caller waits",
+	"providers/export/nbd/ahead.go":           "at most one CACHE per connection; its session waits",
 	"providers/export/nbd/flush.go":           "one flusher per connection; its session waits",
 	"providers/export/nbd/server.go":          "one per connection; Wait waits",
 	"providers/export/nbd/slow.go":            "READs that wait for a disk, a few per connection; its session waits",
