@@ -1,6 +1,7 @@
 package export
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +25,7 @@ func (p *Provider) connectionKey(boot cow.Key) (key cow.Key, before []*attachmen
 	prefix := connectionInstance + boot.Instance + "."
 	used := map[string]bool{}
 	for _, r := range p.overlays.Of(key.Machine, key.Export) {
-		if r.Retired && boot.Instance != staticInstance && strings.HasPrefix(r.Instance, prefix) {
+		if r.Retired && boot.Instance != staticInstance && (strings.HasPrefix(r.Instance, prefix) || wroteBefore(r, boot.Instance)) {
 			return key, nil, errWroteAndLeft
 		}
 		used[r.Instance] = true
@@ -67,7 +68,7 @@ func (p *Provider) mayConnectAgain(boot cow.Key, c provider.Client) error {
 		return nil
 	}
 	for _, r := range p.overlays.Of(boot.Machine, boot.Export) {
-		if r.Retired && strings.HasPrefix(r.Instance, connectionInstance+boot.Instance+".") {
+		if r.Retired && (strings.HasPrefix(r.Instance, connectionInstance+boot.Instance+".") || wroteBefore(r, boot.Instance)) {
 			return errWroteAndLeft
 		}
 	}
@@ -84,6 +85,7 @@ func (p *Provider) endConnection(key, boot cow.Key, wrote bool) error {
 		}
 		p.overlays.Note(key, noteSeen, p.now().UTC().Format(time.RFC3339))
 		p.overlays.Retire(key)
+		p.rememberWriters(key.Machine, key.Export)
 		return nil
 	}
 	if err := p.overlays.Remove(key); err != nil {
@@ -91,6 +93,43 @@ func (p *Provider) endConnection(key, boot cow.Key, wrote bool) error {
 		return err
 	}
 	return nil
+}
+
+// rememberWriters has the newest record that is kept list the boots of all of them: the
+// others are forgotten by and by.
+func (p *Provider) rememberWriters(machine, export string) {
+	kept := slices.DeleteFunc(p.overlays.Of(machine, export), func(r cow.Record) bool {
+		return !r.Retired || r.Unreadable != nil || recorded(r).keeps != keepsConnection
+	})
+	if len(kept) == 0 {
+		return
+	}
+	slices.SortFunc(kept, func(a, b cow.Record) int { return a.Created.Compare(b.Created) })
+	var marks []string
+	for _, r := range kept {
+		marks = append(marks, marksIn(r.Note[noteWrote])...)
+	}
+	for _, r := range kept {
+		if named(bootOf(r)) {
+			marks = append(marks, formerMark(bootOf(r)))
+		}
+	}
+	seen := map[string]bool{}
+	marks = slices.DeleteFunc(marks, func(m string) bool {
+		had := seen[m]
+		seen[m] = true
+		return had
+	})
+	newest := kept[len(kept)-1]
+	if list := strings.Join(marks[max(0, len(marks)-keepFormer):], ""); list != newest.Note[noteWrote] {
+		p.overlays.Note(newest.Key, noteWrote, list)
+	}
+}
+
+// wroteBefore reports whether a record says that a boot wrote to a connection of its own.
+func wroteBefore(r cow.Record, boot string) bool {
+	list := r.Note[noteWrote]
+	return list != "" && slices.Contains(marksIn(list), formerMark(boot))
 }
 
 // endConnections does so for the connections of a process that is gone. What cannot be put

@@ -27,6 +27,14 @@ func formerMark(boot string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:8])
 }
 
+// marksIn takes a list apart.
+func marksIn(list string) (marks []string) {
+	for ; len(list) >= formerSize; list = list[formerSize:] {
+		marks = append(marks, list[:formerSize])
+	}
+	return marks
+}
+
 // formerBoots gives the marks of the boots that had an overlay before the one that has
 // it now, newest first, one after the other.
 func formerBoots(r cow.Record) string {

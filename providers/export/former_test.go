@@ -142,3 +142,38 @@ func TestMachinesThatNeverComeBackLeaveNothing(t *testing.T) {
 		t.Errorf("left behind: %q (%v)", left, err)
 	}
 }
+
+// A boot that wrote to a connection of its own gets no fresh disk later, however many
+// boots wrote after it, and over a restart.
+func TestConnectionsOfLongAgo(t *testing.T) {
+	r := newRig(t)
+	one, _ := r.artifact(1, 1<<20)
+	commit := func() { r.commit(r.keeping(1, one, schema.KeepConnection)) }
+	commit()
+	name := nameOf("arch", one)
+	const boots = 20
+	for n := range boots {
+		if n == boots/2 {
+			r.restart()
+			commit()
+		}
+		m := r.mustDial(name + bootNumber(n))
+		m.write(1000, "written")
+		m.flush()
+		m.gone(r)
+		if err := r.overlays.Sweep(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, when := range []string{"at once", "after a restart"} {
+		for n := range boots {
+			r.wantDenied(name+bootNumber(n), `keep = "connection"`)
+		}
+		if t.Failed() {
+			t.Fatal(when)
+		}
+		r.restart()
+		commit()
+	}
+	r.mustDial(name + bootNumber(boots))
+}

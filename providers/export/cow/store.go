@@ -177,20 +177,13 @@ func (s *Store) Reopen(key Key, b Base, base io.ReaderAt) (*Overlay, error) {
 
 // openSlot does Open with the slot busy.
 func (s *Store) openSlot(sl *slot, b Base, base io.ReaderAt, note map[string]string) (*Overlay, error) {
+	o, err := s.again(sl, b)
+	if o != nil || err != nil {
+		return o, err
+	}
 	s.mu.Lock()
-	found, rec, version, o := sl.found, sl.rec, sl.version, sl.open
+	found, rec, version := sl.found, sl.rec, sl.version
 	s.mu.Unlock()
-	switch {
-	case rec.Unreadable != nil:
-		return nil, rec.Unreadable
-	case found && rec.Retired:
-		return nil, ErrRetired
-	case found && rec.Base != b:
-		return nil, fmt.Errorf("%w: %s, asked for %s", ErrBase, rec.Base.Digest, b.Digest)
-	}
-	if o != nil {
-		return s.use(sl, o)
-	}
 	if !found {
 		version = recordVersion
 		rec = Record{Key: rec.Key, Base: b, Created: s.now().UTC(), Note: note, ServerBoot: s.bootID}
@@ -221,7 +214,25 @@ func (s *Store) openSlot(sl *slot, b Base, base io.ReaderAt, note map[string]str
 	return s.use(sl, o)
 }
 
-// use counts one more Open of o, unless its boot ended meanwhile.
+// again counts one more Open of an overlay that is open; nil: it is not. The last of the
+// others may be closing it at this moment.
+func (s *Store) again(sl *slot, b Base) (*Overlay, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case sl.rec.Unreadable != nil:
+		return nil, sl.rec.Unreadable
+	case sl.found && sl.rec.Retired:
+		return nil, ErrRetired
+	case sl.found && sl.rec.Base != b:
+		return nil, fmt.Errorf("%w: %s, asked for %s", ErrBase, sl.rec.Base.Digest, b.Digest)
+	case sl.open != nil:
+		sl.open.refs++
+	}
+	return sl.open, nil
+}
+
+// use counts the first Open of o, unless its boot ended meanwhile.
 func (s *Store) use(sl *slot, o *Overlay) (*Overlay, error) {
 	s.mu.Lock()
 	if sl.rec.Retired {
