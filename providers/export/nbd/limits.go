@@ -27,7 +27,8 @@ type Limits struct {
 	Handshake time.Duration // from accept to attached; default 15 s
 	// Stall is how long a client may take nothing of a reply, or give nothing of
 	// a payload it announced; default 60 s. Being silent between requests is not
-	// limited: an idle root file system is silent for hours.
+	// limited: an idle root file system is silent for hours. A client that is gone holds
+	// its connection for as long, and for 40 s at least.
 	Stall time.Duration
 	// DiskReads is how many READs wait for disks at once, of all connections; default
 	// 64. Each is a thread. Of one connection 16 do, and 64 more wait for their turn; one

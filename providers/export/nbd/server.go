@@ -116,7 +116,7 @@ func (s *Server) start(ctx context.Context, nc net.Conn) {
 		defer s.conns.Done()
 		defer among.leave(remote.Addr(), place)
 		if tcp, ok := nc.(*net.TCPConn); ok {
-			if err := tune(tcp); err != nil {
+			if err := tune(tcp, s.limits.Stall); err != nil {
 				s.log.Debug("nbd: connection lost", "remote", remote, "err", err)
 				nc.Close()
 				return

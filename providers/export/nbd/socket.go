@@ -21,9 +21,14 @@ const (
 	unackedTimeout = probeIdle + probeCount*probeInterval
 )
 
+// userTimeout is unackedTimeout for clients that may stall for so long. Linux ends a
+// connection by TCP_USER_TIMEOUT also when its peer answers all along that it has no
+// room, which is what a client says that takes nothing.
+func userTimeout(stall time.Duration) time.Duration { return max(unackedTimeout, stall) }
+
 // tune sets what the protocol needs on a TCP connection. Nagle is off already:
 // Go does that.
-func tune(c *net.TCPConn) error {
+func tune(c *net.TCPConn, stall time.Duration) error {
 	fail := func(err error) error { return fmt.Errorf("nbd: tuning the connection: %w", err) }
 	if err := c.SetKeepAliveConfig(net.KeepAliveConfig{
 		Enable: true, Idle: probeIdle, Interval: probeInterval, Count: probeCount,
@@ -36,7 +41,7 @@ func tune(c *net.TCPConn) error {
 	}
 	var set error
 	if err := raw.Control(func(fd uintptr) {
-		set = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unackedTimeout.Milliseconds()))
+		set = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout(stall).Milliseconds()))
 	}); err != nil {
 		return fail(err)
 	}
