@@ -131,6 +131,7 @@ type Engine struct {
 	// unpinned is why pin could not read a generation; nil: it could. The same touch it.
 	unpinned  error
 	collected time.Time // when blobs were last collected; only the loop's goroutine touches it
+	unknown   string    // why not all blobs in use are known; "": they are, or nothing hangs on it yet. The same touches it.
 	// broken is the recorded generation when it could not be served at the start;
 	// it is tried again as long as nothing newer is. Only the loop's goroutine
 	// touches it.

@@ -233,6 +233,7 @@ type fake struct {
 	inputs   []provider.Input
 	live     []map[uint64]bool // of every Retire
 	seen     []plan.Observation
+	unread   error
 
 	// What a test makes go wrong; each may be nil.
 	onPrepare func(context.Context, provider.Input) error
@@ -319,6 +320,13 @@ func (f *fake) Retire(_ context.Context, live provider.Live) error {
 	f.journal.add("retire %s", f.name)
 	maps.DeleteFunc(f.byGen, func(g uint64, _ *fakeTable) bool { return g != f.current && !live.Generations[g] })
 	return nil
+}
+
+// Unread implements provider.Unreader.
+func (f *fake) Unread() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.unread
 }
 
 func (f *fake) Observe(context.Context) ([]plan.Observation, error) {

@@ -1,8 +1,11 @@
 package engine
 
 import (
+	"errors"
+	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -188,5 +191,55 @@ func TestRoots(t *testing.T) {
 	}
 	if _, err := s.Get(2); err == nil {
 		t.Error("a generation that nobody needs is still there")
+	}
+}
+
+// The image below a disk whose record could not be read was collected.
+func TestNothingIsCollectedBesideWhatCannotBeRead(t *testing.T) {
+	var log strings.Builder
+	h := newHouse(t, func(c *Config) {
+		c.Keep, c.Log = 1, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError}))
+	})
+	h.run()
+	unread := func(err error) { h.fakes["export"].set(func(f *fake) { f.unread = err }) }
+	unread(errors.New("one disk"))
+	h.reached(h.repo.commit(site("one")))
+	h.retired(1)
+	if s, _ := h.Status(); s.ServeError != "" {
+		t.Errorf("before anything is collected: %q", s.ServeError)
+	}
+	lost, err := h.store.Content().Put(t.Context(), strings.NewReader("below the disk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.clock.advance(max(0, time.Since(h.clock.now()))) // the file is of now, whatever the test's clock has
+	there := func() bool {
+		f, err := h.store.Content().Open(lost)
+		if err == nil {
+			f.Close()
+		}
+		return err == nil
+	}
+	retired := 1
+	step := func(text string) {
+		h.clock.advance(2 * time.Hour)
+		h.reached(h.repo.commit(site(text)))
+		retired++
+		h.retired(retired)
+	}
+	for _, text := range []string{"two", "three"} {
+		step(text)
+		if s, _ := h.Status(); !there() || s.ServeError != "no artifacts are removed: one disk" {
+			t.Errorf("%s: it is there: %t; the status has %q", text, there(), s.ServeError)
+		}
+	}
+	unread(nil) // it was discarded
+	step("four")
+	if s, _ := h.Status(); there() || s.ServeError != "" {
+		t.Errorf("it is there: %t; the status has %q", there(), s.ServeError)
+	}
+	h.stop()
+	if n := strings.Count(log.String(), "one disk"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, log.String())
 	}
 }

@@ -68,6 +68,10 @@ func (e *Engine) dropUnneeded(ctx context.Context) bool {
 	if e.unpinned != nil {
 		e.pin()
 	}
+	var unread error
+	if !settling { // else nothing hangs on it yet
+		unread = e.unread()
+	}
 	e.noteTrouble()
 	// Reading every record takes a while; nothing hangs on when blobs go.
 	if settling || e.now().Sub(e.collected) < e.cfg.Collect {
@@ -79,7 +83,9 @@ func (e *Engine) dropUnneeded(ctx context.Context) bool {
 		e.log.Error("collect", "error", err)
 		return false
 	}
-	report, err := e.cfg.Store.GC(ctx, roots(live, obs, e.cfg.Keep))
+	keep := roots(live, obs, e.cfg.Keep)
+	keep.Unknown = unread
+	report, err := e.cfg.Store.GC(ctx, keep)
 	if err != nil {
 		e.log.Error("collect", "error", err)
 		return false
@@ -91,6 +97,32 @@ func (e *Engine) dropUnneeded(ctx context.Context) bool {
 		e.log.Info("collected", "blobs", report.Blobs, "bytes", report.Bytes, "generations", report.Records)
 	}
 	return whole
+}
+
+// unread says what providers keep of which nobody knows which blobs it needs, nil when
+// there is no such thing. That is told in the log when it changes, and noteTrouble tells it.
+func (e *Engine) unread() error {
+	var all []error
+	for _, p := range e.cfg.Providers {
+		if u, ok := p.(provider.Unreader); ok && e.hanging(p) == nil {
+			all = append(all, u.Unread())
+		}
+	}
+	err := errors.Join(all...)
+	text := ""
+	if err != nil {
+		text = "no artifacts are removed: " + err.Error()
+	}
+	if text == e.unknown {
+		return err
+	}
+	if text != "" {
+		e.log.Error("collect", "error", text)
+	} else {
+		e.log.Info("artifacts that nobody needs are removed again")
+	}
+	e.unknown = text
+	return err
 }
 
 // collectEvery is how often blobs are collected, unless Config says otherwise.
@@ -125,6 +157,9 @@ func (e *Engine) noteTrouble() {
 	}
 	if err := e.cfg.Store.Damage(); err != nil {
 		list = append(list, err.Error())
+	}
+	if e.unknown != "" {
+		list = append(list, e.unknown)
 	}
 	if e.cfg.Nodes != nil {
 		if err := e.cfg.Nodes.Err(); err != nil {

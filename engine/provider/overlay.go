@@ -127,6 +127,13 @@ type Overlays interface {
 	PromoteOverlay(ctx context.Context, q OverlayQuery, live bool) (Promoted, error)
 }
 
+// Unreader is a Provider that keeps what it may not be able to read.
+type Unreader interface {
+	// Unread says what it keeps of which nobody knows which artifacts it needs, and what
+	// to do about it; nil when there is no such thing. It waits for no disk.
+	Unread() error
+}
+
 // Errors of Overlays, wrapped in what says more.
 var (
 	ErrNoOverlay = errors.New("no such overlay")

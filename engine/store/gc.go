@@ -28,6 +28,9 @@ type Roots struct {
 	Generations map[uint64]bool // some machine is pinned to them
 	Digests     map[string]bool // blobs in use: under an overlay, an open connection
 	Keep        int             // newest generations, the current one counted; 0 means DefaultKeep
+	// Unknown says why nobody knows of all blobs that are in use; nil: they are in Digests,
+	// or of Generations.
+	Unknown error
 }
 
 // Report is what a collection removed.
@@ -36,7 +39,8 @@ type Report struct {
 	Recipes int   `json:"recipes"`
 	Blobs   int   `json:"blobs"`
 	Bytes   int64 `json:"bytes"` // of the blobs
-	// Skipped says why nothing was collected this time; "" when it was.
+	// Skipped says why nothing was collected this time, or no recipes and blobs; "" when
+	// they were.
 	Skipped string `json:"skipped,omitempty"`
 }
 
@@ -44,7 +48,7 @@ type Report struct {
 // nor the roots need. It does nothing while something is pinned (Content.Pin).
 // Records go first, then recipes, then blobs, so a crash leaves only more to
 // collect. When a record that is to be kept cannot be read, nobody knows what it
-// needs: then older records go, and nothing else.
+// needs: then older records go, and nothing else. So it is with roots that are Unknown.
 func (s *Store) GC(ctx context.Context, roots Roots) (Report, error) {
 	var rep Report
 	s.mu.Lock()
@@ -74,6 +78,10 @@ func (s *Store) collect(ctx context.Context, roots Roots, rep *Report) error {
 	}
 	if k.unreadable != nil {
 		return fmt.Errorf("blobs are kept because of a record: %w", k.unreadable)
+	}
+	if roots.Unknown != nil {
+		rep.Skipped = roots.Unknown.Error()
+		return nil
 	}
 	if err := s.dropRecipes(ctx, k, rep); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -166,6 +167,23 @@ func TestCollectWaitsForBuilds(t *testing.T) {
 	two()
 	h.collect(Roots{Keep: 1})
 	h.want([]uint64{2}, "b")
+}
+
+// While it is not known what somebody needs, nobody's blobs go.
+func TestCollectWhileSomethingIsUnknown(t *testing.T) {
+	h := newShed(t)
+	h.serve("a")
+	h.serve("b")
+	h.serve("b")
+	h.shift = 2 * time.Hour
+	if rep := h.collect(Roots{Keep: 1, Unknown: errors.New("a disk cannot be read")}); rep.Records != 2 || rep.Blobs+rep.Recipes != 0 || rep.Skipped != "a disk cannot be read" {
+		t.Errorf("%+v", rep)
+	}
+	h.want([]uint64{3}, "a b")
+	if rep := h.collect(Roots{Keep: 1}); rep.Skipped != "" {
+		t.Errorf("%+v", rep)
+	}
+	h.want([]uint64{3}, "b")
 }
 
 // What no record mentions may be about to be recorded.

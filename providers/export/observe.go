@@ -10,7 +10,7 @@ import (
 )
 
 // Observe implements provider.Provider: every open connection, and every overlay
-// that a machine may come back to.
+// that a machine may come back to, those left out that cannot be read; see Unread.
 func (p *Provider) Observe(context.Context) ([]plan.Observation, error) {
 	var out []plan.Observation
 	p.mu.Lock()

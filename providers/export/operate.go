@@ -15,7 +15,10 @@ import (
 	"github.com/dlreconcile/dlreconcile/schema"
 )
 
-var _ provider.Overlays = (*Provider)(nil)
+var (
+	_ provider.Overlays = (*Provider)(nil)
+	_ provider.Unreader = (*Provider)(nil)
+)
 
 // mostRanges is how many ranges a diff lists.
 const mostRanges = 1000
@@ -77,8 +80,7 @@ func (p *Provider) listed(q provider.OverlayQuery) []found {
 		}
 	}
 	for _, r := range p.overlays.Shut() {
-		f := p.foundUnread(r)
-		if looksOurs := f.Machine != "" || r.Machine == workingCopy; looksOurs && f.meant(q) {
+		if f := p.foundUnread(r); looksOurs(r) && f.meant(q) {
 			list = append(list, f)
 		}
 	}

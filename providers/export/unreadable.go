@@ -2,7 +2,9 @@ package export
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -148,6 +150,31 @@ func (p *Provider) foundUnread(r cow.Record) found {
 	}
 	f.Unreadable = strings.ReplaceAll(r.Unreadable.Error(), p.overlays.Path(r.Key)+"/", "") // ID says where
 	return f
+}
+
+// looksOurs reports whether a folder that cannot be opened has the name of a machine's.
+func looksOurs(r cow.Record) bool {
+	return machineText(machineOf(r)) != "" || r.Machine == workingCopy
+}
+
+// mostUnread is how many overlays that cannot be read Unread names.
+const mostUnread = 3
+
+// Unread implements provider.Unreader: what an overlay lies over only its record says.
+func (p *Provider) Unread() error {
+	list := slices.DeleteFunc(p.overlays.Shut(), func(r cow.Record) bool { return !looksOurs(r) })
+	list = append(list, slices.DeleteFunc(p.overlays.List(), func(r cow.Record) bool { return r.Unreadable == nil })...)
+	if len(list) == 0 {
+		return nil
+	}
+	var names []string
+	for _, r := range list[:min(len(list), mostUnread)] {
+		names = append(names, r.Key.String())
+	}
+	if more := len(list) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Errorf("nobody knows over which images these disks of machines lie, whose records cannot be read: %s; `dlreconcile image list` says why, and `dlreconcile image reset` discards them", strings.Join(names, ", "))
 }
 
 // notesUnread is what the record says that takes the place of one that cannot be read. The

@@ -2,6 +2,7 @@ package export
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -426,5 +427,44 @@ func TestLinkInThePlaceOfADisk(t *testing.T) {
 			r.commit(in)
 			r.mustDial(name+bootC).wantText(1000, "precious", "it is back")
 		})
+	}
+}
+
+// The image below a disk that could not be read was needed by nobody, and collected.
+func TestUnread(t *testing.T) {
+	r := newRig(t)
+	a, _ := r.artifact(1, 1<<20)
+	in := r.keeping(1, a, schema.KeepHost)
+	r.commit(in)
+	m := r.mustDial(nameOf("arch", a) + bootA)
+	m.write(0, "written")
+	m.gone(r)
+	if err := r.Unread(); err != nil {
+		t.Error(err)
+	}
+	r.spoil(in)
+	id := r.unread().ID
+	if err := r.Unread(); err == nil || !strings.Contains(err.Error(), id) {
+		t.Errorf("%v, want %s", err, id)
+	}
+	if _, err := r.ResetOverlays(t.Context(), provider.OverlayQuery{Unreadable: id}, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Unread(); err != nil {
+		t.Errorf("it was discarded: %v", err)
+	}
+	r.stop()
+	dir := filepath.Join(r.state, "overlays")
+	for i := range mostUnread + 2 {
+		if err := os.Symlink(t.TempDir(), filepath.Join(dir, fmt.Sprintf("52-54-00-00-01-0%d", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "README"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	if err := r.Unread(); err == nil || !strings.Contains(err.Error(), "and 2 more") || strings.Contains(err.Error(), "README") {
+		t.Errorf("%v", err)
 	}
 }
