@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,9 +15,12 @@ import (
 	"github.com/dlreconcile/dlreconcile/providers/internal/sparse"
 )
 
-// mostLive bounds what is copied of a disk while its machine waits: less than the 5 s
-// after which the kernel takes its connection for dead.
-const mostLive = 512 << 20
+// mostLive and longestLive bound a copy of a disk while its machine waits: the kernel takes
+// its connection for dead after 5 s.
+const (
+	mostLive    = 512 << 20 // bytes
+	longestLive = 3 * time.Second
+)
 
 // copying is a copy of a disk that nobody has attached, under way. A machine that comes
 // ends it: it does not wait for an operator's copy.
@@ -27,7 +31,7 @@ type copying struct {
 
 // compose makes a file at path that reads like the disk, with its holes. Without live it
 // refuses a disk that is attached by then, and gives up when it is attached meanwhile;
-// with live, when its machine would wait too long.
+// with live that is so of a disk only whose machine would wait too long.
 func (p *Provider) compose(ctx context.Context, f found, o *cow.Overlay, path string, live bool) error {
 	base, err := p.content.Open(provider.Blob{Digest: f.Artifact, Size: f.Size})
 	if err != nil {
@@ -42,7 +46,7 @@ func (p *Provider) compose(ctx context.Context, f found, o *cow.Overlay, path st
 	alone := ctx
 	if !live {
 		var done func()
-		if alone, done, err = p.alone(ctx, f, "use --live"); err != nil {
+		if alone, done, err = p.alone(ctx, f, "use --live, or "); err != nil {
 			return err
 		}
 		defer done()
@@ -50,39 +54,30 @@ func (p *Provider) compose(ctx context.Context, f found, o *cow.Overlay, path st
 	if err := p.copyBase(alone, dst, base, f.Size, o); err != nil {
 		return fmt.Errorf("copying the image: %w", ended(alone, err))
 	}
-	most := int64(-1)
 	if live {
-		used, err := o.Used()
-		if err != nil {
+		err := o.CopyTo(ctx, dst, cow.Patience{Bytes: mostLive, Wait: longestLive})
+		if !errors.Is(err, cow.ErrBusy) {
+			return ended(ctx, err)
+		}
+		var done func()
+		if alone, done, err = p.alone(ctx, f, err.Error()+": "); err != nil {
 			return err
 		}
-		if used > mostLive {
-			advice := fmt.Sprintf("it holds more than %d MiB, and the machine would have to wait too long", mostLive>>20)
-			var done func()
-			if alone, done, err = p.alone(ctx, f, advice); err != nil {
-				return err
-			}
-			defer done()
-		} else {
-			most = mostLive // it may be attached, and written to
-		}
+		defer done()
 	}
-	if err = o.CopyTo(alone, dst, most); errors.Is(err, cow.ErrBusy) {
-		return fmt.Errorf("%w: it holds more than %d MiB, and the machine would have to wait too long while they are copied; switch it off", provider.ErrAttached, mostLive>>20)
-	}
-	return ended(alone, err)
+	return ended(alone, o.CopyTo(alone, dst, cow.Patience{}))
 }
 
 // alone gives a context for what is done with a disk that nobody has attached: it ends
 // when somebody attaches to it. The error is ErrAttached when somebody has; advice says
-// what the operator can do beside switching the machine off. done is called at the end.
+// why, or what he can do, before the order to switch the machine off. done is called at the end.
 func (p *Provider) alone(ctx context.Context, f found, advice string) (_ context.Context, done func(), err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.connsOf(f.key)) > 0 {
-		return nil, nil, fmt.Errorf("%w: %s by %s; %s, or switch it off", provider.ErrAttached, f.Export, f.Machine, advice)
+		return nil, nil, fmt.Errorf("%w: %s by %s; %sswitch it off", provider.ErrAttached, f.Export, f.Machine, advice)
 	}
-	came := fmt.Errorf("%w: %s by %s, which came while its disk was copied; %s, or switch it off and try again", provider.ErrAttached, f.Export, f.Machine, advice)
+	came := fmt.Errorf("%w: %s by %s, which came while its disk was copied; %sswitch it off and try again", provider.ErrAttached, f.Export, f.Machine, advice)
 	ctx, cancel := context.WithCancelCause(ctx)
 	c := &copying{f.key, func() { cancel(came) }}
 	p.copies[c] = struct{}{}

@@ -24,7 +24,7 @@ func TestAttachingEndsACopy(t *testing.T) {
 	m.write(0, "written")
 	m.gone(r)
 	f := r.listed(ofTestMachine)[0]
-	alone, done, err := r.alone(t.Context(), f, "use --live")
+	alone, done, err := r.alone(t.Context(), f, "use --live, or ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestAttachingEndsACopy(t *testing.T) {
 
 // second gives why a copy of a disk that is attached cannot begin.
 func (r *rig) second(f found) error {
-	_, _, err := r.alone(r.t.Context(), f, "use --live")
+	_, _, err := r.alone(r.t.Context(), f, "use --live, or ")
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -34,22 +35,33 @@ func (o *Overlay) Ranges(most int) (list []Range, all int) {
 	return list, all
 }
 
-// ErrBusy says that an overlay holds more than can be copied while its machine waits.
-var ErrBusy = errors.New("it is in use, and too much to be copied while its machine waits")
+// ErrBusy says that an overlay cannot be copied while its machine waits. It is wrapped in
+// why.
+var ErrBusy = errors.New("it cannot be copied while its machine waits")
 
-// CopyTo makes dst, which reads like the base, read like the disk: as it is at one
-// moment, with every write that was answered before and none that was not begun, so
-// what a machine finds after its power was cut. Writers wait meanwhile, or until a few
-// megabytes after ctx has ended; readers do not. With more than most bytes to copy
-// nothing is copied, and the error is ErrBusy; negative is no bound.
-func (o *Overlay) CopyTo(ctx context.Context, dst *os.File, most int64) error {
+// Patience is what a copy may cost a machine that has the disk. Zero fields are no bound.
+type Patience struct {
+	Bytes int64         // that are copied
+	Wait  time.Duration // for which its writes wait, up to a piece of 1 MiB more
+}
+
+// CopyTo makes dst, which reads like the base or an earlier state of the disk, read like
+// the disk: as it is at one moment, with every write that was answered before and none
+// that was not begun, so what a machine finds after its power was cut. Writers wait
+// meanwhile, or until a megabyte after ctx has ended; readers do not. With more to copy
+// than is allowed nothing is copied, and where it takes too long only a part: the error
+// is ErrBusy.
+func (o *Overlay) CopyTo(ctx context.Context, dst *os.File, most Patience) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if most.Wait > 0 {
+		ctx = &patient{Context: ctx, now: o.store.now, from: o.store.now(), wait: most.Wait}
+	}
 	if err := o.count(); err != nil {
 		return err
 	}
-	if most >= 0 && o.held.n.Load()*BlockSize > most {
-		return ErrBusy
+	if most.Bytes > 0 && o.held.n.Load()*BlockSize > most.Bytes {
+		return fmt.Errorf("%w: it holds more than %d MiB", ErrBusy, most.Bytes>>20)
 	}
 	if o.size == 0 {
 		return nil
@@ -64,6 +76,24 @@ func (o *Overlay) CopyTo(ctx context.Context, dst *os.File, most int64) error {
 	})
 	if err != nil {
 		return fmt.Errorf("overlay %s: copying it: %w", o.rec.Key, err)
+	}
+	return nil
+}
+
+// patient is a context that ends, for who asks, when a time is over by a clock.
+type patient struct {
+	context.Context
+	now  func() time.Time
+	from time.Time
+	wait time.Duration
+}
+
+func (p *patient) Err() error {
+	if err := p.Context.Err(); err != nil {
+		return err
+	}
+	if p.now().Sub(p.from) > p.wait {
+		return fmt.Errorf("%w: that takes more than %v", ErrBusy, p.wait)
 	}
 	return nil
 }
@@ -84,7 +114,7 @@ func overlay(ctx context.Context, dst, src *os.File, off, length int64) error {
 }
 
 // copyPiece is how many bytes are copied between two looks at a context.
-const copyPiece = 4 << 20
+const copyPiece = 1 << 20
 
 // CopyRange copies bytes of one file to the same place in another, by sharing them
 // where the file system can, until ctx ends.

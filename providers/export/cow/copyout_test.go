@@ -1,11 +1,14 @@
 package cow
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 )
 
 // looked is a context that is over once it was asked so often.
@@ -28,8 +31,8 @@ func TestCopyToEndsSoon(t *testing.T) {
 	base, b := testBase(1, size)
 	o := openOverlay(t, openStore(t, t.TempDir(), "boot"), base, b)
 	defer o.Close()
-	for at := int64(0); at < size; at += 1 << 20 {
-		if _, err := o.WriteAt(base[at:at+1<<20], at); err != nil {
+	for at := int64(0); at < size; at += copyPiece {
+		if _, err := o.WriteAt(base[at:at+copyPiece], at); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -41,7 +44,7 @@ func TestCopyToEndsSoon(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := o.CopyTo(&looked{t.Context(), 4}, f, -1); !errors.Is(err, context.Canceled) {
+	if err := o.CopyTo(&looked{t.Context(), 4}, f, Patience{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 	st, err := f.Stat()
@@ -53,5 +56,42 @@ func TestCopyToEndsSoon(t *testing.T) {
 	}
 	if _, err := o.WriteAt(base[:10], 100); err != nil {
 		t.Error(err)
+	}
+}
+
+// On a slow disk the bound in bytes let a machine wait for longer than its kernel does.
+func TestCopyToHasNoMoreTimeThanTheMachine(t *testing.T) {
+	const size = 8 * copyPiece
+	base, b := testBase(1, size)
+	at := time.Unix(0, 0)
+	s, err := OpenStore(t.TempDir(), Config{BootID: "boot", Now: func() time.Time { at = at.Add(time.Second); return at }})
+	must(t, err)
+	o := openOverlay(t, s, base, b)
+	defer o.Close()
+	for at := int64(0); at < size; at += copyPiece {
+		_, err := o.WriteAt(base[at:at+copyPiece], at)
+		must(t, err)
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "copy"))
+	must(t, err)
+	defer f.Close()
+	err = o.CopyTo(t.Context(), f, Patience{Bytes: size, Wait: 3 * time.Second})
+	if !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "more than 3s") {
+		t.Errorf("%v", err)
+	}
+	st, err := f.Stat()
+	must(t, err)
+	if st.Size() == 0 || st.Size() > 3*copyPiece { // a second for each, of a disk that slow
+		t.Errorf("%d bytes of %d were copied", st.Size(), size)
+	}
+	copy(base, "written meanwhile")
+	_, err = o.WriteAt(base[:20], 0)
+	must(t, err)
+	must(t, o.CopyTo(t.Context(), f, Patience{Bytes: size, Wait: time.Hour})) // into the same file
+	got := make([]byte, size)
+	_, err = f.ReadAt(got, 0)
+	must(t, err)
+	if !bytes.Equal(got, base) {
+		t.Error("the copy has other bytes")
 	}
 }

@@ -254,13 +254,13 @@ func TestCopyTo(t *testing.T) {
 	if _, err := f.Write(base); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.CopyTo(t.Context(), f, BlockSize); !errors.Is(err, ErrBusy) {
+	if err := o.CopyTo(t.Context(), f, Patience{Bytes: BlockSize}); !errors.Is(err, ErrBusy) {
 		t.Errorf("%v, want ErrBusy", err)
 	}
 	if got, _ := os.ReadFile(f.Name()); !bytes.Equal(got, base) {
 		t.Error("it was written to all the same")
 	}
-	if err := o.CopyTo(t.Context(), f, -1); err != nil {
+	if err := o.CopyTo(t.Context(), f, Patience{}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(f.Name())
