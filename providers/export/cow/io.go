@@ -201,6 +201,20 @@ func (o *Overlay) Sync() error {
 	return o.failed
 }
 
+// Synced reports that Sync would return nil at once: every write that returned before is
+// on stable storage. It waits for nobody: who writes or syncs now makes it false.
+func (o *Overlay) Synced() bool {
+	if !o.syncMu.TryLock() { // one that runs has taken what is dirty already, and is not done
+		return false
+	}
+	defer o.syncMu.Unlock()
+	if o.failed != nil || !o.mu.TryLock() {
+		return false
+	}
+	defer o.mu.Unlock()
+	return !o.unsynced && o.dirty.n.Load() == 0
+}
+
 // flushedAtOnce is how many pages of flushed are held in memory: those of 64 GiB of disk.
 const flushedAtOnce = 1024
 

@@ -110,8 +110,8 @@ func (i Info) simpleFlags() uint16 {
 // Export is an export that a client is attached to.
 type Export struct {
 	Info
-	// Backend holds the bytes; it may be a Zeroer, RangeZeroer, Mapper, Cacher, Lender,
-	// NowReader and WriteFetcher too. Its methods are called from several goroutines of each
+	// Backend holds the bytes; it may be a Zeroer, RangeZeroer, Mapper, Cacher, Settled,
+	// Lender, NowReader and WriteFetcher too. Its methods are called from several goroutines of each
 	// connection: Sync, Cache, and READs of one that says which of them wait, beside
 	// the others. One that is neither Lender nor NowReader is taken to never wait. The
 	// server asks for nothing outside [0, Size), and never writes when ReadOnly. Sync

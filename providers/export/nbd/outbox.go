@@ -17,6 +17,8 @@ type outbox struct {
 	size    int // bytes in parts
 	count   int // commits since the last flush
 	payload int // bytes of size that are payload
+
+	had turn // beside what is in parts; of the request loop
 }
 
 const (
@@ -83,9 +85,11 @@ func (o *outbox) lend(p part) {
 	o.payload += len(p.b)
 }
 
-// turnOver reports whether that is enough for one turn.
+// turnOver reports whether that is enough for one turn, or for one call. What is pending
+// goes on gathering company.
 func (o *outbox) turnOver() bool {
-	return o.count >= turnReplies || o.size >= turnBytes || len(o.parts) >= maxVector/2
+	return o.count >= turnReplies || o.size >= turnBytes || len(o.parts) >= maxVector/2 ||
+		o.had.over() && (o.size == 0 || o.copied >= gather)
 }
 
 // reply adds a reply without payload.
@@ -106,6 +110,7 @@ func (o *outbox) flush() error {
 		return nil
 	}
 	defer o.drop()
+	o.had.replies, o.had.bytes = o.had.replies+o.count, o.had.bytes+o.size
 	if !o.held {
 		o.to.mu.Lock()
 		defer o.to.mu.Unlock()

@@ -115,8 +115,10 @@ func (w *worker) direct(do func(send func([]byte) error) error) error {
 		defer w.to.mu.Unlock()
 	}
 	one := make([]part, 1)
+	w.out.had.replies++
 	err := do(func(b []byte) error {
 		one[0].b = b
+		w.out.had.bytes += len(b)
 		return w.to.send(one)
 	})
 	if err != nil && w.to.broken == nil {

@@ -47,6 +47,7 @@ func (s *slowReads) add(c command) error {
 			s.room.Wait()
 		}
 	}
+	s.t.main.out.had.replies++
 	s.queue = append(s.queue, c)
 	if s.workers < maxAbreast {
 		s.workers++

@@ -15,7 +15,7 @@ import (
 //
 // All requests that are here already are answered together, in the order in which they
 // came, but for two kinds: READs that wait for a disk (see slowReads), and FLUSH and
-// the syncing part of FUA (see syncer). "Ordering of messages and writes" allows any
+// the syncing part of FUA where there is something to sync (see syncer). "Ordering of messages and writes" allows any
 // order as long as a FLUSH covers the writes answered before it, which holds because a
 // write is with the backend before its reply is even pending.
 type transmission struct {
@@ -88,18 +88,16 @@ var errDropped = errors.New("dropped by the server")
 func (t *transmission) loop() error {
 	size, magic := t.form.requestSize(), t.form.magic()
 	out := &t.main.out
-	replies, bytes := 0, 0 // of this turn
 	for {
 		if t.in.buffered() < size || out.turnOver() {
 			t.in.linger.may = out.count >= lingerRequests && out.size <= lingerBytes && t.srv.turns.few()
-			replies, bytes = replies+out.count, bytes+out.size
 			if err := out.flush(); err != nil { // about to wait, or enough
 				return err
 			}
 			if t.in.waited {
-				t.in.waited, replies, bytes = false, 0, 0
-			} else if replies >= turnReplies || bytes >= fairBytes {
-				replies, bytes = 0, 0
+				t.in.waited, out.had = false, turn{}
+			} else if out.had.over() {
+				out.had = turn{}
 				t.srv.turns.yield(t.myTurn)
 			}
 		}

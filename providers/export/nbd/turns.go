@@ -9,6 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// turn is what a connection was given since all others that had asked for something were
+// seen, whoever gave it: its request loop, the syncer or slowReads.
+type turn struct {
+	replies int
+	bytes   int
+}
+
+// over reports whether that is enough.
+func (t *turn) over() bool { return t.replies >= turnReplies || t.bytes >= fairBytes }
+
 // turns has busy connections let others have their turn. A goroutine that finds its
 // next request in its socket goes on without a look at the other sockets, and giving up
 // the processor does not help: nobody looks at them while anybody can run. So it waits
