@@ -158,7 +158,7 @@ func (a *Advertiser) work(enabled func() bool) {
 		}
 		if !said {
 			said = true
-			a.log.Warn("dhcp: router solicitations", "interface", a.name, "error", err)
+			a.log.Warn("dhcp: a router solicitation was not heard, or not answered; an interface that was just made may not be ready, and it goes on being tried", "interface", a.name, "error", err)
 		}
 		select {
 		case <-a.closed:

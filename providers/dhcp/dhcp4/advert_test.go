@@ -3,9 +3,11 @@ package dhcp4
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -164,4 +166,49 @@ func FuzzSolicitation(f *testing.F) {
 			t.Error("too short, and taken for a solicitation")
 		}
 	})
+}
+
+// unready is a socket of an interface that was just made: sending fails at first.
+type unready struct {
+	times  int
+	sent   chan struct{} // closed when it worked
+	closed chan struct{}
+}
+
+func (u *unready) next() (bool, error) {
+	select {
+	case <-u.sent:
+		<-u.closed
+		return false, net.ErrClosed
+	default:
+		return true, nil
+	}
+}
+
+func (u *unready) advertise() error {
+	if u.times++; u.times == 1 {
+		return errors.New("sendmsg: invalid argument")
+	}
+	close(u.sent)
+	return nil
+}
+
+func (u *unready) Close() error { close(u.closed); return nil }
+
+// What fails while an interface comes up is told once, with the word that it is tried again.
+func TestAdvertiserSaysThatItGoesOn(t *testing.T) {
+	var log bytes.Buffer
+	u := &unready{sent: make(chan struct{}), closed: make(chan struct{})}
+	a := &Advertiser{name: "br0", conn: u, log: slog.New(slog.NewTextHandler(&log, nil)), closed: make(chan struct{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- a.Serve(ctx, func() bool { return true }) }()
+	<-u.sent
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "goes on being tried") || !strings.Contains(got, "invalid argument") {
+		t.Error(got)
+	}
 }
