@@ -61,16 +61,20 @@ func (b *nbdLimitsBlock) check() hcl.Diagnostics {
 	})...)
 	wait(b.Handshake, &l.Handshake, `a time such as "15s", from "1s" to "5m": in it a client opens TLS and names its export`, time.Second, 5*time.Minute)
 	wait(b.Stall, &l.Stall, `a time such as "60s", from "5s" to "1h": a client that is gone holds its connection for so long`, 5*time.Second, time.Hour)
-	if diags.HasErrors() || b.Connections == nil {
+	if diags.HasErrors() {
 		return diags
+	}
+	all, which := l.WithDefaults().Connections, "which are %d"
+	if b.Connections == nil {
+		which = "which are %d where nothing is written for them"
 	}
 	for _, part := range []struct {
 		a *hcl.Attribute
 		n int
 	}{{b.PerAddress, l.PerAddress}, {b.HalfOpen, l.HalfOpen}} {
-		if part.a != nil && part.n > l.Connections {
+		if part.a != nil && part.n > all {
 			diags = append(diags, misset(part.a, fmt.Sprintf(
-				"It is more than all connections together, which are %d: write at most that here, or more for connections.", l.Connections))...)
+				"It is more than all connections together, "+which+": write at most that here, or more for connections.", all))...)
 		}
 	}
 	return diags

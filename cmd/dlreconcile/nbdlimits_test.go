@@ -52,6 +52,8 @@ func TestNBDLimits(t *testing.T) {
 		{text: "nbd {\n  limits {\n    stall = 60\n  }\n}", at: "d.hcl:3,13-15", fault: `"60s"`},
 		{text: "nbd {\n  limits {\n    connections = 10\n    per_address = 11\n  }\n}", at: "d.hcl:4,19-21", fault: "which are 10"},
 		{text: "nbd {\n  limits {\n    half_open = 11\n    connections = 10\n  }\n}", at: "d.hcl:3,17-19", fault: "which are 10"},
+		{text: "nbd {\n  limits {\n    half_open = 5000\n  }\n}", at: "d.hcl:3,17-21", fault: "which are 4096 where nothing is written for them"},
+		{text: "nbd {\n  limits {\n    per_address = 5000\n  }\n}", at: "d.hcl:3,19-23", fault: "which are 4096 where nothing is written for them"},
 		{text: "nbd {\n  limits {\n    conections = 10\n  }\n}", at: "d.hcl:3,5-15", fault: "connections"},
 		{text: "nbd {\n  limits {\n  }\n  limits {\n  }\n}", at: "d.hcl:4,3-9", fault: "limits"},
 	} {
