@@ -51,11 +51,16 @@ const (
 	maxStages  = 40
 	maxLoaders = 16 // of which loader: there are programs of very many parts
 	maxWhat    = 160
+	maxWhy     = 640 // of what went wrong: it says at its end what to do
 )
 
 // add notes a stage, once.
 func (t *Timeline) add(at time.Time, name, what string) {
-	name, what = printable(name), printable(what)
+	longest := maxWhat
+	if name == stageDenied || name == stageDisk {
+		longest = maxWhy
+	}
+	name, what = printable(name, maxWhat), printable(what, longest)
 	same := 0
 	for _, s := range t.Stages {
 		if s.Name == name && s.What == what {
@@ -72,10 +77,11 @@ func (t *Timeline) add(at time.Time, name, what string) {
 	t.Stages = append(t.Stages, Stage{Name: name, Seconds: max(0, sec), What: what})
 }
 
-// printable makes of what a client sent something that a terminal may see.
-func printable(s string) string {
-	if len(s) > maxWhat {
-		s = strings.ToValidUTF8(s[:maxWhat], "") + "…"
+// printable makes of what a client sent something that a terminal may see, of so many
+// bytes.
+func printable(s string, longest int) string {
+	if len(s) > longest {
+		s = strings.ToValidUTF8(s[:longest], "") + "…"
 	}
 	for _, r := range s {
 		if !strconv.IsPrint(r) || r == utf8.RuneError {

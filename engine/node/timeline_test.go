@@ -89,8 +89,18 @@ func TestTimelineIsBounded(t *testing.T) {
 	if len(tl.Stages) != maxStages {
 		t.Errorf("%d stages, want %d", len(tl.Stages), maxStages)
 	}
-	if got := printable("a\x1b[2Jb"); got != `a\x1b[2Jb` {
+	if got := printable("a\x1b[2Jb", maxWhat); got != `a\x1b[2Jb` {
 		t.Errorf("printable gave %q", got)
+	}
+}
+
+// A refusal was cut off before it said what to do.
+func TestRefusalsAreNotCutOff(t *testing.T) {
+	l := reserved(t)
+	why := strings.Repeat("the disk cannot be had; ", 10) + "`dlreconcile image reset` discards it"
+	l.event(provider.Event{Kind: provider.EventDenied, MAC: macA, Addr: addrA, Host: ws01, Name: strings.Repeat("n", 255), Err: why, Protocol: "nbd"})
+	if text := stagesOf(t, l.node(macA)); !strings.Contains(text, why) {
+		t.Errorf("%s\nhas no %q", text, why)
 	}
 }
 
