@@ -36,9 +36,10 @@ since when, and whether the machine has it attached. With --json the ranges are 
 
 With --files it shows which paths were added, changed and removed. The daemon copies the
 disk for that, as after a power cut at one moment, and mounts the copy, so it must run as
-root, and has to have the room; a disk in use that has changed much is refused.
+root, and has to have the room; a disk in use that has changed much is refused. What
+fails is said of the disk that it is about, and the others are shown.
 
-Exit codes: 0 asked, 1 failed or nothing is kept of that machine, 5 no daemon, 6 denied.`,
+Exit codes: 0 asked, 1 failed (of one disk, too) or nothing is kept of that machine, 5 no daemon, 6 denied.`,
 		Example: "  dlreconcile image diff render01\n  dlreconcile image diff 52:54:00:00:00:01 --files\n  dlreconcile image diff render01 --export arch --json",
 		Args:    oneMachine,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -52,7 +53,7 @@ Exit codes: 0 asked, 1 failed or nothing is kept of that machine, 5 no daemon, 6
 				return err
 			}
 			if c.json {
-				return c.printJSON(list)
+				return errors.Join(c.printJSON(list), failedDiffs(list))
 			}
 			for i, d := range list {
 				if i > 0 {
@@ -60,7 +61,7 @@ Exit codes: 0 asked, 1 failed or nothing is kept of that machine, 5 no daemon, 6
 				}
 				printDiff(c.out, d)
 			}
-			return nil
+			return failedDiffs(list)
 		},
 	}
 	cmd.Flags().BoolVar(&files, "files", false, "show which paths changed")
@@ -70,6 +71,29 @@ Exit codes: 0 asked, 1 failed or nothing is kept of that machine, 5 no daemon, 6
 
 func exportFlag(cmd *cobra.Command, export *string) {
 	cmd.Flags().StringVar(export, "export", "", "only what was written over the export of that `NAME`")
+}
+
+// failedDiffs names the disks of which not all is known that was asked for.
+func failedDiffs(list []provider.OverlayDiff) error {
+	var names []string
+	for _, d := range list {
+		if d.Failed != "" {
+			names = append(names, wireName(d.Overlay)+" of "+whose(d.Overlay))
+		}
+	}
+	if names == nil {
+		return nil
+	}
+	return fmt.Errorf("not all is known of %s: what failed is said with it", strings.Join(names, ", "))
+}
+
+// wireName spells an export as a client does: with the boot that a disk over it is of, which
+// tells the disks of two boots apart.
+func wireName(o provider.Overlay) string {
+	if o.Boot == "" {
+		return o.Export
+	}
+	return o.Export + "+" + o.Boot
 }
 
 func printDiff(w io.Writer, d provider.OverlayDiff) {
@@ -85,7 +109,12 @@ func printDiff(w io.Writer, d provider.OverlayDiff) {
 	if d.Limit > 0 {
 		changed += " of the " + amount(d.Limit) + " that they may"
 	}
-	fmt.Fprintf(w, "  changed   %s\n", changed)
+	if d.Failed == "" || d.Blocks > 0 || d.Bytes > 0 {
+		fmt.Fprintf(w, "  changed   %s\n", changed)
+	}
+	if d.Failed != "" {
+		fmt.Fprintf(w, "  failed    %s\n", clean(d.Failed))
+	}
 	if d.Files == nil {
 		return
 	}
@@ -108,7 +137,7 @@ func printDiff(w io.Writer, d provider.OverlayDiff) {
 
 // printOverlay prints whose an overlay is.
 func printOverlay(w io.Writer, o provider.Overlay) {
-	fmt.Fprintf(w, "%s  %s  keep = %q\n", whose(o), o.Export, o.Keep)
+	fmt.Fprintf(w, "%s  %s  keep = %q\n", whose(o), wireName(o), o.Keep)
 	if o.Unreadable != "" {
 		fmt.Fprintf(w, "  state     it cannot be read: %s\n  disk      %s\n", clean(o.Unreadable), o.ID)
 		return
@@ -243,7 +272,7 @@ func printDiscarded(w io.Writer, o provider.Overlay) {
 		fmt.Fprintf(w, "Discarded: %s, which could not be read (%s).\n", o.ID, amount(o.Bytes))
 		return
 	}
-	fmt.Fprintf(w, "Discarded: %s of %s, since %s (%s).\n", o.Export, o.Machine, o.Created.Local().Format(time.DateTime), amount(o.Bytes))
+	fmt.Fprintf(w, "Discarded: %s of %s, since %s (%s).\n", wireName(o), o.Machine, o.Created.Local().Format(time.DateTime), amount(o.Bytes))
 }
 
 // confirmReset shows what would be discarded, and asks.

@@ -191,3 +191,38 @@ func TestListOfWhatCannotBeRead(t *testing.T) {
 		}
 	}
 }
+
+// Two boots of one machine had rows that looked the same.
+func TestDisksOfTwoBootsAreToldApart(t *testing.T) {
+	var out bytes.Buffer
+	l := imageList{Disks: []provider.Overlay{
+		{Machine: "m", Export: "boot@0123456789ab", Boot: "newA"}, {Machine: "m", Export: "boot@0123456789ab", Boot: "newB"}, {Machine: "m", Export: "boot@0123456789ab"},
+	}}
+	if err := l.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"boot+newA ", "boot+newB ", "boot "} {
+		if strings.Count(out.String(), want) != 1 {
+			t.Errorf("%q is not there once:\n%s", want, out.String())
+		}
+	}
+}
+
+// What cannot be read of one disk is said with it, and at the end.
+func TestFailedDiffsAreNamed(t *testing.T) {
+	list := []provider.OverlayDiff{
+		{Overlay: provider.Overlay{Machine: "m", Export: "boot@0123456789ab", Boot: "newA"}, Failed: "no ext4\x1b"},
+		{Overlay: provider.Overlay{Machine: "m", Export: "host@0123456789ab"}},
+	}
+	if err := failedDiffs(list[1:]); err != nil {
+		t.Error(err)
+	}
+	if err := failedDiffs(list); err == nil || !strings.Contains(err.Error(), "boot@0123456789ab+newA of m:") || strings.Contains(err.Error(), "host@") {
+		t.Errorf("%v", err)
+	}
+	var out bytes.Buffer
+	printDiff(&out, list[0])
+	if got := out.String(); !strings.Contains(got, "m  boot@0123456789ab+newA  ") || !strings.Contains(got, "  failed    no ext4") || strings.Contains(got, "\x1b") || strings.Contains(got, "changed") {
+		t.Error(got)
+	}
+}

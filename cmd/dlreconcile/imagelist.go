@@ -33,8 +33,9 @@ beside the size that machines see, which image it is, and who needs it: generati
 are kept, and machines that have it attached, or a disk over it. One that nobody needs is
 collected by and by; one that was promoted is kept for a week.
 
-Below it shows the disks that are kept of what machines wrote: how much each holds, since
-when, over which artifact, and whether the machine has it attached. Those whose record
+Below it shows the disks that are kept of what machines wrote: the export, with the name
+of the boot after a +, where that named itself, how much each holds, since when, over
+which artifact, and whether the machine has it attached. Those whose record
 cannot be read come last: why, and all else that is known of them.
 
 Exit codes: 0 asked, 1 failed, 5 no daemon, 6 denied.`,
@@ -89,6 +90,13 @@ func (l imageList) print(out io.Writer) error {
 	return printUnreadable(w, l.Disks)
 }
 
+// family names the export of a disk without its digest, and the boot that has the disk,
+// where that named itself: a machine may have the disks of two for a while.
+func family(o provider.Overlay) string {
+	o.Export = o.Family()
+	return wireName(o)
+}
+
 func printDisks(w *tabwriter.Writer, disks []provider.Overlay) error {
 	fmt.Fprintln(w, "MACHINE\tHOST\tEXPORT\tKEEP\tHOLDS\tMAY HOLD\tSINCE\tOVER\tSTATE")
 	for _, o := range disks {
@@ -107,7 +115,7 @@ func printDisks(w *tabwriter.Writer, disks []provider.Overlay) error {
 		case len(o.Attached) == 0:
 			state = "not attached since " + o.Seen.Local().Format(time.DateTime)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", o.Machine, o.Host, o.Family(), o.Keep, holds, limit,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", o.Machine, o.Host, family(o), o.Keep, holds, limit,
 			o.Created.Local().Format(time.DateTime), provider.ShortDigest(o.Artifact), state)
 	}
 	return w.Flush()

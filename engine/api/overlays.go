@@ -152,7 +152,7 @@ func overlayProblem(w http.ResponseWriter, err error) {
 	switch {
 	case errors.Is(err, provider.ErrNoOverlay):
 		code = http.StatusNotFound
-	case errors.Is(err, provider.ErrAttached), errors.Is(err, provider.ErrUnclean):
+	case errors.Is(err, provider.ErrAttached), errors.Is(err, provider.ErrWhich), errors.Is(err, provider.ErrUnclean):
 		code = http.StatusConflict
 	}
 	problem(w, code, err)

@@ -69,6 +69,8 @@ type OverlayDiff struct {
 	Pieces int        `json:"pieces"`          // contiguous ranges of such blocks
 	Ranges []Range    `json:"ranges"`          // the first of them
 	Files  *FilesDiff `json:"files,omitempty"` // when it was asked for
+	// Failed says why not all that was asked for is said of this disk; the others are whole.
+	Failed string `json:"failed,omitempty"`
 	// RefusedAfter says that its machine, were it reset now, would be Refused after that.
 	RefusedAfter bool `json:"refused_after_reset,omitempty"`
 }
@@ -108,7 +110,7 @@ type Overlays interface {
 	// Overlays lists them, in order of machine and export.
 	Overlays(OverlayQuery) []Overlay
 	// DiffOverlays says what they changed; with files also which paths, which takes a
-	// while, and root.
+	// while, and root. What is wrong with one of them is said with it.
 	DiffOverlays(ctx context.Context, q OverlayQuery, files bool) ([]OverlayDiff, error)
 	// ResetOverlays discards them, and gives what was discarded: all of them, or none.
 	// One that is attached is an error that is ErrAttached, unless force is given: then
@@ -138,5 +140,6 @@ type Unreader interface {
 var (
 	ErrNoOverlay = errors.New("no such overlay")
 	ErrAttached  = errors.New("the overlay is attached")
+	ErrWhich     = errors.New("that means several disks")
 	ErrUnclean   = errors.New("no image can be made of the disk")
 )

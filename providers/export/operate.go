@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -132,6 +133,9 @@ func (p *Provider) DiffOverlays(ctx context.Context, q provider.OverlayQuery, fi
 	if err != nil {
 		return nil, err
 	}
+	if files && os.Geteuid() != 0 {
+		return nil, errors.New("which files changed is seen by mounting a copy of the disk, and the daemon does not run as root")
+	}
 	out := []provider.OverlayDiff{}
 	for _, f := range list {
 		d := provider.OverlayDiff{Overlay: f.Overlay, Ranges: []provider.Range{}, RefusedAfter: p.refusedAfter(f)}
@@ -156,8 +160,11 @@ func (p *Provider) DiffOverlays(ctx context.Context, q provider.OverlayQuery, fi
 			}
 			return err
 		})
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		if err != nil {
-			return nil, err
+			d.Failed = err.Error()
 		}
 		out = append(out, d)
 	}

@@ -28,11 +28,7 @@ func (p *Provider) PromoteOverlay(ctx context.Context, q provider.OverlayQuery, 
 		return none, fmt.Errorf("%w: what cannot be read is %s: %s; if another is meant, say which with --export", provider.ErrUnclean, list[i].ID, list[i].Unreadable)
 	}
 	if len(list) > 1 {
-		var names []string
-		for _, f := range list {
-			names = append(names, f.Family())
-		}
-		return none, fmt.Errorf("%w: there are %d (%s); say which with --export", provider.ErrNoOverlay, len(list), strings.Join(names, ", "))
+		return none, fmt.Errorf("%w: %s", provider.ErrWhich, whichOf(list))
 	}
 	f := list[0]
 	if len(f.Attached) > 0 && !live {
@@ -70,6 +66,25 @@ func (p *Provider) PromoteOverlay(ctx context.Context, q provider.OverlayQuery, 
 	}
 	made.Until = p.now().Add(store.KeepPromoted).UTC()
 	return made, nil
+}
+
+// whichOf asks which of several disks is meant.
+func whichOf(list []found) string {
+	var names []string
+	same := true
+	for _, f := range list {
+		same = same && f.Family() == list[0].Family()
+		name := f.Family()
+		if f.Boot != "" {
+			name += "+" + f.Boot
+		}
+		names = append(names, name)
+	}
+	how := "say it with --export"
+	if same {
+		how = "discard those that are not meant, by `dlreconcile image reset`, or wait until the machine has booted: what its former boots had goes then"
+	}
+	return fmt.Sprintf("which of its %d (%s)? %s", len(list), strings.Join(names, ", "), how)
 }
 
 // artifactOf gives the artifact that an overlay lies over: its kernel and its initrd go
