@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"syscall"
+	"time"
 )
 
 // readBuffer is how much of what a client sent is read at once.
@@ -23,13 +24,15 @@ type inbox struct {
 	into    []byte // where step reads to; nil: into b
 	err     error
 	step    func(fd uintptr) bool // receive, made once
-	waited  bool                  // the last look found nothing there
+	waited  bool                  // a look found nothing there; see hasWaited
+	pace    *pace                 // of what is in the middle of coming
+	under   *paced                // below TLS, or nil
 	linger  linger
 }
 
 // newInbox makes the inbox of a connection.
-func newInbox(nc net.Conn, p *buffers) *inbox {
-	in := &inbox{nc: nc, raw: rawOf(nc), buffers: p}
+func newInbox(nc net.Conn, p *buffers, stall time.Duration) *inbox {
+	in := &inbox{nc: nc, raw: rawOf(nc), buffers: p, pace: newPace(stall, nc.SetReadDeadline)}
 	in.step = in.receive
 	return in
 }
@@ -47,6 +50,11 @@ func rawOf(nc net.Conn) syscall.RawConn {
 		}
 	}
 	return nil
+}
+
+// newSecuredInbox makes the inbox of a connection with TLS over a socket.
+func newSecuredInbox(nc net.Conn, under *paced, p *buffers) *inbox {
+	return &inbox{nc: nc, buffers: p, pace: under.reads, under: under}
 }
 
 // close gives the buffer back.
@@ -142,10 +150,27 @@ func (in *inbox) receiveInto(p []byte) (int, error) {
 		}
 		return n, err
 	}
-	if err := in.raw.Read(in.step); err != nil {
-		return 0, err
+	for {
+		err := in.raw.Read(in.step)
+		if err == nil {
+			in.pace.moved()
+			return in.got, in.err
+		}
+		if !in.pace.again(err) {
+			return 0, err
+		}
 	}
-	return in.got, in.err
+}
+
+// hasWaited reports whether nothing was there at some time since it was asked last.
+func (in *inbox) hasWaited() bool {
+	waited := &in.waited
+	if in.under != nil {
+		waited = &in.under.waited
+	}
+	was := *waited
+	*waited = false
+	return was
 }
 
 func (in *inbox) lend() {

@@ -26,7 +26,8 @@ type Limits struct {
 	Local     int
 	Handshake time.Duration // from accept to attached; default 15 s
 	// Stall is how long a client may take nothing of a reply, or give nothing of
-	// a payload it announced; default 60 s. Being silent between requests is not
+	// a payload it announced; default 60 s. One that takes or gives a byte in each
+	// may take ten for every piece of up to 1 MiB. Being silent between requests is not
 	// limited: an idle root file system is silent for hours. A client that is gone holds
 	// its connection for as long, and for 40 s at least.
 	Stall time.Duration

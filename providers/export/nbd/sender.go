@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,9 +16,9 @@ import (
 // sender is the write side of a connection. What is sent is whole replies, or the
 // sender is held from the first part of one to the last.
 type sender struct {
-	nc    net.Conn
-	raw   syscall.RawConn // nil: bytes are written by nc, and none are lent
-	stall time.Duration
+	nc   net.Conn
+	raw  syscall.RawConn // nil: bytes are written by nc, and none are lent
+	pace *pace
 
 	mu      sync.Mutex            // guards the write side, and all below
 	parts   []part                // what is still to be sent of them
@@ -36,7 +35,12 @@ type sender struct {
 
 // newSender makes the write side of a connection.
 func newSender(c *conn) *sender {
-	s := &sender{nc: c.nc, raw: c.in.raw, stall: c.srv.limits.Stall, total: &c.srv.counts.read}
+	s := &sender{nc: c.nc, raw: c.in.raw, total: &c.srv.counts.read}
+	if c.in.under != nil {
+		s.pace = c.in.under.writes
+	} else {
+		s.pace = newPace(c.srv.limits.Stall, c.nc.SetWriteDeadline)
+	}
 	s.step = s.transmit
 	return s
 }
@@ -61,6 +65,14 @@ type part struct {
 	off  int64
 }
 
+// length counts the bytes of parts.
+func length(parts []part) (n int) {
+	for i := range parts {
+		n += len(parts[i].b)
+	}
+	return n
+}
+
 // fromFile is the length from which on the kernel is given a part of a file instead of
 // the memory that it is mapped to: then it sends the pages of its cache, without a copy,
 // in a call of its own.
@@ -80,9 +92,10 @@ func (s *sender) send(parts []part) error {
 
 func (s *sender) write(parts []part) error {
 	if s.raw == nil {
-		if err := s.nc.SetWriteDeadline(time.Now().Add(s.stall)); err != nil {
+		if err := s.pace.begin(length(parts)); err != nil {
 			return err
 		}
+		defer s.pace.over() // what TLS says beside is not of it
 		for _, p := range parts {
 			if _, err := s.nc.Write(p.b); err != nil {
 				return err
@@ -101,7 +114,7 @@ func (s *sender) write(parts []part) error {
 	s.parts = whole[:0]
 	if err == nil && s.waiting {
 		s.waiting = false
-		err = s.nc.SetWriteDeadline(time.Time{})
+		err = s.pace.end()
 	}
 	return err
 }
@@ -110,7 +123,8 @@ func (s *sender) write(parts []part) error {
 const maxVector = 1024
 
 // transmit sends what is left, or as much as goes: then it reports false, to be called
-// again when more does. Its time begins anew with every byte that the client takes.
+// again when more does. Its time begins anew with every byte that the client takes; see
+// pace.
 func (s *sender) transmit(fd uintptr) bool {
 	tellRaceDetector(fd)
 	moved := false
@@ -122,13 +136,14 @@ func (s *sender) transmit(fd uintptr) bool {
 			s.advance(n)
 		case syscall.EINTR:
 		case syscall.EAGAIN:
-			if moved || !s.waiting {
+			switch {
+			case !s.waiting:
 				s.waiting = true
-				if s.err = s.nc.SetWriteDeadline(time.Now().Add(s.stall)); s.err != nil {
-					return true
-				}
+				s.err = s.pace.begin(length(s.parts))
+			case moved:
+				s.err = s.pace.more()
 			}
-			return false
+			return s.err != nil
 		case syscall.EFAULT:
 			s.err = errFault
 			return true

@@ -189,7 +189,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn, remote netip.AddrPo
 	c := &conn{
 		srv: s, raw: nc, nc: nc, remote: remote, cancel: cancel, gone: cctx.Done(), attached: attached,
 		secure: sec.Config, forced: sec.Forced, tlsFailed: sec.Failed,
-		in:  newInbox(nc, &s.buffers),
+		in:  newInbox(nc, &s.buffers, s.limits.Stall),
 		log: s.log.With("remote", remote),
 	}
 	defer c.drop()

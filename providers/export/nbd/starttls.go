@@ -52,7 +52,8 @@ func (c *conn) startTLS(ctx context.Context, hasData bool) error {
 	if _, err := c.nc.Write(appendOptionReply(nil, optStartTLS, protocol.NEGOTIATION_TYPE_REPLY_ACK)); err != nil {
 		return err
 	}
-	secured := tls.Server(c.nc, c.secure)
+	under := newPaced(c.nc, c.srv.limits.Stall)
+	secured := tls.Server(under, c.secure)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		if c.tlsFailed != nil && !c.dropped.Load() {
 			c.tlsFailed(c.remote, err)
@@ -62,7 +63,7 @@ func (c *conn) startTLS(ctx context.Context, hasData bool) error {
 	state := secured.ConnectionState()
 	c.nc, c.tls = secured, &state
 	c.in.close()
-	c.in = newInbox(secured, &c.srv.buffers)
+	c.in = newSecuredInbox(secured, under, &c.srv.buffers)
 	// What was said in the clear counts no more.
 	c.form, c.allocation = simple, nil
 	return nil

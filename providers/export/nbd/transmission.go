@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"time"
 
 	"github.com/pojntfx/go-nbd/pkg/protocol"
 )
@@ -94,8 +93,8 @@ func (t *transmission) loop() error {
 			if err := out.flush(); err != nil { // about to wait, or enough
 				return err
 			}
-			if t.in.waited {
-				t.in.waited, out.had = false, turn{}
+			if t.in.hasWaited() {
+				out.had = turn{}
 			} else if out.had.over() {
 				out.had = turn{}
 				t.srv.turns.yield(t.myTurn)
@@ -139,14 +138,14 @@ func (t *transmission) header(size int) ([]byte, error) {
 	if t.in.buffered() >= size {
 		return t.in.peek(size)
 	}
-	if err := t.awaitPayload(); err != nil {
+	if err := t.in.pace.begin(size); err != nil {
 		return nil, err
 	}
 	b, err := t.in.peek(size)
 	if err != nil {
 		return b, err
 	}
-	return b, t.payloadDone()
+	return b, t.in.pace.end()
 }
 
 // do works off one request. An error ends the connection.
@@ -194,11 +193,3 @@ func (t *transmission) failed(op string, c command, err error) uint32 {
 	}
 	return errno
 }
-
-// awaitPayload allows the client the time of one stall to send the next bytes.
-func (t *transmission) awaitPayload() error {
-	return t.nc.SetReadDeadline(time.Now().Add(t.srv.limits.Stall))
-}
-
-// payloadDone takes the deadline of awaitPayload away.
-func (t *transmission) payloadDone() error { return t.nc.SetReadDeadline(time.Time{}) }

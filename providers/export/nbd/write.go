@@ -85,7 +85,7 @@ func (t *transmission) takePayload(c command) (errno uint32, err error) {
 		if left > size {
 			piece = buf[:size-int(off%preferredBlock)]
 		}
-		if err := t.awaitPayload(); err != nil {
+		if err := t.in.pace.begin(len(piece)); err != nil {
 			return errnoNone, err
 		}
 		if err := t.in.read(piece); err != nil {
@@ -99,7 +99,7 @@ func (t *transmission) takePayload(c command) (errno uint32, err error) {
 		}
 		off, left = off+int64(len(piece)), left-len(piece)
 	}
-	return errno, t.payloadDone()
+	return errno, t.in.pace.end()
 }
 
 // WriteFetcher is a backend whose writes may read first what they write only a part of.
@@ -155,16 +155,16 @@ func (t *transmission) skipPayload(n int) error {
 		}
 	}
 	for n > 0 {
-		if err := t.awaitPayload(); err != nil {
+		skip := min(n, smallPiece)
+		if err := t.in.pace.begin(skip); err != nil {
 			return err
 		}
-		skip := min(n, smallPiece)
 		if err := t.in.discard(skip); err != nil {
 			return err
 		}
 		n -= skip
 	}
-	return t.payloadDone()
+	return t.in.pace.end()
 }
 
 // refusePayload answers a request that has a payload and should not: with extended
