@@ -86,10 +86,11 @@ func (o *outbox) lend(p part) {
 }
 
 // turnOver reports whether that is enough for one turn, or for one call. What is pending
-// goes on gathering company.
+// goes on gathering company, unless the next request may take long: a client that is gone
+// is noticed when it is sent something.
 func (o *outbox) turnOver() bool {
 	return o.count >= turnReplies || o.size >= turnBytes || len(o.parts) >= maxVector/2 ||
-		o.had.over() && (o.size == 0 || o.copied >= gather)
+		o.had.pieces >= turnPieces || o.had.over() && (o.size == 0 || o.copied >= gather)
 }
 
 // reply adds a reply without payload.

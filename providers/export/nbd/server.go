@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,9 +23,11 @@ type Server struct {
 	census  census // of machines
 	locals  census // of programs of this machine, at a Unix socket
 	buffers buffers
-	disk    *lanes // of READs that wait for a disk; see slowReads
-	ahead   *lanes // of CACHEs
-	writes  slots  // of WRITE, TRIM and WRITE_ZEROES
+	disk    *lanes       // of READs that wait for a disk; see slowReads
+	ahead   *lanes       // of CACHEs
+	maps    *lanes       // of BLOCK_STATUS
+	looked  atomic.Int64 // pieces in maps since others had their turn
+	writes  slots        // of WRITE, TRIM and WRITE_ZEROES
 	syncs   slots
 	turns   turns
 	conns   sync.WaitGroup
@@ -46,6 +49,7 @@ func New(h Handler, l Limits, log *slog.Logger) *Server {
 		locals: census{total: l.Local, halfOpen: l.Local, byAddr: map[netip.Addr]int{}},
 		disk:   newLanes(l.DiskReads),
 		ahead:  newLanes(aheadLanes),
+		maps:   newLanes(max(1, runtime.GOMAXPROCS(0)/2)), // it is the processor that they take
 		writes: newSlots(l.DiskWrites),
 		syncs:  newSlots(l.DiskWrites),
 		told:   throttle.New(complaints, nil),

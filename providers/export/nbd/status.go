@@ -28,11 +28,9 @@ func (w *worker) blockStatus(c command) error {
 	if c.flags&cmdFlagReqOne != 0 {
 		most = 1
 	}
-	runs, err := w.runsOf(int64(c.offset), int64(c.length), most)
+	runs, err := w.lookUp(c, most)
 	if err != nil {
-		// "a server MAY reply with a single block status descriptor […] and status
-		// of 0 rather than reporting the error": that is what runs has.
-		w.failed("block status", c, err)
+		return err
 	}
 	head, typ, n := w.form.chunkSize(), chunkBlockStatus, 4+8*len(runs)
 	if w.form == extended {
@@ -46,6 +44,37 @@ func (w *worker) blockStatus(c command) error {
 	putDescriptors(b[head:], runs, w.form == extended)
 	w.out.commit(head + n)
 	return nil
+}
+
+// maxStatus is how much of a disk is looked at for one request; the client asks on.
+const maxStatus = 4 << 30
+
+// lookUp is runsOf for BLOCK_STATUS, in a lane: a fragmented file is asked thousands of
+// times, and a client can ask for that again before it has the answer. An error ends the
+// connection.
+func (w *worker) lookUp(c command, most int) ([]run, error) {
+	from, maps := w.remote.Addr(), w.srv.maps
+	if !maps.try(from) {
+		if err := w.out.flush(); err != nil { // about to wait
+			return nil, err
+		}
+		if !maps.enter(from, w.myTurn, w.gone) {
+			return nil, errDropped
+		}
+	}
+	defer maps.leave(from)
+	runs, err := w.runsOf(int64(c.offset), int64(min(c.length, maxStatus)), most)
+	if err != nil {
+		// "a server MAY reply with a single block status descriptor […] and status
+		// of 0 rather than reporting the error": that is what runs has.
+		w.failed("block status", c, err)
+	}
+	// Who waits for the lane is next before anybody has looked at who asked for what.
+	if w.srv.looked.Add(int64(w.asked)) >= turnPieces {
+		w.srv.looked.Store(0)
+		w.letOthers()
+	}
+	return runs, nil
 }
 
 // putDescriptors writes the payload of a block status chunk. long says of which

@@ -14,10 +14,17 @@ import (
 type turn struct {
 	replies int
 	bytes   int
+	pieces  int // looked up, of files that have holes
 }
 
 // over reports whether that is enough.
-func (t *turn) over() bool { return t.replies >= turnReplies || t.bytes >= fairBytes }
+func (t *turn) over() bool {
+	return t.replies >= turnReplies || t.bytes >= fairBytes || t.pieces >= turnPieces
+}
+
+// turnPieces is how often a file may be asked on where it has holes, or turnReplies, before
+// others have their turn. Each time may be a system call or two.
+const turnPieces = 256
 
 // turns has busy connections let others have their turn. A goroutine that finds its
 // next request in its socket goes on without a look at the other sockets, and giving up
