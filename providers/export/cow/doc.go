@@ -17,11 +17,11 @@
 // every answered write, and never a bit without its data.
 //
 // A power cut keeps no order, so live counts only while the server has not been
-// rebooted since: the record holds the kernel's boot id. After a reboot flushed
-// counts. Sync writes it between two fdatasyncs: data first, then the bits of
-// exactly those blocks. Bits are only ever set, so a torn write of flushed leaves
-// each block in its old or its new state, as a disk does, and never as zeros that
-// nobody wrote.
+// rebooted since, nor the file system mounted anew: the record holds the kernel's boot
+// id, and what names the mounting (see superblock). After either flushed counts. Sync
+// writes it between two fdatasyncs: data first, then the bits of exactly those blocks.
+// Bits are only ever set, so a torn write of flushed leaves each block in its old or its
+// new state, as a disk does, and never as zeros that nobody wrote.
 //
 // # What is damaged
 //

@@ -85,7 +85,8 @@ func makeFiles(d folder, rec Record, version int) error {
 }
 
 // openFiles opens the files of an overlay and finds out which blocks are present.
-// trustLive says that the server was not rebooted since live was written.
+// trustLive says that since live was written the server was not rebooted, nor the file
+// system mounted anew.
 func openFiles(d folder, rec Record, version int, base io.ReaderAt, trustLive bool) (_ *Overlay, err error) {
 	o := &Overlay{
 		rec: rec, base: base, size: rec.Base.Size,

@@ -55,6 +55,8 @@ type Record struct {
 	Retired bool `json:"retired,omitempty"`
 	// ServerBoot is the boot id of the server that the live bitmap is valid for.
 	ServerBoot string `json:"server_boot"`
+	// ServerMount is the superblock that it is valid for; "" is not known.
+	ServerMount string `json:"server_mount,omitempty"`
 	// Unreadable says why nothing else is known than Key: the record cannot be read, or the
 	// folder cannot be opened.
 	Unreadable error `json:"-"`

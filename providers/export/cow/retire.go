@@ -107,10 +107,14 @@ func (s *Store) Touched(key Key) bool {
 	s.mu.Lock()
 	rec, version, found := sl.rec, sl.version, sl.found
 	s.mu.Unlock()
-	switch {
-	case rec.Unreadable != nil || found && rec.ServerBoot != s.bootID:
+	switch mounted, err := s.mounted(); {
+	case rec.Unreadable != nil:
 		return true
-	case !found || rec.Retired:
+	case !found:
+		return false
+	case err != nil || !s.livesOn(rec, mounted):
+		return true
+	case rec.Retired:
 		return false
 	}
 	m, err := s.loadLive(rec, version)

@@ -14,14 +14,16 @@ import (
 )
 
 // alone has the test go on in a process of its own, which has no descriptors but those
-// that it opened itself. It reports whether this is that process.
-func alone(t *testing.T) bool {
+// that it opened itself; by is what begins it, if anything. It reports whether this is that
+// process.
+func alone(t *testing.T, by ...string) bool {
 	t.Helper()
 	const name = "COW_TEST_ALONE"
 	if os.Getenv(name) != "" {
 		return true
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	args := append(by, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), name+"=1")
 	out, err := cmd.CombinedOutput()
 	switch {

@@ -53,6 +53,8 @@ type Store struct {
 	fill   func(Fill)
 	room   *room
 
+	superblock func(dir *os.File) string
+
 	mu    sync.Mutex // guards slots, and in each all but busy; never held over disk work
 	slots map[Key]*slot
 
@@ -81,7 +83,8 @@ type slot struct {
 // a killed process left half made or half removed is cleared away.
 func OpenStore(dir string, c Config) (*Store, error) {
 	s := &Store{dir: dir, log: c.Log, now: c.Now, bootID: c.BootID, slots: map[Key]*slot{},
-		fill: c.Fill, room: &room{reserve: c.Reserve, statfs: func() (int64, int64, error) { return statefile.Free(dir) }}}
+		superblock: func(dir *os.File) string { return superblock(dir, sysfs) },
+		fill:       c.Fill, room: &room{reserve: c.Reserve, statfs: func() (int64, int64, error) { return statefile.Free(dir) }}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -184,9 +187,13 @@ func (s *Store) openSlot(sl *slot, b Base, base io.ReaderAt, note map[string]str
 	s.mu.Lock()
 	found, rec, version := sl.found, sl.rec, sl.version
 	s.mu.Unlock()
+	mounted, err := s.mounted()
+	if err != nil {
+		return nil, err
+	}
 	if !found {
 		version = recordVersion
-		rec = Record{Key: rec.Key, Base: b, Created: s.now().UTC(), Note: note, ServerBoot: s.bootID}
+		rec = Record{Key: rec.Key, Base: b, Created: s.now().UTC(), Note: note, ServerBoot: s.bootID, ServerMount: mounted}
 		if err := s.create(rec); err != nil {
 			return nil, err
 		}
@@ -199,12 +206,15 @@ func (s *Store) openSlot(sl *slot, b Base, base io.ReaderAt, note map[string]str
 		return nil, err
 	}
 	defer at.close()
-	o, err = openFiles(at.dir(), rec, version, base, rec.ServerBoot == s.bootID)
+	o, err = openFiles(at.dir(), rec, version, base, s.livesOn(rec, mounted))
 	if err != nil {
 		return nil, err
 	}
-	if rec.ServerBoot != s.bootID { // live was made from flushed just now
-		rec.ServerBoot = s.bootID
+	if rec.ServerBoot == s.bootID && remounted(rec, mounted) {
+		s.log.Warn("the file system of overlays was mounted anew since this one was used: what its machine wrote after its last flush does not count", "overlay", rec.Key.String())
+	}
+	if rec.ServerBoot != s.bootID || rec.ServerMount != mounted { // live is valid for these, or was made from flushed just now
+		rec.ServerBoot, rec.ServerMount = s.bootID, mounted
 		if err := writeRecord(at.dir(), rec, version); err != nil {
 			o.closeFiles()
 			return nil, err

@@ -28,7 +28,7 @@ func TestRecordSurvives(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.Close()
-	want := []Record{{Key: testKey, Base: b, Created: at, Note: note, ServerBoot: "k"}}
+	want := []Record{{Key: testKey, Base: b, Created: at, Note: note, ServerBoot: "k", ServerMount: mountedAt(t, dir)}}
 	if diff := cmp.Diff(want, openStore(t, dir, "k").List()); diff != "" {
 		t.Error(diff)
 	}
