@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/providers/export/cow"
@@ -140,5 +142,38 @@ func TestAttachingEndsAPromotion(t *testing.T) {
 		if list, err := filepath.Glob(filepath.Join(r.state, left)); err != nil || len(list) != 0 {
 			t.Errorf("left behind: %v, %v", list, err)
 		}
+	}
+}
+
+// A live copy on a slow disk is given up, unless nobody waits for it.
+func TestSlowLiveCopy(t *testing.T) {
+	r := newRig(t)
+	a, _ := r.artifact(1, 8<<20)
+	r.commit(r.keeping(1, a, schema.KeepHost))
+	m := r.mustDial(nameOf("arch", a) + bootA)
+	written := strings.Repeat("written ", 128<<10)
+	for at := 0; at < 8<<20; at += len(written) {
+		m.write(at, written)
+	}
+	f := r.listed(ofTestMachine)[0]
+	dir := t.TempDir()
+	compose := func(name string) (string, error) {
+		path := filepath.Join(dir, name)
+		return path, r.opened(f, func(o *cow.Overlay) error {
+			r.tick.Store(int64(time.Second)) // which each MiB takes
+			defer r.tick.Store(0)
+			return r.compose(t.Context(), f, o, path, true)
+		})
+	}
+	if _, err := compose("attached"); !errors.Is(err, provider.ErrAttached) || !strings.HasSuffix(err.Error(), "more than 3s: switch it off") {
+		t.Errorf("%v", err)
+	}
+	m.gone(r)
+	path, err := compose("alone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != strings.Repeat(written, 8) {
+		t.Errorf("other bytes were copied: %v", err)
 	}
 }

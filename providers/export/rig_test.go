@@ -130,6 +130,7 @@ type rig struct {
 	stop    func()
 	reserve int64        // see Config
 	ahead   atomic.Int64 // of the clock, in nanoseconds
+	tick    atomic.Int64 // by which that grows whenever somebody looks at the clock
 	logTo   *slog.Logger // see Config
 }
 
@@ -153,7 +154,7 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	r.Provider, err = New(Config{Content: r.content, Dir: filepath.Join(r.state, "overlays"), Clients: r.clients, Sink: r.events, Reserve: r.reserve, Log: r.logTo,
-		Now: func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }})
+		Now: func() time.Time { return time.Now().Add(time.Duration(r.ahead.Add(r.tick.Load()))) }})
 	if err != nil {
 		r.t.Fatal(err)
 	}
