@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// lanes bounds the READs that wait for disks at once. An address has at most as many
+// lanes bounds what is read from disks at once, and waits for them. An address has at most as many
 // lanes as are free beside its own: whatever one address asks for, and however long its
 // disk takes, half of them are left to the others. Each further one whose disk hangs takes
 // half of the rest, of 64 lanes 32, 16, 8, 4, 2, 1 and 1: seven leave none. A READ that

@@ -31,8 +31,8 @@ type Limits struct {
 	// limited: an idle root file system is silent for hours. A client that is gone holds
 	// its connection for as long, and for 40 s at least.
 	Stall time.Duration
-	// DiskReads is how many READs wait for disks at once, of all connections; default
-	// 64. Each is a thread. Of one connection 16 do, and 64 more wait for their turn; one
+	// DiskReads is how many READs, and writes that read first, wait for disks at once, of
+	// all connections; default 64. Each is a thread. Of one connection 16 do, and 64 more wait for their turn; one
 	// address has at most as many as it leaves free, and all Unix sockets count as one.
 	// Disks that hang for seven addresses take all of 64.
 	DiskReads int
