@@ -18,58 +18,69 @@ type Limits struct {
 	AllBurst  int
 }
 
-// mostAddresses bounds the addresses that are told apart. Beyond them they share one
-// rate, until some have been quiet long enough to be forgotten.
+// mostAddresses bounds the addresses, or other keys, that are told apart. Beyond them they
+// share one rate, until some have been quiet long enough to be forgotten.
 const mostAddresses = 4096
 
-// Table counts by address, in bounded memory. Its methods may be called from several
-// goroutines at once.
-type Table struct {
+// Table counts by address.
+type Table struct{ by *By[netip.Prefix] }
+
+// New makes a table. now is the clock; nil is the real one.
+func New(l Limits, now func() time.Time) *Table { return &Table{NewBy[netip.Prefix](l, now)} }
+
+// Take counts one, and reports whether that was within the limits. What is not within
+// its address' limit costs the others nothing.
+func (t *Table) Take(a netip.Addr) bool { return t.by.Take(key(a)) }
+
+// Spent reports whether Take would say no to the address. It counts nothing.
+func (t *Table) Spent(a netip.Addr) bool { return t.by.Spent(key(a)) }
+
+// By counts by keys of any kind, in bounded memory; Limits speak of a key where they say
+// address. Its methods may be called from several goroutines at once.
+type By[K comparable] struct {
 	limits Limits
 	now    func() time.Time
 
 	mu     sync.Mutex // guards the fields below
 	all    *rate.Limiter
-	each   map[netip.Prefix]*rate.Limiter
+	each   map[K]*rate.Limiter
 	others *rate.Limiter // of addresses that found no room
 	swept  time.Time     // when the quiet ones were last forgotten
 }
 
-// New makes a table. now is the clock; nil is the real one.
-func New(l Limits, now func() time.Time) *Table {
+// NewBy makes what counts by keys. now is the clock; nil is the real one.
+func NewBy[K comparable](l Limits, now func() time.Time) *By[K] {
 	if now == nil {
 		now = time.Now
 	}
-	return &Table{
-		limits: l, now: now, each: map[netip.Prefix]*rate.Limiter{},
+	return &By[K]{
+		limits: l, now: now, each: map[K]*rate.Limiter{},
 		all: rate.NewLimiter(l.All, l.AllBurst), others: rate.NewLimiter(l.Each, l.EachBurst),
 	}
 }
 
-// Take counts one, and reports whether that was within the limits. What is not within
-// its address' limit costs the others nothing.
-func (t *Table) Take(a netip.Addr) bool {
+// Take is Table.Take.
+func (t *By[K]) Take(k K) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	return t.of(a, now).AllowN(now, 1) && t.all.AllowN(now, 1)
+	return t.of(k, now).AllowN(now, 1) && t.all.AllowN(now, 1)
 }
 
-// Spent reports whether Take would say no to the address. It counts nothing.
-func (t *Table) Spent(a netip.Addr) bool {
+// Spent is Table.Spent.
+func (t *By[K]) Spent(k K) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	l, ok := t.each[key(a)]
+	l, ok := t.each[k]
 	if !ok && len(t.each) >= mostAddresses {
 		l, ok = t.others, true
 	}
 	return ok && l.TokensAt(now) < 1 || t.all.TokensAt(now) < 1
 }
 
-// of gives the limiter of an address. The caller holds t.mu.
-func (t *Table) of(a netip.Addr, now time.Time) *rate.Limiter {
-	k := key(a)
+// of gives the limiter of a key. The caller holds t.mu.
+func (t *By[K]) of(k K, now time.Time) *rate.Limiter {
 	if l := t.each[k]; l != nil {
 		return l
 	}
@@ -84,9 +95,9 @@ func (t *Table) of(a netip.Addr, now time.Time) *rate.Limiter {
 	return l
 }
 
-// sweep forgets the addresses that have saved all that they may: a new limiter would
+// sweep forgets the keys that have saved all that they may: a new limiter would
 // be the same. It looks at all of them, so it does so once a second at most.
-func (t *Table) sweep(now time.Time) {
+func (t *By[K]) sweep(now time.Time) {
 	if now.Sub(t.swept) < time.Second && !now.Before(t.swept) {
 		return
 	}

@@ -73,15 +73,15 @@ func TestMemoryIsBounded(t *testing.T) {
 		binary.BigEndian.PutUint32(addr[:], i)
 		l.Take(netip.AddrFrom4(addr))
 	}
-	if len(l.each) > mostAddresses {
-		t.Errorf("%d addresses", len(l.each))
+	if len(l.by.each) > mostAddresses {
+		t.Errorf("%d addresses", len(l.by.each))
 	}
 	late := netip.MustParseAddr("192.0.2.1")
 	if l.Take(late) || !l.Spent(late) {
 		t.Error("the addresses beyond do not share one rate")
 	}
 	c.t = c.t.Add(time.Minute)
-	if !l.Take(late) || len(l.each) > 1 {
-		t.Errorf("the flood is not forgotten: %d addresses", len(l.each))
+	if !l.Take(late) || len(l.by.each) > 1 {
+		t.Errorf("the flood is not forgotten: %d addresses", len(l.by.each))
 	}
 }

@@ -29,8 +29,19 @@ func amount(n int64) string {
 	return fmt.Sprintf("%d MiB", n>>20)
 }
 
-// filling is told by the overlays.
-func (p *Provider) filling(f cow.Fill) {
+// filled is what somebody is told of: that a disk is nearly full, or that it is.
+type filled struct {
+	cow.Key
+	full bool
+}
+
+// filling is told by the overlays. A machine can have its disk full and emptier again as
+// fast as it writes, so it is told of each as often as of who is refused an export; what it
+// leaves out gives false.
+func (p *Provider) filling(f cow.Fill) bool {
+	if !p.fills.Take(filled{f.Key, f.Full}) {
+		return false
+	}
 	ev := provider.Event{Kind: provider.EventFilling, Name: f.Note[noteName], Artifact: f.Base.Digest, Bytes: f.Used}
 	switch {
 	case f.Full && f.Limit == 0:
@@ -57,4 +68,5 @@ func (p *Provider) filling(f cow.Fill) {
 		log.Warn("what a machine writes is refused: its disk is full", "why", ev.Err)
 	}
 	p.event(ev)
+	return true
 }

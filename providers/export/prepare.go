@@ -52,6 +52,9 @@ func (p *Provider) mayRequireTLS(t *table, offline bool) error {
 		}
 		switch {
 		case p.tls == nil && offline:
+			if p.toldOf(s.Decl.Addr) {
+				continue
+			}
 			p.log.Error("an export requires TLS, and there is no certificate: nobody can attach to it", "export", s.Decl.Addr.String(), "fix", "write tls_cert and tls_key in the nbd block of daemon.hcl")
 		case p.tls == nil:
 			diags = append(diags, refuse(s.Decl.At("tls"), "The daemon has no certificate", fmt.Sprintf(
@@ -66,6 +69,16 @@ func (p *Provider) mayRequireTLS(t *table, offline bool) error {
 		return diags
 	}
 	return nil
+}
+
+// toldOf reports whether the log was told that nobody can attach to an export, and notes
+// that it is now: every generation that is kept has it, and each is prepared at the start.
+func (p *Provider) toldOf(a schema.Addr) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	told := p.barred[a]
+	p.barred[a] = true
+	return told
 }
 
 // unbound is told that a listener of an earlier generation is not there.

@@ -20,6 +20,7 @@ import (
 	"github.com/dlreconcile/dlreconcile/providers/internal/blob"
 	"github.com/dlreconcile/dlreconcile/providers/internal/published"
 	"github.com/dlreconcile/dlreconcile/providers/internal/sock"
+	"github.com/dlreconcile/dlreconcile/schema"
 )
 
 // Config of the provider. Content, Dir and Clients are needed.
@@ -72,10 +73,12 @@ type Provider struct {
 	mu     sync.Mutex
 	conns  map[*attachment]struct{}
 	copies map[*copying]struct{}
-	asks   map[cow.Key]asks // for what cannot be read
+	asks   map[cow.Key]asks     // for what cannot be read
+	barred map[schema.Addr]bool // exports that the log was told nobody can attach to
 
-	told   *throttle.Table // lines about who was refused
-	denied atomic.Uint64   // clients that may not have what they asked for
+	told   *throttle.Table      // lines about who was refused
+	fills  *throttle.By[filled] // lines and events about disks that are full
+	denied atomic.Uint64        // clients that may not have what they asked for
 }
 
 // New opens the overlays and makes a provider that serves nothing yet.
@@ -86,7 +89,7 @@ func New(c Config) (*Provider, error) {
 		clients: c.Clients, sink: c.Sink, log: c.Log, now: c.Now,
 		content: c.Content,
 		sweep:   make(chan struct{}, 1),
-		conns:   map[*attachment]struct{}{}, copies: map[*copying]struct{}{}, asks: map[cow.Key]asks{}, serving: make(chan struct{}),
+		conns:   map[*attachment]struct{}{}, copies: map[*copying]struct{}{}, asks: map[cow.Key]asks{}, barred: map[schema.Addr]bool{}, serving: make(chan struct{}),
 		tls: c.TLS, socket: c.Socket, kept: c.Kept,
 		told: throttle.New(refusals, nil),
 	}
@@ -96,6 +99,7 @@ func New(c Config) (*Provider, error) {
 	if p.now == nil {
 		p.now = time.Now
 	}
+	p.fills = throttle.NewBy[filled](refusals, p.now)
 	p.started = p.now()
 	var err error
 	p.overlays, err = cow.OpenStore(c.Dir, cow.Config{Log: p.log, Now: p.now, Reserve: c.Reserve, Fill: p.filling})

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/dlreconcile/dlreconcile/schema"
 )
 
 // authority signs certificates.
@@ -141,5 +143,24 @@ func TestFailedTLSIsTold(t *testing.T) {
 		if n := strings.Count(got, "\n"); n > 10 {
 			t.Errorf("%d lines of one client", n)
 		}
+	}
+}
+
+// Each generation that is kept is prepared at the start, and each told of the same export.
+func TestNoCertificateIsToldOnce(t *testing.T) {
+	r := newRig(t)
+	log := &lines{}
+	r.stop()
+	r.logTo = slog.New(slog.NewTextHandler(log, nil))
+	r.start()
+	a, _ := r.artifact(1, 1<<20)
+	for gen := range uint64(4) {
+		in := r.input(gen+1, a)
+		in.Offline, in.Retained = true, gen < 3
+		in.Want.Exports[0].TLS, in.Want.Exports[1].TLS = schema.TLSRequired, schema.TLSRequired
+		r.commit(in)
+	}
+	if got := log.String(); strings.Count(got, "no certificate") != 2 || strings.Count(got, "export="+exportCOW.String()) != 1 {
+		t.Errorf("%s", got)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dlreconcile/dlreconcile/providers/internal/sparse"
 )
 
@@ -15,6 +17,35 @@ func (o *Overlay) Used() (int64, error) {
 		return 0, err
 	}
 	return o.heldBlocks() * BlockSize, nil
+}
+
+// Bytes gives how many bytes an overlay holds, as its limit counts them, open or not; 0
+// when it is gone, or cannot be read. It waits for nobody who writes.
+func (s *Store) Bytes(key Key) int64 {
+	at, err := s.place(key, false)
+	if err != nil {
+		return 0
+	}
+	defer at.close()
+	f, err := at.dir().file(dataFile, unix.O_RDONLY)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return 0
+	}
+	blocks, next := int64(0), int64(0) // next is the first that is not counted yet
+	err = sparse.Taken(f, 0, st.Size(), func(off, n int64) {
+		last := (off + n - 1) / BlockSize
+		blocks += max(0, last+1-max(next, off/BlockSize))
+		next = max(next, last+1)
+	})
+	if err != nil {
+		return 0
+	}
+	return blocks * BlockSize
 }
 
 // span is the blocks from first to last; none when last comes before first.

@@ -295,7 +295,8 @@ func TestLeftoversOfAKilledProcess(t *testing.T) {
 func TestToldAgainAfterThereWasRoom(t *testing.T) {
 	content, b := testBase(6, 400*BlockSize)
 	var fills []Fill
-	s, err := OpenStore(t.TempDir(), Config{BootID: "k", Reserve: 80 * BlockSize, Fill: func(f Fill) { fills = append(fills, f) }})
+	deaf := false
+	s, err := OpenStore(t.TempDir(), Config{BootID: "k", Reserve: 80 * BlockSize, Fill: func(f Fill) bool { fills = append(fills, f); return !deaf }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -368,4 +369,55 @@ func TestToldAgainAfterThereWasRoom(t *testing.T) {
 	full(0)
 	write(1, unix.ENOSPC)
 	told("the store is full once more", Fill{Full: true})
+
+	// Who has heard too much of it is told later.
+	deaf = true
+	full(1000)
+	write(1, nil)
+	full(0)
+	write(1, unix.ENOSPC)
+	deaf = false
+	write(1, unix.ENOSPC)
+	write(1, unix.ENOSPC)
+	told("the store is full, and nobody listened", Fill{Full: true}, Fill{Full: true})
+	o.SetLimit(1 * BlockSize)
+	deaf = true
+	write(1, unix.ENOSPC)
+	deaf = false
+	write(1, unix.ENOSPC)
+	write(1, unix.ENOSPC)
+	told("full, and nobody listened", Fill{Limit: 1, Full: true}, Fill{Limit: 1, Full: true})
+}
+
+// What the file system takes for a map of the data was shown as held: more than the limit.
+func TestBytesAreWhatTheLimitCounts(t *testing.T) {
+	s, err := OpenStore(t.TempDir(), Config{BootID: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, base := Key{"m", "i", "e"}, make([]byte, 4000*BlockSize)
+	o, err := s.Open(key, Base{Digest: "sha256:b", Size: int64(len(base))}, bytes.NewReader(base), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = 2000 * BlockSize
+	o.SetLimit(want)
+	for i := int64(0); i < 4000; i += 2 { // each an extent of its own
+		if _, err := o.WriteAt(base[:BlockSize], i*BlockSize); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := o.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if used, err := o.Used(); err != nil || used != want || s.Bytes(key) != used {
+		t.Errorf("holds %d, shown as %d, %v", used, s.Bytes(key), err)
+	}
+	o.Close()
+	if got := s.Bytes(key); got != want {
+		t.Errorf("closed: %d, want %d", got, want)
+	}
+	if got := s.Bytes(Key{"m", "i", "gone"}); got != 0 {
+		t.Errorf("gone: %d", got)
+	}
 }

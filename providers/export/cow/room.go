@@ -66,23 +66,24 @@ func (o *Overlay) tell(full bool) {
 	if now <= o.told {
 		return
 	}
-	o.told = now
-	o.say(Fill{Record: o.rec, Used: o.heldBlocks() * BlockSize, Limit: limit, Full: full})
+	if o.say(Fill{Record: o.rec, Used: o.heldBlocks() * BlockSize, Limit: limit, Full: full}) {
+		o.told = now
+	}
 }
 
 // tellRoom tells the owner that the store is full, once for each time that it is. The
 // caller holds mu.
 func (o *Overlay) tellRoom() {
 	if times := o.store.room.times.Load(); times != o.toldTimes {
-		o.toldTimes = times
-		o.say(Fill{Record: o.rec, Used: o.heldBlocks() * BlockSize, Full: true})
+		if o.say(Fill{Record: o.rec, Used: o.heldBlocks() * BlockSize, Full: true}) {
+			o.toldTimes = times
+		}
 	}
 }
 
-func (o *Overlay) say(f Fill) {
-	if o.store != nil && o.store.fill != nil {
-		o.store.fill(f)
-	}
+// say reports whether somebody was told.
+func (o *Overlay) say(f Fill) bool {
+	return o.store == nil || o.store.fill == nil || o.store.fill(f)
 }
 
 // DefaultReserve gives what overlays leave free of a file system of that many bytes:

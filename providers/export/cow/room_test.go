@@ -31,7 +31,7 @@ func TestLimit(t *testing.T) {
 	dir := t.TempDir()
 	base, b := testBase(1, 300*BlockSize+10)
 	var fills []Fill
-	s, err := OpenStore(dir, Config{BootID: "k", Fill: func(f Fill) { fills = append(fills, f) }})
+	s, err := OpenStore(dir, Config{BootID: "k", Fill: func(f Fill) bool { fills = append(fills, f); return true }})
 	if err != nil {
 		t.Fatal(err)
 	}

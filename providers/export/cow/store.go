@@ -39,8 +39,9 @@ type Config struct {
 	Reserve int64
 	// Fill, when set, is told when an overlay comes near its limit, and when a write
 	// to it is refused for want of space: once each, until it was emptier again. It
-	// must not block, nor call the overlay.
-	Fill func(Fill)
+	// must not block, nor call the overlay. When it gives false it was not told, and is
+	// at the next such write.
+	Fill func(Fill) bool
 }
 
 // Store is a folder of overlays. One process may use it at a time; within that
@@ -50,7 +51,7 @@ type Store struct {
 	log    *slog.Logger
 	now    func() time.Time
 	bootID string
-	fill   func(Fill)
+	fill   func(Fill) bool
 	room   *room
 
 	superblock func(dir *os.File) string
@@ -397,21 +398,4 @@ func (s *Store) Of(machine, export string) []Record {
 		}
 	}
 	return out
-}
-
-// Bytes gives the disk space that an overlay's data takes; 0 when it is gone.
-func (s *Store) Bytes(key Key) int64 {
-	at, err := s.place(key, false)
-	if err != nil {
-		return 0
-	}
-	defer at.close()
-	var st unix.Stat_t
-	err = at.dir().at("stat", dataFile, func(fd int, name string) error {
-		return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	})
-	if err != nil {
-		return 0
-	}
-	return st.Blocks * 512
 }
