@@ -148,10 +148,10 @@ func (p *Provider) may(peer nbd.Peer, r request, c provider.Client) (t target, b
 		err = mayBegin(t)
 	}
 	if err == nil && t.keeps != keepsNothing {
-		err = p.cannotBeRead(t, boot, c, peer.Remote.Addr())
+		err = p.cannotBeRead(t, boot, c, r, peer.Remote.Addr())
 	}
 	if err == nil && t.keeps != keepsNothing {
-		err = p.tookAway(boot, c)
+		err = p.tookAway(boot, c, r)
 	}
 	if err == nil {
 		w, err = p.overlayKey(t, boot, c.Session)

@@ -86,8 +86,8 @@ func (p *Provider) refused(peer nbd.Peer, raw string, c provider.Client, err err
 	})
 }
 
-// List implements nbd.Handler: what the client may attach to, of the generation it
-// is pinned to and of the current one.
+// List implements nbd.Handler: what the client may attach to as things are, of the
+// generation it is pinned to and of the current one, by names that name no boot.
 func (h handler) List(_ context.Context, peer nbd.Peer) []nbd.Listed {
 	p := h.p
 	pub := p.pub.Load()
@@ -104,9 +104,11 @@ func (h handler) List(_ context.Context, peer nbd.Peer) []nbd.Listed {
 			continue
 		}
 		for _, s := range t.sorted() {
-			listed := slices.ContainsFunc(out, func(l nbd.Listed) bool { return l.Name == s.Name })
-			if !listed && access(pub, s, t, c, whence(peer)) == nil {
-				out = append(out, nbd.Listed{Name: s.Name, Description: s.target(t.gen).description()})
+			if slices.ContainsFunc(out, func(l nbd.Listed) bool { return l.Name == s.Name }) {
+				continue
+			}
+			if now, err := p.see(peer, request{Name: s.Name, Family: s.Family, Looks: true}, c); err == nil {
+				out = append(out, nbd.Listed{Name: s.Name, Description: now.description()})
 			}
 		}
 	}
@@ -119,17 +121,23 @@ func (h handler) Info(_ context.Context, peer nbd.Peer, raw string) (nbd.Info, e
 	r, c, err := p.who(peer, raw)
 	var t target
 	if err == nil {
-		err = p.withFiles(func(*blob.File) error {
-			var err error
-			t, _, _, err = p.may(peer, r, c)
-			return err
-		})
+		t, err = p.see(peer, r, c)
 	}
 	if err != nil {
 		p.refused(peer, raw, c, err)
 		return nbd.Info{}, err
 	}
 	return t.info(r), nil
+}
+
+// see finds what a client would be attached to, or why it would be refused.
+func (p *Provider) see(peer nbd.Peer, r request, c provider.Client) (t target, err error) {
+	err = p.withFiles(func(*blob.File) error {
+		var err error
+		t, _, _, err = p.may(peer, r, c)
+		return err
+	})
+	return t, err
 }
 
 // Open implements nbd.Handler.

@@ -72,7 +72,7 @@ func TestKeepHost(t *testing.T) {
 	b.wantText(1000, "of the first boot", "the next boot")
 	b.write(5000, "of the second")
 	r.wantDenied(name+bootA, "booted again")
-	r.wantDenied(name, "a second writer")
+	r.wantDenied(name, "the machine has this disk attached in a boot of its own, and a second writer")
 
 	r.restart()
 	r.commit(r.keeping(1, one, schema.KeepHost))

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"strings"
 	"time"
 
 	"github.com/dlreconcile/dlreconcile/providers/export/cow"
@@ -64,8 +65,11 @@ func (p *Provider) keptKey(t target, boot cow.Key, session string) (w writable, 
 		return writable{key: live.Key, before: before}, nil
 	case owner == boot.Instance && boot.Instance != staticInstance:
 		return w, denied("the overlay of this boot lies over another artifact")
-	case named(owner) && !named(boot.Instance) && (len(before) > 0 || session == "" || session == live.Note[noteSession]):
+	case named(owner) && !named(boot.Instance) && len(before) > 0:
 		return w, denied("the machine has this disk attached in a boot of its own, and a second writer would destroy it")
+	case named(owner) && !named(boot.Instance) && (session == "" || session == live.Note[noteSession]):
+		return w, denied("the disk is that of boot %s of the machine, which is not attached, and may come back to it: a second writer would destroy it. A client that names no boot gets it once the machine is seen booting from here; or switch the machine off and give `dlreconcile image reset`, which discards the disk",
+			strings.TrimPrefix(owner, namedInstance))
 	case live.Base == base:
 		return writable{live.Key, before, func() {
 			p.overlays.Note(live.Key, noteBoot, boot.Instance)

@@ -124,7 +124,7 @@ func isRefused(r cow.Record) bool { return r.Retired && r.Note[noteRefused] != "
 // nothing says that it was booted since. A boot session that began later does, and so
 // does the name of a boot, unless nobody knows which boot had the disk. The caller holds
 // p.mu.
-func (p *Provider) tookAway(boot cow.Key, c provider.Client) error {
+func (p *Provider) tookAway(boot cow.Key, c provider.Client, q request) error {
 	for _, r := range p.overlaysOf(boot.Machine, boot.Export) {
 		if !isRefused(r) || bootedSince(r, boot, c) {
 			continue
@@ -133,7 +133,9 @@ func (p *Provider) tookAway(boot cow.Key, c provider.Client) error {
 		case r.Note[noteUnread] != "":
 			return denied("its disk, whose record could not be read, was discarded: it has to be booted again; where that cannot be seen from here, switch it off and give `dlreconcile image reset` once more")
 		case r.Note[noteRefused] == refusedLeft:
-			p.stillAsks(r)
+			if !q.Looks {
+				p.stillAsks(r)
+			}
 			return errWroteUnnamed
 		default:
 			return denied("its disk was discarded while it was attached, or a short time after: it has to be booted again; where that cannot be seen from here, switch it off and give `dlreconcile image reset` once more")

@@ -43,6 +43,7 @@ type request struct {
 	Name     string // "arch@3f2a9c1d7e08", or the alias "arch"
 	Family   string // "arch"
 	Instance string // "" when the client named none
+	Looks    bool   // it asks what there is, not for this: nothing is noted of it
 }
 
 func parseName(raw string) (request, error) {

@@ -65,12 +65,12 @@ type asks struct {
 
 // cannotBeRead says why a client gets nothing that it could write to: its disk may be one
 // that cannot be read, and it has no other. The caller holds p.mu.
-func (p *Provider) cannotBeRead(t target, boot cow.Key, c provider.Client, from netip.Addr) error {
+func (p *Provider) cannotBeRead(t target, boot cow.Key, c provider.Client, q request, from netip.Addr) error {
 	if t.mine {
 		return nil
 	}
 	list := append(p.overlays.Of(boot.Machine, boot.Export), p.overlays.Of(workingCopy, boot.Export)...)
-	found := false
+	var found error
 	for _, r := range append(list, p.overlays.Shut()...) {
 		copied := r.Machine == workingCopy
 		switch {
@@ -81,7 +81,10 @@ func (p *Provider) cannotBeRead(t target, boot cow.Key, c provider.Client, from 
 		case !placed(r.Key).mayBeOf(boot.Instance):
 			continue
 		}
-		found = true
+		found = p.whyUnread(r)
+		if q.Looks {
+			continue
+		}
 		a := p.asks[r.Key]
 		if mark := formerMark(boot.Instance); named(boot.Instance) && !strings.HasPrefix(a.boots, mark) {
 			a.boots = mark + a.boots
@@ -90,10 +93,17 @@ func (p *Provider) cannotBeRead(t target, boot cow.Key, c provider.Client, from 
 		a.at, a.from = p.now(), from
 		p.asks[r.Key] = a
 	}
-	if found {
-		return denied("it has a disk whose record cannot be read: `dlreconcile image list` shows it, and `dlreconcile image reset` discards it")
-	}
-	return nil
+	return found
+}
+
+// whyUnread says why a client gets nothing instead of an overlay that cannot be read.
+func (p *Provider) whyUnread(r cow.Record) error {
+	return denied("it has a disk whose record cannot be read (%s): `dlreconcile image list` shows it, and `dlreconcile image reset` discards it", p.fault(r))
+}
+
+// fault says why an overlay cannot be read, as somebody knows it who has its place: its ID.
+func (p *Provider) fault(r cow.Record) string {
+	return strings.ReplaceAll(r.Unreadable.Error(), p.overlays.Path(r.Key)+"/", "")
 }
 
 // asking says from where an overlay that cannot be read was asked for a short time ago: its
@@ -148,7 +158,7 @@ func (p *Provider) foundUnread(r cow.Record) found {
 	if w.tells() {
 		f.Boot = strings.TrimPrefix(w.boot, namedInstance)
 	}
-	f.Unreadable = strings.ReplaceAll(r.Unreadable.Error(), p.overlays.Path(r.Key)+"/", "") // ID says where
+	f.Unreadable = p.fault(r)
 	return f
 }
 
