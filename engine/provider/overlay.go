@@ -23,7 +23,7 @@ type Overlay struct {
 	Boot       string      `json:"boot,omitempty"`       // that has it, as the machine named it; "": it named none
 	Created    time.Time   `json:"created,omitzero"`     // zero: it is Unreadable
 	Seen       time.Time   `json:"seen,omitzero"`        // when its last connection ended; zero: it has one, or never had
-	Bytes      int64       `json:"bytes"`                // that it takes on disk
+	Bytes      int64       `json:"bytes"`                // that it holds, as Limit counts them
 	Limit      int64       `json:"limit,omitempty"`
 	Attached   []string    `json:"attached,omitempty"` // addresses of the connections that it has
 	Refused    bool        `json:"refused,omitempty"`  // it was discarded from under its machine, which is not seen booting since: see ResetOverlays
