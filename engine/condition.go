@@ -185,6 +185,9 @@ func healthyCondition(s *Status) Condition {
 	if s.ServeError != "" {
 		return Condition{Type: ConditionHealthy, Reason: "ServeError", Message: s.ServeError}
 	}
+	if s.Uncollected != "" {
+		return Condition{Type: ConditionHealthy, Reason: "Uncollected", Message: s.Uncollected}
+	}
 	if text := driftText(s.Drift); text != "" {
 		return Condition{Type: ConditionHealthy, Reason: "Drift", Message: text}
 	}

@@ -205,8 +205,8 @@ func TestNothingIsCollectedBesideWhatCannotBeRead(t *testing.T) {
 	unread(errors.New("one disk"))
 	h.reached(h.repo.commit(site("one")))
 	h.retired(1)
-	if s, _ := h.Status(); s.ServeError != "" {
-		t.Errorf("before anything is collected: %q", s.ServeError)
+	if s, _ := h.Status(); s.Uncollected != "" {
+		t.Errorf("before anything is collected: %q", s.Uncollected)
 	}
 	lost, err := h.store.Content().Put(t.Context(), strings.NewReader("below the disk"))
 	if err != nil {
@@ -229,14 +229,20 @@ func TestNothingIsCollectedBesideWhatCannotBeRead(t *testing.T) {
 	}
 	for _, text := range []string{"two", "three"} {
 		step(text)
-		if s, _ := h.Status(); !there() || s.ServeError != "no artifacts are removed: one disk" {
-			t.Errorf("%s: it is there: %t; the status has %q", text, there(), s.ServeError)
+		s, _ := h.Status()
+		if !there() || s.Uncollected != "no artifacts are removed: one disk" {
+			t.Errorf("%s: it is there: %t; the status has %q", text, there(), s.Uncollected)
+		}
+		for _, c := range s.Conditions {
+			if want := c.Type != ConditionHealthy; c.Status != want {
+				t.Errorf("%s: %+v", text, c)
+			}
 		}
 	}
 	unread(nil) // it was discarded
 	step("four")
-	if s, _ := h.Status(); there() || s.ServeError != "" {
-		t.Errorf("it is there: %t; the status has %q", there(), s.ServeError)
+	if s, _ := h.Status(); there() || s.Uncollected != "" {
+		t.Errorf("it is there: %t; the status has %q", there(), s.Uncollected)
 	}
 	h.stop()
 	if n := strings.Count(log.String(), "one disk"); n != 1 {

@@ -158,9 +158,6 @@ func (e *Engine) noteTrouble() {
 	if err := e.cfg.Store.Damage(); err != nil {
 		list = append(list, err.Error())
 	}
-	if e.unknown != "" {
-		list = append(list, e.unknown)
-	}
 	if e.cfg.Nodes != nil {
 		if err := e.cfg.Nodes.Err(); err != nil {
 			list = append(list, err.Error())
@@ -172,7 +169,7 @@ func (e *Engine) noteTrouble() {
 	}
 	e.mu.Unlock()
 	text := strings.ReplaceAll(strings.Join(list, "; "), "\n", "; ")
-	if s, _ := e.Status(); s.ServeError != text {
-		e.update(func(s *Status) { s.ServeError = text })
+	if s, _ := e.Status(); s.ServeError != text || s.Uncollected != e.unknown {
+		e.update(func(s *Status) { s.ServeError, s.Uncollected = text, e.unknown })
 	}
 }

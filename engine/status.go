@@ -55,6 +55,9 @@ type Status struct {
 	RepoSince  time.Time           `json:"repo_since,omitzero"`   // since when it cannot be
 	RepoRead   time.Time           `json:"repo_read,omitzero"`    // when it was read last since the start
 	ServeError string              `json:"serve_error,omitempty"` // what broke while serving
+	// Uncollected says why artifacts that may not be needed any more are kept; all machines
+	// are served meanwhile.
+	Uncollected string `json:"uncollected,omitempty"`
 	// Trusted is the newest commit of the tracked ref that was verified and served.
 	Trusted string `json:"trusted,omitempty"`
 	// Quarantined lists the revisions that are not tried by themselves, oldest first.

@@ -97,6 +97,9 @@ func printStatus(w io.Writer, s *engine.Status) {
 	if s.ServeError != "" {
 		fmt.Fprintf(w, "Trouble     %s\n", clean(s.ServeError))
 	}
+	if s.Uncollected != "" {
+		fmt.Fprintf(w, "Trouble     %s\n", clean(s.Uncollected))
+	}
 	for _, what := range s.Unwatched {
 		fmt.Fprintf(w, "Unwatched   %s\n", clean(what))
 	}
