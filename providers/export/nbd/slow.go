@@ -12,8 +12,8 @@ const (
 
 // slowReads answers READs of one connection that have to wait for a disk, beside its
 // request loop and in any order. Workers come when there is something to do, and go
-// when there is not. They hold memory only while they have the connection's write
-// side, or the disk.
+// when there is not, or when a client takes nothing and enough is ready for it. They hold
+// memory only while they have the connection's write side, or the disk.
 type slowReads struct {
 	t  *transmission
 	wg sync.WaitGroup
@@ -23,7 +23,9 @@ type slowReads struct {
 	room    sync.Cond
 	queue   []command
 	workers int
-	err     error // the first one of the socket
+	ready   []command // the disk is done with them; the longest first
+	answers bool      // a worker is at ready
+	err     error     // the first one of the socket
 }
 
 func (s *slowReads) init(t *transmission) {
@@ -49,12 +51,18 @@ func (s *slowReads) add(c command) error {
 	}
 	s.t.main.out.had.replies++
 	s.queue = append(s.queue, c)
-	if s.workers < maxAbreast {
+	s.recruit()
+	return nil
+}
+
+// recruit has one more worker come, if there is something for it and not too much begun.
+// The caller holds mu.
+func (s *slowReads) recruit() {
+	if len(s.queue) > 0 && s.workers+len(s.ready) < maxAbreast {
 		s.workers++
 		s.wg.Add(1)
 		go s.work()
 	}
-	return nil
 }
 
 // finish waits until all is answered.
@@ -71,7 +79,7 @@ func (s *slowReads) work() {
 	w.turn = make(chan struct{}, 1)
 	for {
 		s.mu.Lock()
-		if len(s.queue) == 0 {
+		if len(s.queue) == 0 || s.workers+len(s.ready) > maxAbreast {
 			s.workers--
 			s.mu.Unlock()
 			return
@@ -84,10 +92,39 @@ func (s *slowReads) work() {
 		if dead || s.t.dropped.Load() {
 			continue
 		}
-		if err := w.answerSlowly(c); err != nil {
+		if err := w.waitForDisk(c); err != nil {
+			s.fail(err)
+			continue
+		}
+		s.answer(w, c)
+	}
+}
+
+// answer has what the disk is done with answered: by w, or by who is at it, as one can
+// write at a time. Who would have to wait for that does not: a client that takes nothing
+// keeps one worker.
+func (s *slowReads) answer(w *worker, c command) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ready = append(s.ready, c)
+	if s.answers {
+		return
+	}
+	for s.answers = true; len(s.ready) > 0; {
+		c := s.ready[0]
+		s.ready = append(s.ready[:0], s.ready[1:]...)
+		s.recruit()
+		if s.err != nil || s.t.dropped.Load() {
+			continue
+		}
+		s.mu.Unlock()
+		err := w.answerNow(c)
+		if err != nil {
 			s.fail(err)
 		}
+		s.mu.Lock()
 	}
+	s.answers = false
 }
 
 func (s *slowReads) fail(err error) {
@@ -99,14 +136,19 @@ func (s *slowReads) fail(err error) {
 	s.t.raw.Close() // the request loop finds out
 }
 
-// answerSlowly waits for the disk, then for the connection, and answers.
-func (w *worker) answerSlowly(c command) error {
+// waitForDisk takes a lane, and waits.
+func (w *worker) waitForDisk(c command) error {
 	from := w.remote.Addr()
 	if !w.srv.disk.enter(from, w.turn, w.gone) {
 		return errDropped
 	}
 	w.warm(int64(c.offset), int(c.length))
 	w.srv.disk.leave(from)
+	return nil
+}
+
+// answerNow waits for the connection, and answers.
+func (w *worker) answerNow(c command) error {
 	w.to.mu.Lock()
 	defer w.to.mu.Unlock()
 	defer w.out.drop()
