@@ -85,12 +85,17 @@ func (o *outbox) lend(p part) {
 	o.payload += len(p.b)
 }
 
-// turnOver reports whether that is enough for one turn, or for one call. What is pending
-// goes on gathering company, unless the next request may take long: a client that is gone
-// is noticed when it is sent something.
+// turnOver reports whether what is pending is enough for one turn, or for one call. It is
+// asked before each request, and so is turn.over: both are small enough to be inlined.
 func (o *outbox) turnOver() bool {
-	return o.count >= turnReplies || o.size >= turnBytes || len(o.parts) >= maxVector/2 ||
-		o.had.pieces >= turnPieces || o.had.over() && (o.size == 0 || o.copied >= gather)
+	return o.count >= turnReplies || o.size >= turnBytes || len(o.parts) >= maxVector/2
+}
+
+// mayPause reports whether a turn that is over may end here. What is pending goes on
+// gathering company, unless the next request may take long: a client that is gone is
+// noticed when it is sent something.
+func (o *outbox) mayPause() bool {
+	return o.size == 0 || o.copied >= gather || o.had.pieces >= turnPieces
 }
 
 // reply adds a reply without payload.

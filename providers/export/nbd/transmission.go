@@ -88,7 +88,7 @@ func (t *transmission) loop() error {
 	size, magic := t.form.requestSize(), t.form.magic()
 	out := &t.main.out
 	for {
-		if t.in.buffered() < size || out.turnOver() {
+		if t.in.buffered() < size || out.turnOver() || out.had.over() && out.mayPause() {
 			t.in.linger.may = out.count >= lingerRequests && out.size <= lingerBytes && t.srv.turns.few()
 			if err := out.flush(); err != nil { // about to wait, or enough
 				return err
