@@ -53,7 +53,7 @@ func (r *rig) wantData(n int, when string) {
 func (m *machine) gone(r *rig) {
 	r.t.Helper()
 	m.nc.Close()
-	r.events.wait(r.t, "end of the connection", func(provider.Event) bool { return r.Counts().Open == 0 })
+	r.events.until(r.t, "end of the connection", func() bool { return r.Counts().Open == 0 })
 }
 
 // keep = "host": over boots and restarts of the daemon, for one boot at a time.

@@ -76,6 +76,7 @@ type Provider struct {
 	asks   map[cow.Key]asks     // for what cannot be read
 	barred map[schema.Addr]bool // exports that the log was told nobody can attach to
 
+	stop   stopping
 	told   *throttle.Table      // lines about who was refused
 	fills  *throttle.By[filled] // lines and events about disks that are full
 	denied atomic.Uint64        // clients that may not have what they asked for
@@ -91,7 +92,7 @@ func New(c Config) (*Provider, error) {
 		sweep:   make(chan struct{}, 1),
 		conns:   map[*attachment]struct{}{}, copies: map[*copying]struct{}{}, asks: map[cow.Key]asks{}, barred: map[schema.Addr]bool{}, serving: make(chan struct{}),
 		tls: c.TLS, socket: c.Socket, kept: c.Kept,
-		told: throttle.New(refusals, nil),
+		told: throttle.New(refusals, nil), stop: newStopping(),
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -144,9 +145,11 @@ func (p *Provider) Name() string { return "export" }
 // Kinds implements provider.Provider.
 func (p *Provider) Kinds() []string { return []string{"export.nbd"} }
 
-// Run implements provider.Provider. Clients are disconnected when it ends; they
-// come back to the next process.
+// Run implements provider.Provider. Clients are disconnected when it ends, and
+// what they wrote is flushed; they come back to the next process.
 func (p *Provider) Run(ctx context.Context) error {
+	p.stop.begin(ctx)
+	defer p.stopped()
 	var wg sync.WaitGroup
 	wg.Go(func() { p.sweeper(ctx) })
 	wg.Go(func() { p.serveLocally(ctx) })

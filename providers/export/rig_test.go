@@ -114,6 +114,25 @@ func (j *journal) wait(t testing.TB, what string, fits func(provider.Event) bool
 	}
 }
 
+// until waits for what holds after some event.
+func (j *journal) until(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	timeout := time.After(10 * time.Second)
+	for {
+		j.mu.Lock()
+		changed := j.changed
+		j.mu.Unlock()
+		if holds() { // which takes locks that are held where events are made
+			return
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			t.Fatalf("no %s in 10 s", what)
+		}
+	}
+}
+
 func kind(k provider.EventKind) func(provider.Event) bool {
 	return func(e provider.Event) bool { return e.Kind == k }
 }
