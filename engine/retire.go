@@ -104,7 +104,7 @@ func (e *Engine) dropUnneeded(ctx context.Context) bool {
 func (e *Engine) unread() error {
 	var all []error
 	for _, p := range e.cfg.Providers {
-		if u, ok := p.(provider.Unreader); ok && e.hanging(p) == nil {
+		if u, ok := p.(provider.Unreader); ok {
 			all = append(all, u.Unread())
 		}
 	}

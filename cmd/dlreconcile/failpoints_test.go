@@ -116,7 +116,7 @@ var pointless = map[string]string{
 	"providers/export/cow/overlay.go:makeFiles":        "of an overlay that is not one before its record is there",
 	"providers/export/cow/zero.go:zeros":               "a write as any other: nothing is promised before the next flush",
 	"providers/export/nbd/flush.go:run":                "the overlay's Sync has points",
-	"providers/export/atstop.go:flushAtStop":           "the overlay's Sync has points",
+	"providers/export/atstop.go:closeOpen":             "the overlay's Sync has points",
 	"providers/image/base.go:bootstrap":                "scratch, which a start empties",
 	"providers/image/btrfs.go:mkfsBtrfs":               "scratch, which a start empties",
 	"providers/image/filesystem.go:mke2fs":             "scratch, which a start empties",

@@ -110,6 +110,7 @@ var goroutines = map[string]string{
 	"providers/export/nbd/server.go":          "one per connection; Wait waits",
 	"providers/export/nbd/slow.go":            "READs that wait for a disk, a few per connection; its session waits",
 	"providers/export/nbd/turns.go":           "one that hands out turns; Wait waits",
+	"providers/export/atstop.go":              "flushes what machines wrote when the daemon ends; Run waits, for 10 s",
 	"providers/export/provider.go":            "sweeps overlays, and serves the Unix socket; Run waits",
 	"providers/image/flight.go":               "one per build; Run waits",
 	"providers/image/provider.go":             "one per image that Prepare wants; Prepare waits",

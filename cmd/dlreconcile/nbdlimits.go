@@ -60,7 +60,7 @@ func (b *nbdLimitsBlock) check() hcl.Diagnostics {
 		return ok && n >= leastNBDMemory && n <= mostNBDMemory
 	})...)
 	wait(b.Handshake, &l.Handshake, `a time such as "15s", from "1s" to "5m": in it a client opens TLS and names its export`, time.Second, 5*time.Minute)
-	wait(b.Stall, &l.Stall, `a time such as "60s", from "5s" to "1h": a client that is gone holds its connection for so long`, 5*time.Second, time.Hour)
+	wait(b.Stall, &l.Stall, `a time such as "60s", from "5s" to "1h": a client that is gone holds its connection for so long, and for 40s at least`, 5*time.Second, time.Hour)
 	if diags.HasErrors() {
 		return diags
 	}

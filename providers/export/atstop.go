@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 	"time"
-
-	"github.com/dlreconcile/dlreconcile/providers/export/cow"
 )
 
 // A machine that is up does not know that the server is rebooted, or its disk mounted
@@ -15,69 +13,107 @@ import (
 
 const (
 	// flushAtStop is for how long that goes on: a daemon that is restarted has its
-	// machines wait for as long.
+	// machines wait for as long, and one whose disk hangs must end.
 	flushAtStop = 10 * time.Second
 	// flushesAtOnce bounds the threads that wait for the disk.
 	flushesAtOnce = 16
 )
 
-// stopping is when the provider ends, and what it does then.
+// stopping is what a provider does that ends. Make one with newStopping.
 type stopping struct {
-	places chan struct{} // of flushesAtOnce
+	places chan struct{}  // of flushesAtOnce
+	over   chan struct{}  // closed when there is no more time
+	wg     sync.WaitGroup // of later
 
-	mu    sync.Mutex      // guards below
-	run   context.Context // of Run; nil before it
-	until time.Time       // zero: the first flush was not asked for yet
-	late  int             // overlays that there was no time for
+	mu   sync.Mutex      // guards below
+	run  context.Context // of Run; nil before it
+	left int             // that are not flushed
 }
 
-func newStopping() stopping { return stopping{places: make(chan struct{}, flushesAtOnce)} }
+func newStopping() *stopping {
+	return &stopping{places: make(chan struct{}, flushesAtOnce), over: make(chan struct{})}
+}
 
 // begin notes the context whose end is the provider's.
 func (s *stopping) begin(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.run, s.until, s.late = ctx, time.Time{}, 0
+	s.run = ctx
 }
 
-// may reports whether an overlay is flushed now: the provider ends, and it is not too
-// late for it.
-func (s *stopping) may(now time.Time) bool {
+// begun reports whether the provider ends.
+func (s *stopping) begun() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.run == nil || s.run.Err() == nil {
-		return false
-	}
-	if s.until.IsZero() {
-		s.until = now.Add(flushAtStop)
-	}
-	if now.After(s.until) {
-		s.late++
-		return false
-	}
-	return true
+	return s.run != nil && s.run.Err() != nil
 }
 
-// flushAtStop has what a machine wrote on stable storage if the provider ends.
-func (p *Provider) flushAtStop(o *cow.Overlay) {
-	if o.Synced() {
-		return
-	}
-	p.stop.places <- struct{}{}
-	defer func() { <-p.stop.places }()
-	if !p.stop.may(p.now()) {
-		return
-	}
-	if err := o.Sync(); err != nil {
-		p.log.Error("what a machine wrote is not flushed: a reboot of the server loses it", "overlay", o.Record().Key.String(), "err", err)
-	}
+// later has flush called if there is time for it, and then done in any case, and waits for
+// neither.
+func (s *stopping) later(flush, done func()) {
+	s.count(1)
+	s.wg.Go(func() {
+		defer done()
+		select {
+		case <-s.over:
+			return
+		case s.places <- struct{}{}:
+		}
+		defer func() { <-s.places }()
+		select {
+		case <-s.over:
+			return
+		default:
+		}
+		flush()
+		s.count(-1)
+	})
 }
 
-// stopped says what there was no time for.
-func (p *Provider) stopped() {
-	p.stop.mu.Lock()
-	defer p.stop.mu.Unlock()
-	if p.stop.late > 0 {
-		p.log.Warn("there was no time to flush what some machines wrote: a reboot of the server loses it", "overlays", p.stop.late, "after", flushAtStop)
+func (s *stopping) count(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.left += n
+}
+
+// wait returns once all was flushed, with 0; or after most, with how many were not. Those
+// that hang in a disk go on until the process ends. It is called once, after the last
+// later.
+func (s *stopping) wait(most time.Duration) (left int) {
+	all := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(all)
+	}()
+	end := time.NewTimer(most)
+	defer end.Stop()
+	select {
+	case <-all:
+	case <-end.C:
+	}
+	close(s.over)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.left
+}
+
+// closeOpen closes the overlay of a connection that is over, flushed if the provider ends.
+func (a *attachment) closeOpen() {
+	o, p := a.overlay, a.p
+	if a.keeps == keepsConnection || !p.stop.begun() || o.Synced() {
+		o.Close()
+		return
+	}
+	p.stop.later(func() {
+		if err := o.Sync(); err != nil {
+			p.log.Error("what a machine wrote is not flushed: a reboot of the server loses it", "overlay", o.Record().Key.String(), "err", err)
+		}
+	}, o.Close)
+}
+
+// flushed waits for what was closed at the end, and says what there was no time for.
+func (p *Provider) flushed() {
+	if n := p.stop.wait(flushAtStop); n > 0 {
+		p.log.Warn("there was no time to flush what some machines wrote: a reboot of the server loses it", "overlays", n, "after", flushAtStop)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dlreconcile/dlreconcile/providers/export/cow"
@@ -49,28 +51,53 @@ func afterReboot(t *testing.T, r *rig, sealed []byte) string {
 	return string(b)
 }
 
-// There is an end to it.
+// There is an end to it: neither who hangs in a disk nor who waits behind them is waited
+// for longer, and each is closed when it is done.
 func TestFlushAtTheEndHasAnEnd(t *testing.T) {
-	s := newStopping()
-	at := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
-	if s.may(at) {
-		t.Error("before Run")
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	s.begin(ctx)
-	if s.may(at) {
-		t.Error("while it runs")
-	}
-	cancel()
-	for _, c := range []struct {
-		after time.Duration
-		want  bool
-	}{{0, true}, {flushAtStop, true}, {flushAtStop + 1, false}, {time.Hour, false}} {
-		if got := s.may(at.Add(c.after)); got != c.want {
-			t.Errorf("after %v: %t", c.after, got)
+	synctest.Test(t, func(t *testing.T) {
+		s := newStopping()
+		if s.begun() {
+			t.Error("before Run")
 		}
-	}
-	if s.late != 2 {
-		t.Errorf("%d were too late, want 2", s.late)
-	}
+		ctx, cancel := context.WithCancel(t.Context())
+		s.begin(ctx)
+		if s.begun() {
+			t.Error("while it runs")
+		}
+		cancel()
+		if !s.begun() {
+			t.Error("not at the end")
+		}
+		const sound, hung, behind = 3, flushesAtOnce, 5
+		var flushed, closed atomic.Int32
+		done := func() { closed.Add(1) }
+		for range sound {
+			s.later(func() { flushed.Add(1) }, done)
+		}
+		synctest.Wait()
+		disk := make(chan struct{})
+		for range hung {
+			s.later(func() { <-disk }, done)
+		}
+		synctest.Wait()
+		for range behind {
+			s.later(func() { t.Error("it was begun too late") }, done)
+		}
+		start := time.Now()
+		if n := s.wait(flushAtStop); n != hung+behind {
+			t.Errorf("%d were not flushed, want %d", n, hung+behind)
+		}
+		if d := time.Since(start); d != flushAtStop {
+			t.Errorf("that took %v", d)
+		}
+		synctest.Wait()
+		if flushed.Load() != sound || closed.Load() != sound+behind {
+			t.Errorf("%d flushed, %d closed", flushed.Load(), closed.Load())
+		}
+		close(disk)
+		synctest.Wait()
+		if closed.Load() != sound+hung+behind {
+			t.Errorf("%d closed in the end", closed.Load())
+		}
+	})
 }

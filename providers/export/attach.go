@@ -339,10 +339,7 @@ func (a *attachment) close() {
 
 func (a *attachment) closeOverlay() {
 	wrote := a.overlay.Written() > 0
-	if a.keeps != keepsConnection {
-		a.p.flushAtStop(a.overlay)
-	}
-	a.overlay.Close()
+	a.closeOpen()
 	if a.keeps != keepsConnection {
 		a.p.overlays.Note(a.key, noteSeen, a.p.now().UTC().Format(time.RFC3339))
 		return

@@ -76,7 +76,7 @@ type Provider struct {
 	asks   map[cow.Key]asks     // for what cannot be read
 	barred map[schema.Addr]bool // exports that the log was told nobody can attach to
 
-	stop   stopping
+	stop   *stopping
 	told   *throttle.Table      // lines about who was refused
 	fills  *throttle.By[filled] // lines and events about disks that are full
 	denied atomic.Uint64        // clients that may not have what they asked for
@@ -149,13 +149,13 @@ func (p *Provider) Kinds() []string { return []string{"export.nbd"} }
 // what they wrote is flushed; they come back to the next process.
 func (p *Provider) Run(ctx context.Context) error {
 	p.stop.begin(ctx)
-	defer p.stopped()
 	var wg sync.WaitGroup
 	wg.Go(func() { p.sweeper(ctx) })
 	wg.Go(func() { p.serveLocally(ctx) })
 	err := p.socks.Run(ctx)
 	wg.Wait() // first: serveLocally may be about to serve what it accepted
 	p.server.Wait()
+	p.flushed()
 	return err
 }
 

@@ -19,6 +19,8 @@ const (
 	aheadLanes = 8
 	// maxAhead is how much is fetched for one request, from its beginning on.
 	maxAhead = 8 << 20
+	// aheadPiece is how much is fetched before a look at whether anybody wants it still.
+	aheadPiece = 256 << 10
 )
 
 // readAhead fetches for the CACHEs of one connection, one at a time. The goroutine is of
@@ -53,8 +55,9 @@ func (s *slowReads) fetchAhead(backend Cacher, off, n int64) {
 		defer s.ahead.busy.Store(false)
 		defer t.srv.ahead.leave(from)
 		err := backend.Cache(off, n)
-		if err == nil && t.lender != nil {
-			err = t.lender.Fetch(off, n) // so that the lane is given back when the disk is done
+		// The lane is given back when the disk is done.
+		for done := int64(0); err == nil && t.lender != nil && done < n && !t.dropped.Load(); done += aheadPiece {
+			err = t.lender.Fetch(off+done, min(n-done, aheadPiece))
 		}
 		if err != nil {
 			t.log.Debug("nbd: caching failed", "export", t.exp.Name, "err", err)

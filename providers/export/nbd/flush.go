@@ -88,8 +88,7 @@ func (s *syncer) run() {
 		if err != nil {
 			errno = errnoOf(err)
 			if !complained {
-				complained = true
-				s.t.complain("nbd: sync failed", "export", s.t.exp.Name, "err", err)
+				complained = s.t.complain("nbd: sync failed", "export", s.t.exp.Name, "err", err)
 			}
 		}
 		replies = replies[:0]

@@ -16,6 +16,7 @@ import (
 type lanes struct {
 	mu    sync.Mutex // guards all below
 	free  int
+	each  int                       // most that an address has in any case; 0: no more is said
 	peers map[netip.Addr]*peerLanes // of who has a lane, or waits for one
 	line  []*peerLanes              // those who wait, the longest first
 }
@@ -27,6 +28,17 @@ type peerLanes struct {
 }
 
 func newLanes(n int) *lanes { return &lanes{free: n, peers: map[netip.Addr]*peerLanes{}} }
+
+// perAddress has an address get n lanes at most, however many are free.
+func (l *lanes) perAddress(n int) *lanes {
+	l.each = n
+	return l
+}
+
+// mayTake reports whether p may have one lane more. The caller holds mu.
+func (l *lanes) mayTake(p *peerLanes) bool {
+	return p.held < l.free && (l.each == 0 || p.held < l.each)
+}
 
 // enter waits for a lane, or reports false as soon as gone is closed. leave is due for
 // true. turn has room for one, is empty, and nobody else uses it meanwhile.
@@ -54,7 +66,7 @@ func (l *lanes) try(a netip.Addr) bool {
 	if p == nil {
 		p = &peerLanes{}
 	}
-	if len(p.wait) > 0 || p.held >= l.free {
+	if len(p.wait) > 0 || !l.mayTake(p) {
 		return false
 	}
 	l.peers[a] = p
@@ -71,7 +83,7 @@ func (l *lanes) join(a netip.Addr, turn chan struct{}) bool {
 		p = &peerLanes{}
 		l.peers[a] = p
 	}
-	if len(p.wait) == 0 && p.held < l.free {
+	if len(p.wait) == 0 && l.mayTake(p) {
 		l.take(p)
 		return true
 	}
@@ -118,7 +130,7 @@ func (l *lanes) next() bool {
 			least = i
 		}
 	}
-	if least < 0 || l.line[least].held >= l.free {
+	if least < 0 || !l.mayTake(l.line[least]) {
 		return false
 	}
 	p := l.line[least]

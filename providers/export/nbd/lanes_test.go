@@ -171,6 +171,28 @@ func TestDroppedWhileItWaitsForALane(t *testing.T) {
 	}
 }
 
+// An address has no more lanes than it may, however many are free, and others have them.
+func TestLanesPerAddress(t *testing.T) {
+	a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	l := newLanes(4).perAddress(1)
+	if !l.try(a) || l.try(a) {
+		t.Fatal("not one lane")
+	}
+	turn := make(chan struct{}, 1)
+	if l.join(a, turn) {
+		t.Fatal("a second lane")
+	}
+	if !l.try(b) {
+		t.Fatal("none is left for another one")
+	}
+	if l.leave(b); len(turn) != 0 {
+		t.Error("that of the other was given to who has one")
+	}
+	if l.leave(a); len(turn) != 1 {
+		t.Error("its own was not given to who waited")
+	}
+}
+
 // Whoever has the fewest lanes is next; one that gave up is passed over; in the end
 // nothing is left of anybody.
 func TestLanes(t *testing.T) {

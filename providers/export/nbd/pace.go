@@ -34,7 +34,7 @@ func newPace(stall time.Duration, set func(time.Time) error) *pace {
 func (p *pace) begin(n int) error {
 	now := int64(time.Since(p.born))
 	p.last.Store(now)
-	p.until.Store(now + int64(p.stall)*maxStalls*(1+int64(n>>20)))
+	p.until.Store(now + int64(p.stall)*maxStalls*max(1, int64(n+1<<20-1)>>20))
 	return p.renew(now)
 }
 

@@ -95,7 +95,7 @@ func (s *sender) write(parts []part) error {
 		if err := s.pace.begin(length(parts)); err != nil {
 			return err
 		}
-		defer s.pace.over() // what TLS says beside is not of it
+		defer func() { _ = s.pace.end() }() // what TLS says beside is not of it
 		for _, p := range parts {
 			if _, err := s.nc.Write(p.b); err != nil {
 				return err

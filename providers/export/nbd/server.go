@@ -49,7 +49,7 @@ func New(h Handler, l Limits, log *slog.Logger) *Server {
 		locals: census{total: l.Local, halfOpen: l.Local, byAddr: map[netip.Addr]int{}},
 		disk:   newLanes(l.DiskReads),
 		ahead:  newLanes(aheadLanes),
-		maps:   newLanes(max(1, runtime.GOMAXPROCS(0)/2)), // it is the processor that they take
+		maps:   newLanes(mapLanes).perAddress(max(1, runtime.GOMAXPROCS(0)/2)),
 		writes: newSlots(l.DiskWrites),
 		syncs:  newSlots(l.DiskWrites),
 		told:   throttle.New(complaints, nil),
@@ -171,11 +171,14 @@ type conn struct {
 // it is mended.
 var complaints = throttle.Limits{Each: 0.1, EachBurst: 5, All: 10, AllBurst: 100}
 
-// complain logs that something of ours fails for this client.
-func (c *conn) complain(msg string, args ...any) {
-	if c.srv.told.Take(c.remote.Addr()) {
-		c.log.Error(msg, args...)
+// complain logs that something of ours fails for this client, or reports false: there was
+// too much of that.
+func (c *conn) complain(msg string, args ...any) bool {
+	if !c.srv.told.Take(c.remote.Addr()) {
+		return false
 	}
+	c.log.Error(msg, args...)
+	return true
 }
 
 // drop disconnects the client; see Peer.Drop.

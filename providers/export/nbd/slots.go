@@ -8,14 +8,19 @@ type slots chan struct{}
 
 func newSlots(n int) slots { return make(slots, n) }
 
-// enter waits for a slot, or reports false when gone is closed first. leave is due for
-// true.
-func (s slots) enter(gone <-chan struct{}) bool {
+// try takes a slot if one is to be had now; then leave is due.
+func (s slots) try() bool {
 	select {
 	case s <- struct{}{}:
 		return true
 	default:
+		return false
 	}
+}
+
+// enter waits for a slot, or reports false when gone is closed first. leave is due for
+// true.
+func (s slots) enter(gone <-chan struct{}) bool {
 	select {
 	case s <- struct{}{}:
 		return true

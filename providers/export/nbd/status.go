@@ -46,6 +46,11 @@ func (w *worker) blockStatus(c command) error {
 	return nil
 }
 
+// mapLanes is how many lookups there are at once. What they take is the processor, so that
+// an address has as many as half of the processors; but where one waits for a disk that
+// hangs, that of another address must not.
+const mapLanes = 64
+
 // maxStatus is how much of a disk is looked at for one request; the client asks on.
 const maxStatus = 4 << 30
 

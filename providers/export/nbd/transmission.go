@@ -58,6 +58,9 @@ func (c *conn) transmit(exp Export) Stats {
 	t.slow.init(t)
 
 	err := t.loop()
+	if err == nil { // before anything is waited for
+		err = t.main.out.flush()
+	}
 	if serr := t.slow.finish(); err == nil {
 		err = serr
 	}
@@ -65,9 +68,6 @@ func (c *conn) transmit(exp Export) Stats {
 		if serr := t.sync.finish(); err == nil {
 			err = serr
 		}
-	}
-	if err == nil {
-		err = t.main.out.flush()
 	}
 	t.main.out.drop()
 	t.stats.Read = t.to.read
@@ -185,11 +185,9 @@ func (t *transmission) failed(op string, c command, err error) uint32 {
 		return errno
 	}
 	t.mu.Lock()
-	told := t.complained[errno]
-	t.complained[errno] = true
-	t.mu.Unlock()
-	if !told {
-		t.complain("nbd: "+op+" failed", "export", t.exp.Name, "offset", c.offset, "length", c.length, "err", err)
+	defer t.mu.Unlock()
+	if !t.complained[errno] {
+		t.complained[errno] = t.complain("nbd: "+op+" failed", "export", t.exp.Name, "offset", c.offset, "length", c.length, "err", err)
 	}
 	return errno
 }

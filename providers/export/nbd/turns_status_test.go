@@ -103,7 +103,7 @@ func TestOthersHaveTheirTurnBesideBlockStatus(t *testing.T) {
 	if n := d.before.Load(); n == 0 || n > 3*turnPieces {
 		t.Errorf("its turn came after %d pieces", n)
 	}
-	if n := d.most.Load(); n != 1 {
+	if n := d.most.Load(); n < 1 || int(n) > max(1, runtime.GOMAXPROCS(0)/2) {
 		t.Errorf("%d lookups at once", n)
 	}
 }

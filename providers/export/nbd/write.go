@@ -127,6 +127,12 @@ func (t *transmission) prepareWrite(off, n int64) error {
 		_ = t.writeFetcher.FetchForWrite(off, n)
 		t.srv.disk.leave(from)
 	}
+	if t.srv.writes.try() {
+		return nil
+	}
+	if err := t.main.out.flush(); err != nil {
+		return err
+	}
 	if !t.srv.writes.enter(t.gone) {
 		return errDropped
 	}
