@@ -52,8 +52,10 @@ check: build lint ## lint and unit tests; no network, no root, no boots
 	$(GO) test $(FLAGS) ./...
 
 .PHONY: test
-test: deps build lint ## everything, boots included (root)
+test: deps build lint ## everything, boots included; the NBD fuzz tests for FUZZTIME (root)
 	DLRECONCILE_TEST_FULL=1 $(GO) test -count=1 -timeout 60m $(FLAGS) ./...
+	@set -e; for f in FuzzHandshake FuzzTransmission; do \
+	  $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s ./providers/export/nbd; done
 
 .PHONY: e2e
 e2e: deps build ## only the tests that boot real machines (root)
