@@ -216,7 +216,8 @@ A disk whose record cannot be read is discarded with those of its machine, or al
 --unreadable and its name in ` + "`dlreconcile image list`" + `. Nobody knows which boot had it, unless
 the name says so: every client of the machine is refused after that until a boot session
 of it begins, or until it is reset once more. When it was asked for less than 10 minutes
-ago, its machine is taken to have it attached.
+ago, its machine is taken to have it attached. A copy that somebody made of a disk, and
+what stands where no export puts one, goes by --unreadable only.
 
 On a terminal it shows what there is and asks first, unless --auto-approve is given.
 

@@ -151,7 +151,7 @@ func (p *Provider) may(peer nbd.Peer, r request, c provider.Client) (t target, b
 		err = p.cannotBeRead(t, boot, c, r, peer.Remote.Addr())
 	}
 	if err == nil && t.keeps != keepsNothing {
-		err = p.tookAway(boot, c, r)
+		err = p.tookAway(t, boot, c, r)
 	}
 	if err == nil {
 		w, err = p.overlayKey(t, boot, c.Session)

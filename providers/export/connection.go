@@ -60,7 +60,7 @@ func (p *Provider) mayConnectAgain(boot cow.Key, c provider.Client) error {
 	if !named(boot.Instance) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if err := p.tookAway(boot, c, request{}); err != nil {
+		if err := p.tookAway(target{}, boot, c, request{}); err != nil {
 			return err
 		}
 	}

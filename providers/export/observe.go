@@ -10,7 +10,8 @@ import (
 )
 
 // Observe implements provider.Provider: every open connection, and every overlay
-// that a machine may come back to, those left out that cannot be read; see Unread.
+// that a machine may come back to, those left out that cannot be read; see Unread. Of
+// a copy that somebody made it says over what it lies, so that it stays of use to him.
 func (p *Provider) Observe(context.Context) ([]plan.Observation, error) {
 	var out []plan.Observation
 	p.mu.Lock()
@@ -29,13 +30,16 @@ func (p *Provider) Observe(context.Context) ([]plan.Observation, error) {
 	}
 	p.mu.Unlock()
 	for _, r := range p.overlays.List() {
-		if r.Retired || r.Unreadable != nil {
+		if r.Retired || r.Unreadable != nil && r.Base.Digest == "" {
 			continue
 		}
 		t := recorded(r)
 		o := plan.Observation{
 			Kind: plan.SawOverlay, Generation: t.Generation, Image: t.Image,
 			Export: t.Name, Artifact: t.Root.Digest, Bytes: p.overlays.Bytes(r.Key),
+		}
+		if r.Unreadable != nil {
+			o.Export = r.Key.String() // nobody's export
 		}
 		o.Host, _ = schema.ParseAddr(r.Note[noteHost]) // written by notes
 		mac, addr := machineOf(r)

@@ -27,7 +27,8 @@ const mostRanges = 1000
 // found is an overlay that is meant, with its record.
 type found struct {
 	provider.Overlay
-	key cow.Key
+	key    cow.Key
+	copied bool // see cow.Record.CopyOf
 }
 
 // listed gives the overlays that are meant, in order of machine and export.
@@ -97,9 +98,17 @@ func (f found) meant(q provider.OverlayQuery) bool {
 		(q.Export == "" || f.Family() == q.Export || f.Export == q.Export)
 }
 
-// meant is listed for somebody who wants something done with what he means.
+// meant is listed for somebody who wants something done with what he means. What may be
+// none of the daemon's he has to mean alone, by its ID.
 func (p *Provider) meant(q provider.OverlayQuery) ([]found, error) {
 	list := p.listed(q)
+	if i := slices.IndexFunc(list, func(f found) bool { return f.Unreadable != "" }); i >= 0 && q.Unreadable == "" {
+		first, exports := list[i], p.exports()
+		list = slices.DeleteFunc(list, func(f found) bool { return f.strayed(exports) })
+		if len(list) == 0 {
+			return nil, fmt.Errorf("%w: what stands there may be none that the daemon made, and is left alone (%s: %s); `dlreconcile image reset --unreadable DISK` discards it all the same", provider.ErrNoOverlay, first.ID, first.Unreadable)
+		}
+	}
 	if len(list) > 0 {
 		return list, nil
 	}

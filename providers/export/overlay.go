@@ -43,11 +43,11 @@ func (p *Provider) bootKey(r request, c provider.Client, addr netip.Addr) cow.Ke
 
 // unnamedInstance says which boot a client is that names none: the one of its
 // session. When no session is known, nothing says that it was rebooted, so it
-// goes on with the overlay that it had last.
+// goes on with the overlay that it had last, of those that can be read.
 func (p *Provider) unnamedInstance(k cow.Key, session string) string {
 	var last *cow.Record
 	for _, r := range p.overlaysOf(k.Machine, k.Export) {
-		if r.Retired || named(bootOf(r)) || session != "" && r.Note[noteSession] != session {
+		if r.Retired || r.Unreadable != nil || named(bootOf(r)) || session != "" && r.Note[noteSession] != session {
 			continue
 		}
 		if last == nil || r.Created.After(last.Created) {

@@ -122,11 +122,14 @@ func isRefused(r cow.Record) bool { return r.Retired && r.Note[noteRefused] != "
 
 // tookAway says why a client may not attach: its disk was taken away from under it, and
 // nothing says that it was booted since. A boot session that began later does, and so
-// does the name of a boot, unless nobody knows which boot had the disk. The caller holds
-// p.mu.
-func (p *Provider) tookAway(boot cow.Key, c provider.Client, q request) error {
+// does the name of a boot, unless nobody knows which boot had the disk. Who cannot have had
+// one that could not be read, or has another of his own, goes on. The caller holds p.mu.
+func (p *Provider) tookAway(t target, boot cow.Key, c provider.Client, q request) error {
 	for _, r := range p.overlaysOf(boot.Machine, boot.Export) {
 		if !isRefused(r) || bootedSince(r, boot, c) {
+			continue
+		}
+		if r.Note[noteUnread] != "" && (t.mine || !placed(r.Key).mayBeOf(boot.Instance)) {
 			continue
 		}
 		switch {
@@ -164,10 +167,11 @@ func (p *Provider) stillAsks(r cow.Record) {
 }
 
 // givesBack notes that a machine was booted since its disk was taken away, if the client
-// that is attached now says so. The caller holds p.mu.
+// that is attached now says so: of its own disk, and not of one that was anybody's. The caller
+// holds p.mu.
 func (p *Provider) givesBack(a *attachment) {
 	for _, r := range p.overlaysOf(a.boot.Machine, "") {
-		if isRefused(r) && bootedSince(r, a.boot, a.client) {
+		if holder(r) == a.boot.Machine && isRefused(r) && bootedSince(r, a.boot, a.client) {
 			p.overlays.Note(r.Key, noteRefused, "")
 			p.pokeSweeper()
 		}

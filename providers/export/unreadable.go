@@ -49,11 +49,11 @@ func (w place) mayBeOf(boot string) bool {
 	switch {
 	case w.boot == "" || w.boot == boot:
 		return true
-	case w.keeps == keepsConnection:
-		return !named(w.boot) && !named(boot)
+	case named(w.boot) || named(boot):
+		return false
 	}
-	// A client that named no boot, and has a session meanwhile.
-	return w.boot == staticInstance && !named(boot)
+	// Clients that name no boot: one has a session meanwhile, or its session is forgotten.
+	return w.keeps == keepsConnection || w.boot == staticInstance || boot == staticInstance
 }
 
 // asks says who asked for an overlay that cannot be read, since the daemon was started.
@@ -98,7 +98,7 @@ func (p *Provider) cannotBeRead(t target, boot cow.Key, c provider.Client, q req
 
 // whyUnread says why a client gets nothing instead of an overlay that cannot be read.
 func (p *Provider) whyUnread(r cow.Record) error {
-	return denied("it has a disk whose record cannot be read (%s): `dlreconcile image list` shows it, and `dlreconcile image reset` discards it", p.fault(r))
+	return denied("it has a disk whose record cannot be read (%s): `dlreconcile image list` shows it, and `dlreconcile image reset --unreadable` discards it", p.fault(r))
 }
 
 // fault says why an overlay cannot be read, as somebody knows it who has its place: its ID.
@@ -148,7 +148,7 @@ func (p *Provider) known(mac string, host schema.Addr) (string, schema.Addr) {
 // foundUnread lists an overlay that cannot be read.
 func (p *Provider) foundUnread(r cow.Record) found {
 	w := placed(r.Key)
-	f := found{key: r.Key, Overlay: provider.Overlay{
+	f := found{key: r.Key, copied: r.CopyOf != cow.Key{}, Overlay: provider.Overlay{
 		Machine: machineText(machineOf(r)), Export: r.Export, Keep: string(w.keeps), ID: r.Key.String(),
 	}}
 	if w.keeps == keepsCopy {
@@ -162,6 +162,28 @@ func (p *Provider) foundUnread(r cow.Record) found {
 	return f
 }
 
+// strayed reports whether something that cannot be read may be none of the daemon's: a copy,
+// or what stands where it puts nothing. exports are those that it knows.
+func (f found) strayed(exports map[string]bool) bool {
+	return f.Unreadable != "" && f.key.Export != "" && (f.copied || placed(f.key).keeps == keepsNothing || !exports[f.key.Export])
+}
+
+// exports gives the names of those of all generations, and of those that there are disks over.
+func (p *Provider) exports() map[string]bool {
+	all := map[string]bool{}
+	for _, t := range p.pub.Load().ByGen {
+		for family := range t.byFamily {
+			all[family] = true
+		}
+	}
+	for _, r := range p.overlays.List() {
+		if r.Unreadable == nil {
+			all[r.Export] = true
+		}
+	}
+	return all
+}
+
 // looksOurs reports whether a folder that cannot be opened has the name of a machine's.
 func looksOurs(r cow.Record) bool {
 	return machineText(machineOf(r)) != "" || r.Machine == workingCopy
@@ -170,10 +192,11 @@ func looksOurs(r cow.Record) bool {
 // mostUnread is how many overlays that cannot be read Unread names.
 const mostUnread = 3
 
-// Unread implements provider.Unreader: what an overlay lies over only its record says.
+// Unread implements provider.Unreader: what an overlay lies over only its record says. That
+// of a copy does too; see Observe.
 func (p *Provider) Unread() error {
 	list := slices.DeleteFunc(p.overlays.Shut(), func(r cow.Record) bool { return !looksOurs(r) })
-	list = append(list, slices.DeleteFunc(p.overlays.List(), func(r cow.Record) bool { return r.Unreadable == nil })...)
+	list = append(list, slices.DeleteFunc(p.overlays.List(), func(r cow.Record) bool { return r.Unreadable == nil || r.CopyOf != cow.Key{} })...)
 	if len(list) == 0 {
 		return nil
 	}
@@ -194,6 +217,11 @@ func (p *Provider) notesUnread(f found) map[string]string {
 	n := map[string]string{
 		noteName: f.Export, noteHost: f.Host.String(), noteKeeps: string(w.keeps), noteUnread: "yes",
 		noteFormer: p.asks[f.key].boots,
+	}
+	// Who made it had it once, and is late if another has it now.
+	if made, ok := strings.CutPrefix(f.key.Instance, keptInstance); ok && made != staticInstance {
+		list := formerMark(made) + n[noteFormer]
+		n[noteFormer] = list[:min(len(list), keepFormer*formerSize)]
 	}
 	if w.keeps == keepsConnection {
 		n[noteBoot] = w.boot

@@ -191,8 +191,8 @@ func TestResetWhatCannotBeRead(t *testing.T) {
 	m.wantText(0, string(sealed[:7]), "the next boot")
 	m.write(0, "again")
 	m.gone(r)
-	for _, boot := range []string{bootB} { // late by more
-		r.wantRefused(name+boot, "a boot that asked while it could not be read")
+	for _, boot := range []string{bootA, bootB} { // late by more
+		r.wantRefused(name+boot, "who made it, or asked while it could not be read")
 	}
 	if list := r.Overlays(ofTestMachine); len(list) != 1 || list[0].Refused || list[0].ID != "" {
 		t.Errorf("%+v", list)

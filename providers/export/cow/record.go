@@ -60,6 +60,9 @@ type Record struct {
 	// Unreadable says why nothing else is known than Key: the record cannot be read, or the
 	// folder cannot be opened.
 	Unreadable error `json:"-"`
+	// CopyOf is set where it is Unreadable because the record, which is sound, is that of
+	// another key: somebody copied or moved it here. Base is what the record says then.
+	CopyOf Key `json:"-"`
 }
 
 const (

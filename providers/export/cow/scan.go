@@ -160,7 +160,7 @@ func (s *Store) scanBoot(key Key, boot folder, exports []string, l *strays) erro
 			l.add(fmt.Sprintf("%s (%v)", s.Path(key), err))
 			continue
 		case err != nil:
-			s.cannotUse(key, errShut(err), true)
+			s.cannotUse(Record{Key: key, Unreadable: errShut(err)}, true)
 			continue
 		}
 		err = s.scanOverlay(key, boot, d, files, l)
@@ -172,10 +172,10 @@ func (s *Store) scanBoot(key Key, boot folder, exports []string, l *strays) erro
 	return nil
 }
 
-// cannotUse has an overlay be there of which only its place is known.
-func (s *Store) cannotUse(key Key, why error, shut bool) {
-	s.log.Error("an overlay cannot be used", "path", s.Path(key), "err", why)
-	s.slots[key] = &slot{found: true, rec: Record{Key: key, Unreadable: why}, shut: shut}
+// cannotUse has an overlay be there that nobody can use.
+func (s *Store) cannotUse(r Record, shut bool) {
+	s.log.Error("an overlay cannot be used", "path", s.Path(r.Key), "err", r.Unreadable)
+	s.slots[r.Key] = &slot{found: true, rec: r, shut: shut}
 }
 
 func (s *Store) scanOverlay(key Key, boot, d folder, files []string, l *strays) error {
@@ -201,11 +201,13 @@ func (s *Store) scanOverlay(key Key, boot, d folder, files []string, l *strays) 
 			}
 		}
 	}
-	if err == nil && rec.Key != key {
-		err = fmt.Errorf("its record is that of %s", rec.Key)
-	}
 	if err != nil {
-		s.cannotUse(key, err, false)
+		s.cannotUse(Record{Key: key, Unreadable: err}, false)
+		return nil
+	}
+	if rec.Key != key {
+		err = fmt.Errorf("its record is that of %s: it was copied or moved here", rec.Key)
+		s.cannotUse(Record{Key: key, Base: rec.Base, Unreadable: err, CopyOf: rec.Key}, false)
 		return nil
 	}
 	s.slots[key] = &slot{found: true, rec: rec, version: version}
