@@ -71,7 +71,8 @@ func TestUnreadableDiskOfAForgottenSession(t *testing.T) {
 	r.wantDenied(name, "image reset")
 }
 
-// Any machine that booted ended the refusal of all that might have had the working copy.
+// Any machine that booted ended the refusal of all that might have had the working copy,
+// and one that ran on a disk of its own was kept from it.
 func TestAnotherMachineGivesNothingBack(t *testing.T) {
 	r := newRig(t)
 	a, _ := r.artifact(1, 1<<20)
@@ -84,9 +85,24 @@ func TestAnotherMachineGivesNothingBack(t *testing.T) {
 	m.write(0, "written")
 	m.gone(r)
 	r.spoil(r.input(2, a)) // which says no more whose it is
-	r.discardUnread(r.unread().ID)
+	id := r.unread().ID
 	other := netip.MustParseAddr("127.0.0.2")
-	r.clients.set(other, provider.Client{MAC: provider.MAC{2}, Subnet: subnetLAN, Session: "its boot", Began: r.now()})
+	runs := provider.Client{MAC: provider.MAC{2}, Subnet: subnetLAN}
+	r.clients.set(other, runs)
+	m, err := r.dialFrom(other, name+bootD)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.write(0, "its own")
+	m.gone(r)
+	r.discardUnread(id)
+	if m, err = r.dialFrom(other, name+bootD); err != nil {
+		t.Fatalf("it ran all the time: %v", err)
+	}
+	m.wantText(0, "its own", "its own disk")
+	m.gone(r)
+	runs.Session, runs.Began = "its boot", r.now()
+	r.clients.set(other, runs)
 	if _, err := r.dialFrom(other, name+bootB); err != nil {
 		t.Fatal(err)
 	}
