@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/dlreconcile/dlreconcile/providers/internal/sparse"
 )
 
@@ -17,35 +15,6 @@ func (o *Overlay) Used() (int64, error) {
 		return 0, err
 	}
 	return o.heldBlocks() * BlockSize, nil
-}
-
-// Bytes gives how many bytes an overlay holds, as its limit counts them, open or not; 0
-// when it is gone, or cannot be read. It waits for nobody who writes.
-func (s *Store) Bytes(key Key) int64 {
-	at, err := s.place(key, false)
-	if err != nil {
-		return 0
-	}
-	defer at.close()
-	f, err := at.dir().file(dataFile, unix.O_RDONLY)
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return 0
-	}
-	blocks, next := int64(0), int64(0) // next is the first that is not counted yet
-	err = sparse.Taken(f, 0, st.Size(), func(off, n int64) {
-		last := (off + n - 1) / BlockSize
-		blocks += max(0, last+1-max(next, off/BlockSize))
-		next = max(next, last+1)
-	})
-	if err != nil {
-		return 0
-	}
-	return blocks * BlockSize
 }
 
 // span is the blocks from first to last; none when last comes before first.
@@ -64,6 +33,7 @@ func (o *Overlay) count() error {
 	if err := o.settle(span{0, blocksOf(o.size) - 1}); err != nil {
 		return fmt.Errorf("overlay %s: what it holds: %w", o.rec.Key, err)
 	}
+	o.counted.Store(o.held)
 	return nil
 }
 
@@ -90,6 +60,7 @@ func (o *Overlay) settle(where span) error {
 	})
 	if err != nil {
 		o.held = nil
+		o.counted.Store(nil)
 	}
 	return err
 }

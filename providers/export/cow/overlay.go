@@ -35,6 +35,8 @@ type Overlay struct {
 	limit     atomic.Int64 // bytes; 0: none
 	relimited atomic.Bool  // limit was changed since somebody was told of it last
 
+	counted atomic.Pointer[bitmap] // held, once all of it is counted; changed under mu
+
 	mu        sync.Mutex // one writer at a time; guards below
 	held      *bitmap    // blocks that take space; nil: not counted yet
 	told      int        // what the owner was told of that

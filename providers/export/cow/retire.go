@@ -183,56 +183,66 @@ func (s *Store) remove(sl *slot) error {
 }
 
 // Sweep puts on disk what Retire and Note said, gives back the space of retired
-// overlays that nobody has open, and forgets the oldest of them: of those of some keys, or
-// of all when none is given. Idempotent.
+// overlays that nobody has open: of some keys, or of all when none is given. Of all it
+// forgets the oldest that are retired, unless a newer one of the same machine and export
+// could not be saved: that one may say what has to be known of them. Idempotent.
 func (s *Store) Sweep(only ...Key) error {
 	all := s.List()
 	slices.SortStableFunc(all, func(a, b Record) int { return b.Created.Compare(a.Created) }) // newest first
 	var errs []error
-	retired := map[[2]string]int{}
+	type family struct{ machine, export string }
+	retired, unsaved := map[family]int{}, map[family]bool{}
 	for _, r := range all {
-		forget := false
-		if r.Retired {
-			family := [2]string{r.Machine, r.Export}
-			retired[family]++
-			forget = retired[family] > keepRetired
-		}
 		if len(only) > 0 && !slices.Contains(only, r.Key) {
 			continue
 		}
-		if err := s.sweep(r.Key, forget); err != nil {
+		of := family{r.Machine, r.Export}
+		if r.Retired {
+			retired[of]++
+		}
+		saved, err := s.sweep(r.Key, r.Retired && len(only) == 0 && retired[of] > keepRetired, !unsaved[of])
+		if err != nil {
 			errs = append(errs, fmt.Errorf("overlay %s: %w", r.Key, err))
+		}
+		if !saved {
+			unsaved[of] = true
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// sweep does one overlay.
-func (s *Store) sweep(key Key, forget bool) error {
+// sweep does one overlay. forget says that it is one of the oldest, and may that it may be
+// forgotten. saved is false when its record could not be put on disk.
+func (s *Store) sweep(key Key, forget, may bool) (saved bool, err error) {
 	sl := s.acquire(key)
 	defer s.release(sl)
 	s.mu.Lock()
 	rec, inUse := sl.rec, sl.open != nil
 	forget = forget || sl.forget
 	s.mu.Unlock()
-	if rec.Retired && !inUse && forget {
-		return s.remove(sl)
+	if rec.Retired && !inUse && forget && may {
+		return true, s.remove(sl)
 	}
 	if err := s.saveSlot(sl); err != nil {
-		return err
+		return false, err
 	}
 	if !rec.Retired || inUse {
-		return nil
+		return true, nil
 	}
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		sl.sizes.void()
+	}()
 	for _, name := range []string{dataFile, liveFile, flushedFile} {
 		if err := failpoint.Hit("cow.sweep.remove"); err != nil {
-			return err
+			return true, err
 		}
 		if err := s.unlink(key, name); err != nil {
-			return err
+			return true, err
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // unlink removes a file of an overlay. One that is not there is no error.

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -78,6 +77,7 @@ type slot struct {
 	forget  bool   // the next Sweep removes it, if it is retired
 	shut    bool   // its folder cannot be opened, and rec is Unreadable
 	open    *Overlay
+	sizes   sizes // see Bytes
 }
 
 // OpenStore opens the store in dir, and makes the folder when it is missing. What
@@ -260,6 +260,7 @@ func (s *Store) use(sl *slot, o *Overlay) (*Overlay, error) {
 		sl.rec = o.rec
 		sl.rec.Note = note // may have been added to
 		sl.open = o
+		sl.sizes.void()
 	}
 	o.refs++
 	return o, nil
@@ -272,6 +273,10 @@ func (s *Store) close(o *Overlay) {
 	last := o.refs == 0
 	if last {
 		o.slot.open = nil
+		if counted := o.counted.Load(); counted != nil {
+			held := counted.n.Load() * BlockSize
+			o.slot.sizes.held = &held
+		}
 	}
 	s.mu.Unlock()
 	if last { // who opens the overlay meanwhile has files of his own
@@ -359,43 +364,4 @@ func (s *Store) clearAt(at *place, key Key) error {
 		_, _ = at[0].rmdir(key.Machine)
 	}
 	return nil
-}
-
-// Lookup gives the record of a key, retired or not.
-func (s *Store) Lookup(key Key) (Record, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if sl := s.slots[key]; sl != nil && sl.found {
-		return sl.rec, true
-	}
-	return Record{}, false
-}
-
-// List gives the records of all overlays, retired ones too, in order of key. Of
-// one that is Unreadable only the key is known.
-func (s *Store) List() []Record {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]Record, 0, len(s.slots))
-	for _, sl := range s.slots {
-		if sl.found {
-			out = append(out, sl.rec)
-		}
-	}
-	slices.SortFunc(out, func(a, b Record) int { return strings.Compare(a.Key.String(), b.Key.String()) })
-	return out
-}
-
-// Of gives the records of one machine's overlays of one export, or of all exports
-// when export is "", in no order.
-func (s *Store) Of(machine, export string) []Record {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []Record
-	for k, sl := range s.slots {
-		if sl.found && k.Machine == machine && (export == "" || k.Export == export) {
-			out = append(out, sl.rec)
-		}
-	}
-	return out
 }

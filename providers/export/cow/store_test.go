@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -165,6 +166,51 @@ func TestOldRetiredRecordsAreForgotten(t *testing.T) {
 		if r.Instance == "boot-0" || r.Instance == "boot-2" {
 			t.Errorf("%s is left, newer ones are not", r.Instance)
 		}
+	}
+}
+
+// The newest record lists what the old ones said. They were forgotten although it could not
+// be put on disk, and after a crash nobody knew.
+func TestNothingIsForgottenForARecordThatIsNotSaved(t *testing.T) {
+	dir := t.TempDir()
+	base, b := testBase(1, BlockSize)
+	at := time.Unix(0, 0)
+	s, err := OpenStore(dir, Config{BootID: "k", Now: func() time.Time { at = at.Add(time.Minute); return at }})
+	must(t, err)
+	var k Key
+	make := func(machine string, n int) {
+		for i := range n {
+			k = testKey
+			k.Machine, k.Instance = machine, fmt.Sprintf("boot-%02d", i)
+			o, err := s.Open(k, b, bytes.NewReader(base), nil)
+			must(t, err)
+			o.Close()
+			s.Retire(k)
+		}
+	}
+	make("other", keepRetired+3)
+	make(testKey.Machine, keepRetired+3)
+	s.Note(k, "had", "all of them")
+	pending := filepath.Join(dir, k.String(), pendingFile)
+	must(t, os.Mkdir(pending, 0o700))
+	if err := s.Sweep(); err == nil {
+		t.Error("it could be saved")
+	}
+	if l := s.Of(testKey.Machine, ""); len(l) != keepRetired+3 {
+		t.Errorf("%d records are left, want all", len(l))
+	}
+	if l := s.Of("other", ""); len(l) != keepRetired {
+		t.Errorf("%d records of another machine are left, want %d", len(l), keepRetired)
+	}
+	must(t, os.Remove(pending))
+	must(t, s.Sweep(Key{testKey.Machine, "boot-00", testKey.Export}))
+	if l := s.Of(testKey.Machine, ""); len(l) != keepRetired+3 {
+		t.Errorf("%d records are left, and the newest was not saved", len(l))
+	}
+	must(t, s.Sweep())
+	l := openStore(t, dir, "k").Of(testKey.Machine, "")
+	if len(l) != keepRetired || !slices.ContainsFunc(l, func(r Record) bool { return r.Note["had"] == "all of them" }) {
+		t.Errorf("left: %v", l)
 	}
 }
 
