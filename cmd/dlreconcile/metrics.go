@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 
 	"github.com/dlreconcile/dlreconcile/engine/metrics"
-	"github.com/dlreconcile/dlreconcile/engine/provider"
 	"github.com/dlreconcile/dlreconcile/engine/statefile"
 	"github.com/dlreconcile/dlreconcile/engine/webhook"
 	"github.com/dlreconcile/dlreconcile/providers/bootloader"
@@ -65,9 +64,8 @@ func readExports(m *metrics.Metrics, p *export.Provider) {
 	})
 	m.Read(metrics.OverlaysLimited, func() []metrics.Counter {
 		n := map[string]float64{}
-		for _, o := range p.Overlays(provider.OverlayQuery{}) {
+		for _, o := range p.Limited() {
 			switch {
-			case o.Limit == 0:
 			case o.Bytes >= o.Limit:
 				n["full"]++
 			case nearLimit(o):

@@ -326,9 +326,7 @@ func (a *attachment) event(k provider.EventKind) provider.Event {
 
 // close gives everything back.
 func (a *attachment) close() {
-	if a.overlay != nil {
-		a.closeOverlay()
-	}
+	a.closeOverlay()
 	a.blob.Release()
 	a.p.mu.Lock()
 	delete(a.p.conns, a)
@@ -337,16 +335,23 @@ func (a *attachment) close() {
 	a.p.pokeSweeper() // its overlay may have been retired
 }
 
+// closeOverlay gives the overlay back, if there is one.
 func (a *attachment) closeOverlay() {
-	wrote := a.overlay.Written() > 0
-	a.closeOpen()
-	if a.keeps != keepsConnection {
-		a.p.overlays.Note(a.key, noteSeen, a.p.now().UTC().Format(time.RFC3339))
+	if a.keeps == keepsConnection {
+		// It may be made and not open. Nobody else is given its key before that is over.
+		if _, made := a.p.overlays.Lookup(a.key); !made && a.overlay == nil {
+			return
+		}
+		if err := a.p.endConnection(a.key, a.boot, a.overlay); err != nil {
+			a.p.log.Error("the overlay of a connection that is over cannot be removed", "overlay", a.key.String(), "err", err)
+		}
 		return
 	}
-	if err := a.p.endConnection(a.key, a.boot, wrote); err != nil {
-		a.p.log.Error("the overlay of a connection that is over cannot be removed", "overlay", a.key.String(), "err", err)
+	if a.overlay == nil {
+		return
 	}
+	a.closeOpen()
+	a.p.overlays.Note(a.key, noteSeen, a.p.now().UTC().Format(time.RFC3339))
 }
 
 // endFormerBoots drops the connections of boots that are over now that a is

@@ -25,7 +25,7 @@ func (p *Provider) connectionKey(boot cow.Key) (key cow.Key, before []*attachmen
 	prefix := connectionInstance + boot.Instance + "."
 	used := map[string]bool{}
 	for _, r := range p.overlays.Of(key.Machine, key.Export) {
-		if r.Retired && boot.Instance != staticInstance && (strings.HasPrefix(r.Instance, prefix) || wroteBefore(r, boot.Instance)) {
+		if boot.Instance != staticInstance && saysWroteAndLeft(r, boot.Instance) {
 			return key, nil, errWroteAndLeft
 		}
 		used[r.Instance] = true
@@ -68,38 +68,62 @@ func (p *Provider) mayConnectAgain(boot cow.Key, c provider.Client) error {
 		return nil
 	}
 	for _, r := range p.overlays.Of(boot.Machine, boot.Export) {
-		if r.Retired && (strings.HasPrefix(r.Instance, connectionInstance+boot.Instance+".") || wroteBefore(r, boot.Instance)) {
+		if saysWroteAndLeft(r, boot.Instance) {
 			return errWroteAndLeft
 		}
 	}
 	return nil
 }
 
-// endConnection discards the overlay of a connection that is over. The record stays
-// where something was written.
-func (p *Provider) endConnection(key, boot cow.Key, wrote bool) error {
-	r, ok := p.overlays.Lookup(key)
-	if ok && isRefused(r) || wrote {
-		if !isRefused(r) && !named(boot.Instance) {
-			p.overlays.Note(key, noteRefused, refusedLeft)
-		}
-		p.overlays.Note(key, noteSeen, p.now().UTC().Format(time.RFC3339))
-		p.overlays.Retire(key)
-		p.rememberWriters(key.Machine, key.Export)
+// endConnection discards the overlay of a connection that is over, and closes it first
+// when o is not nil. The record stays where something was written.
+func (p *Provider) endConnection(key, boot cow.Key, o *cow.Overlay) error {
+	stays := p.wroteAndLeft(key, boot, o != nil && o.Written() > 0)
+	if o != nil {
+		o.Close() // after that, as Sweep leaves alone what is in use
+	}
+	if stays {
 		return nil
 	}
-	if err := p.overlays.Remove(key); err != nil {
-		p.overlays.Retire(key) // somebody looks at it
-		return err
-	}
-	return nil
+	return p.removeUnwritten(key)
 }
 
-// rememberWriters has the newest record that is kept list the boots of all of them: the
-// others are forgotten by and by.
-func (p *Provider) rememberWriters(machine, export string) {
-	kept := slices.DeleteFunc(p.overlays.Of(machine, export), func(r cow.Record) bool {
-		return !r.Retired || r.Unreadable != nil || recorded(r).keeps != keepsConnection
+// wroteAndLeft retires the overlay of a connection that is over, or is about to be, if
+// something was written to it, and reports whether.
+func (p *Provider) wroteAndLeft(key, boot cow.Key, wrote bool) bool {
+	p.mu.Lock() // two that end at once would each make a list without the other
+	defer p.mu.Unlock()
+	r, ok := p.overlays.Lookup(key)
+	if !wrote && !(ok && isRefused(r)) {
+		return false
+	}
+	if !isRefused(r) && !named(boot.Instance) {
+		p.overlays.Note(key, noteRefused, refusedLeft)
+	}
+	p.overlays.Note(key, noteSeen, p.now().UTC().Format(time.RFC3339))
+	p.rememberWriters(key) // first: once it is retired, a Sweep may forget it
+	p.overlays.Retire(key)
+	return true
+}
+
+// removeUnwritten removes the overlay of a connection that wrote nothing. Where it cannot
+// be removed now, as somebody looks at it or no file can be opened, Sweep does that later;
+// its boot may connect again all the same.
+func (p *Provider) removeUnwritten(key cow.Key) error {
+	err := p.overlays.Remove(key)
+	if err != nil {
+		p.overlays.Note(key, noteUnwritten, "yes")
+		p.overlays.Retire(key)
+		p.overlays.Forget(key)
+	}
+	return err
+}
+
+// rememberWriters has the newest record that is kept list the boots of all of them, and of
+// ends, which is about to be: the others are forgotten by and by. The caller holds p.mu.
+func (p *Provider) rememberWriters(ends cow.Key) {
+	kept := slices.DeleteFunc(p.overlays.Of(ends.Machine, ends.Export), func(r cow.Record) bool {
+		return !r.Retired && r.Key != ends || r.Unreadable != nil || recorded(r).keeps != keepsConnection || r.Note[noteUnwritten] != ""
 	})
 	if len(kept) == 0 {
 		return
@@ -126,10 +150,14 @@ func (p *Provider) rememberWriters(machine, export string) {
 	}
 }
 
-// wroteBefore reports whether a record says that a boot wrote to a connection of its own.
-func wroteBefore(r cow.Record, boot string) bool {
+// saysWroteAndLeft reports whether a record says that a boot wrote to a connection of its
+// own that is over.
+func saysWroteAndLeft(r cow.Record, boot string) bool {
+	if !r.Retired || r.Note[noteUnwritten] != "" {
+		return false
+	}
 	list := r.Note[noteWrote]
-	return list != "" && slices.Contains(marksIn(list), formerMark(boot))
+	return strings.HasPrefix(r.Instance, connectionInstance+boot+".") || list != "" && slices.Contains(marksIn(list), formerMark(boot))
 }
 
 // endConnections does so for the connections of a process that is gone. What cannot be put
@@ -140,9 +168,11 @@ func (p *Provider) endConnections() {
 		if r.Retired || recorded(r).keeps != keepsConnection {
 			continue
 		}
-		wrote := p.overlays.Touched(r.Key)
 		boot := cow.Key{Machine: r.Machine, Instance: bootOf(r), Export: r.Export}
-		if err := p.endConnection(r.Key, boot, wrote); err != nil {
+		if p.wroteAndLeft(r.Key, boot, p.overlays.Touched(r.Key)) {
+			continue
+		}
+		if err := p.removeUnwritten(r.Key); err != nil {
 			p.log.Error("the overlay of a connection of the process before cannot be removed", "overlay", r.Key.String(), "err", err)
 		}
 	}

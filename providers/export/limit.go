@@ -70,3 +70,16 @@ func (p *Provider) filling(f cow.Fill) bool {
 	p.event(ev)
 	return true
 }
+
+// Limited gives the overlays that have a limit, as Overlays does: the others are not
+// measured.
+func (p *Provider) Limited() []provider.Overlay {
+	var out []provider.Overlay
+	for _, f := range p.listed(provider.OverlayQuery{}) {
+		if f.Limit > 0 {
+			f.Bytes = p.overlays.Bytes(f.key)
+			out = append(out, f.Overlay)
+		}
+	}
+	return out
+}

@@ -12,7 +12,9 @@ import (
 // Observe implements provider.Provider: every open connection, and every overlay
 // that a machine may come back to, those left out that cannot be read; see Unread. Of
 // a copy that somebody made it says over what it lies, so that it stays of use to him.
-func (p *Provider) Observe(context.Context) ([]plan.Observation, error) {
+// What they hold is what cow.Store.Space says: a commit and each look at the metrics waits
+// for it. When ctx ends, that is the error.
+func (p *Provider) Observe(ctx context.Context) ([]plan.Observation, error) {
 	var out []plan.Observation
 	p.mu.Lock()
 	for a := range p.conns {
@@ -33,10 +35,13 @@ func (p *Provider) Observe(context.Context) ([]plan.Observation, error) {
 		if r.Retired || r.Unreadable != nil && r.Base.Digest == "" {
 			continue
 		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		t := recorded(r)
 		o := plan.Observation{
 			Kind: plan.SawOverlay, Generation: t.Generation, Image: t.Image,
-			Export: t.Name, Artifact: t.Root.Digest, Bytes: p.overlays.Bytes(r.Key),
+			Export: t.Name, Artifact: t.Root.Digest, Bytes: p.overlays.Space(r.Key),
 		}
 		if r.Unreadable != nil {
 			o.Export = r.Key.String() // nobody's export

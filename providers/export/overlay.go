@@ -147,6 +147,7 @@ const (
 	noteBoot       = "boot"    // that has it, where that is not the key's instance
 	noteFormer     = "had"     // marks of the boots that had it before; see formerBoots
 	noteWrote      = "wrote"   // marks of boots that wrote to such connections; see rememberWriters
+	noteUnwritten  = "clean"   // "yes": of such a connection, to which nothing was written
 	noteLimit      = "limit"   // bytes, when it was made; "": none
 	noteSeen       = "seen"    // when its last connection ended, RFC 3339
 	noteMachine    = "machine" // that has a working copy, as in keys

@@ -149,6 +149,7 @@ type rig struct {
 	stop    func()
 	reserve int64        // see Config
 	ahead   atomic.Int64 // of the clock, in nanoseconds
+	still   time.Time    // where the clock stands, but for those two; zero: it goes
 	tick    atomic.Int64 // by which that grows whenever somebody looks at the clock
 	logTo   *slog.Logger // see Config
 }
@@ -173,7 +174,13 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	r.Provider, err = New(Config{Content: r.content, Dir: filepath.Join(r.state, "overlays"), Clients: r.clients, Sink: r.events, Reserve: r.reserve, Log: r.logTo,
-		Now: func() time.Time { return time.Now().Add(time.Duration(r.ahead.Add(r.tick.Load()))) }})
+		Now: func() time.Time {
+			now := r.still
+			if now.IsZero() {
+				now = time.Now()
+			}
+			return now.Add(time.Duration(r.ahead.Add(r.tick.Load())))
+		}})
 	if err != nil {
 		r.t.Fatal(err)
 	}
