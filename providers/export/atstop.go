@@ -100,7 +100,7 @@ func (s *stopping) wait(most time.Duration) (left int) {
 // closeOpen closes the overlay of a connection that is over, flushed if the provider ends.
 func (a *attachment) closeOpen() {
 	o, p := a.overlay, a.p
-	if a.keeps == keepsConnection || !p.stop.begun() || o.Synced() {
+	if !p.stop.begun() || o.Synced() {
 		o.Close()
 		return
 	}
