@@ -76,14 +76,16 @@ func (s *stopping) count(n int) {
 	s.left += n
 }
 
-// wait returns once all was flushed, with 0; or after most, with how many were not. Those
-// that hang in a disk go on until the process ends. It is called once, after the last
-// later.
-func (s *stopping) wait(most time.Duration) (left int) {
-	all := make(chan struct{})
+// wait returns once served did, and after it all was flushed: with 0, true. Or after most,
+// with how many were not flushed, and whether served returned. What hangs in a disk goes on
+// until the process ends. later is called within served, and wait once.
+func (s *stopping) wait(most time.Duration, served func()) (left int, ended bool) {
+	all, over := make(chan struct{}), make(chan struct{})
 	go func() {
+		defer close(all)
+		served()
+		close(over)
 		s.wg.Wait()
-		close(all)
 	}()
 	end := time.NewTimer(most)
 	defer end.Stop()
@@ -92,9 +94,14 @@ func (s *stopping) wait(most time.Duration) (left int) {
 	case <-end.C:
 	}
 	close(s.over)
+	select {
+	case <-over:
+		ended = true
+	default:
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.left
+	return s.left, ended
 }
 
 // closeOpen closes the overlay of a connection that is over, flushed if the provider ends.
@@ -111,9 +118,14 @@ func (a *attachment) closeOpen() {
 	}, o.Close)
 }
 
-// flushed waits for what was closed at the end, and says what there was no time for.
-func (p *Provider) flushed() {
-	if n := p.stop.wait(flushAtStop); n > 0 {
-		p.log.Warn("there was no time to flush what some machines wrote: a reboot of the server loses it", "overlays", n, "after", flushAtStop)
+// endSoon waits for served, which ends connections, and for what is flushed then, as long
+// as there is time, and says what there was none for.
+func (p *Provider) endSoon(served func()) {
+	left, ended := p.stop.wait(flushAtStop, served)
+	if left > 0 {
+		p.log.Warn("there was no time to flush what some machines wrote: a reboot of the server loses it", "overlays", left, "after", flushAtStop)
+	}
+	if !ended {
+		p.log.Warn("connections wait for a disk, and are not waited for", "connections", p.Counts().Open, "after", flushAtStop)
 	}
 }

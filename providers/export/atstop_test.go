@@ -84,8 +84,8 @@ func TestFlushAtTheEndHasAnEnd(t *testing.T) {
 			s.later(func() { t.Error("it was begun too late") }, done)
 		}
 		start := time.Now()
-		if n := s.wait(flushAtStop); n != hung+behind {
-			t.Errorf("%d were not flushed, want %d", n, hung+behind)
+		if n, ended := s.wait(flushAtStop, func() {}); n != hung+behind || !ended {
+			t.Errorf("%d were not flushed, want %d; ended: %t", n, hung+behind, ended)
 		}
 		if d := time.Since(start); d != flushAtStop {
 			t.Errorf("that took %v", d)
@@ -98,6 +98,29 @@ func TestFlushAtTheEndHasAnEnd(t *testing.T) {
 		synctest.Wait()
 		if closed.Load() != sound+hung+behind {
 			t.Errorf("%d closed in the end", closed.Load())
+		}
+	})
+}
+
+// Nor is it for a connection that hangs in a disk, whose overlay is closed when it comes
+// back.
+func TestConnectionThatHangsAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStopping()
+		disk := make(chan struct{})
+		var closed atomic.Int32
+		start := time.Now()
+		n, ended := s.wait(flushAtStop, func() {
+			<-disk
+			s.later(func() { t.Error("it was begun too late") }, func() { closed.Add(1) })
+		})
+		if d := time.Since(start); n != 0 || ended || d != flushAtStop {
+			t.Errorf("%d were not flushed, ended: %t, after %v", n, ended, d)
+		}
+		close(disk)
+		synctest.Wait()
+		if closed.Load() != 1 {
+			t.Error("it is not closed")
 		}
 	})
 }

@@ -43,6 +43,10 @@ func TestResetLeavesCopies(t *testing.T) {
 	r.start()
 	r.commit(in)
 
+	m = r.mustDial(nameOf("arch", a) + bootB)
+	m.wantText(0, "written", "beside copies")
+	m.gone(r)
+
 	why := map[string]string{}
 	for _, o := range r.Overlays(ofTestMachine) {
 		why[filepath.Base(filepath.Dir(o.ID))+"/"+filepath.Base(o.ID)] = o.Unreadable

@@ -153,9 +153,10 @@ func (p *Provider) Run(ctx context.Context) error {
 	wg.Go(func() { p.sweeper(ctx) })
 	wg.Go(func() { p.serveLocally(ctx) })
 	err := p.socks.Run(ctx)
-	wg.Wait() // first: serveLocally may be about to serve what it accepted
-	p.server.Wait()
-	p.flushed()
+	p.endSoon(func() {
+		wg.Wait() // first: serveLocally may be about to serve what it accepted
+		p.server.Wait()
+	})
 	return err
 }
 

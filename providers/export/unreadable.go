@@ -78,7 +78,7 @@ func (p *Provider) cannotBeRead(t target, boot cow.Key, c provider.Client, q req
 			continue
 		case copied && t.keeps != keepsCopy && (c.Host.IsZero() || p.writerOf(boot.Export) != c.Host):
 			continue
-		case !placed(r.Key).mayBeOf(boot.Instance):
+		case !placed(r.Key).mayBeOf(boot.Instance), p.hasOriginal(r):
 			continue
 		}
 		found = p.whyUnread(r)
@@ -94,6 +94,13 @@ func (p *Provider) cannotBeRead(t target, boot cow.Key, c provider.Client, q req
 		p.asks[r.Key] = a
 	}
 	return found
+}
+
+// hasOriginal reports whether an overlay that cannot be read is a copy of one that can be,
+// and is there: that one is the machine's disk.
+func (p *Provider) hasOriginal(r cow.Record) bool {
+	of, found := p.overlays.Lookup(r.CopyOf)
+	return found && of.Unreadable == nil
 }
 
 // whyUnread says why a client gets nothing instead of an overlay that cannot be read.

@@ -197,7 +197,7 @@ func (s *Store) Sweep(only ...Key) error {
 			continue
 		}
 		of := family{r.Machine, r.Export}
-		if r.Retired {
+		if r.Retired && !s.forgets(r.Key) {
 			retired[of]++
 		}
 		saved, err := s.sweep(r.Key, r.Retired && len(only) == 0 && retired[of] > keepRetired, !unsaved[of])
@@ -209,6 +209,14 @@ func (s *Store) Sweep(only ...Key) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// forgets reports whether the next Sweep removes an overlay whatever its age: see Forget.
+func (s *Store) forgets(key Key) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sl := s.slots[key]
+	return sl != nil && sl.forget
 }
 
 // sweep does one overlay. forget says that it is one of the oldest, and may that it may be

@@ -350,6 +350,29 @@ func TestRemovedOverlaysLeaveNoFolders(t *testing.T) {
 	}
 }
 
+// Those that go anyway push out none that is to be remembered.
+func TestForgottenOnesCountForNothing(t *testing.T) {
+	base, b := testBase(1, BlockSize)
+	at := time.Unix(0, 0)
+	s, err := OpenStore(t.TempDir(), Config{BootID: "k", Now: func() time.Time { at = at.Add(time.Minute); return at }})
+	must(t, err)
+	for i := range keepRetired + 2 {
+		k := testKey
+		k.Instance = fmt.Sprintf("boot-%02d", i)
+		o, err := s.Open(k, b, bytes.NewReader(base), nil)
+		must(t, err)
+		o.Close()
+		s.Retire(k)
+		if i > 0 {
+			s.Forget(k)
+		}
+	}
+	must(t, s.Sweep())
+	if l := s.Of(testKey.Machine, ""); len(l) != 1 || l[0].Instance != "boot-00" {
+		t.Errorf("left: %v", l)
+	}
+}
+
 // A record that is forgotten goes with the next sweep, unless its overlay may be opened.
 func TestForget(t *testing.T) {
 	base, b := testBase(1, 4*BlockSize)
